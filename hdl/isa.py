@@ -1,0 +1,245 @@
+"""The command set, in plain Python: what the compiler encodes and the machine decodes. `docs/architecture.md` has
+the meaning of every field.
+
+A command is 64 bytes, little-endian: a header of 16 bytes that all share, then the fields of its opcode, packed from
+bit 0 up. Bits that no field takes are reserved and must be zero.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+COMMAND_BYTES = 64
+COMMAND_BITS = 8 * COMMAND_BYTES
+SEQUENCE_BITS = 16
+QUEUE_DEPTH = 4
+"""Commands that wait at each engine besides the one at work: when an engine's command ``k`` has been dispatched, its
+commands up to ``k - QUEUE_DEPTH - 2`` are complete."""
+MARKS = 256
+"""Time stamps that the machine keeps of commands with `mark` set."""
+
+
+class Engine(enum.IntEnum):
+    """The machine's units that take commands, each in order, all at once."""
+
+    LOAD = 0
+    WEIGHTS = 1
+    MATMUL = 2
+    RESCALE = 3
+    POOL = 4
+    STORE = 5
+
+
+class Opcode(enum.IntEnum):
+    LOAD = 0x01
+    WEIGHTS = 0x02
+    MATMUL = 0x10
+    RESCALE_SBNQ = 0x20
+    MAX_POOL = 0x30
+    STORE = 0x40
+
+
+class Cause(enum.IntEnum):
+    """Why the machine stopped itself."""
+
+    NONE = 0
+    ILLEGAL_OPCODE = 1
+    ILLEGAL_FIELD = 2
+    READ_WINDOW = 3
+    WRITE_WINDOW = 4
+    READ_ERROR = 5
+    WRITE_ERROR = 6
+    WATCHDOG = 7
+    ABORTED = 8
+
+
+@dataclass(frozen=True)
+class Field:
+    """A field of a command: `bits` wide, two's complement if `signed`."""
+
+    name: str
+    bits: int
+    signed: bool = False
+
+    @property
+    def min(self) -> int:
+        return -(1 << (self.bits - 1)) if self.signed else 0
+
+    @property
+    def max(self) -> int:
+        return (1 << (self.bits - self.signed)) - 1
+
+
+WAITED = (Engine.LOAD, Engine.MATMUL, Engine.RESCALE, Engine.POOL, Engine.STORE)
+"""Engines that a command can wait for (weights are consumed in order: nobody needs to wait for them by number)."""
+
+HEADER = (
+    Field("opcode", 8),
+    Field("mark", 1),
+    Field("header_reserved", 7),
+    *(Field(f"wait_{engine.name.lower()}", SEQUENCE_BITS) for engine in WAITED),
+    Field("header_reserved_high", 32),
+)
+
+_WINDOW = (
+    Field("source", 24),
+    Field("width_elements", 20),
+    Field("height", 16),
+    Field("first_row", 16, signed=True),
+    Field("first_element", 20, signed=True),
+    Field("row_pitch", 24),
+    Field("row_stride", 8),
+    Field("column_stride", 20),
+    Field("output_rows", 16),
+    Field("output_columns", 16),
+    Field("kernel_rows", 8),
+    Field("kernel_row_step", 8),
+    Field("kernel_columns", 8),
+    Field("kernel_column_step", 20),
+    Field("chunks", 16),
+    Field("pad", 8),
+    Field("signed", 1),
+)
+
+_TRANSFER = (
+    Field("memory_address", 32),
+    Field("scratchpad_address", 24),
+    Field("row_bytes", 24),
+    Field("rows", 16),
+    Field("memory_pitch", 32),
+    Field("scratchpad_pitch", 24),
+)
+
+
+@dataclass(frozen=True)
+class Format:
+    """The fields of one opcode after the header, and the engine that runs it."""
+
+    opcode: Opcode
+    engine: Engine
+    fields: tuple[Field, ...]
+    nonzero: tuple[str, ...] = ()
+    """Counts that a legal command has at 1 or more."""
+
+
+FORMATS: dict[Opcode, Format] = {
+    entry.opcode: entry
+    for entry in (
+        Format(Opcode.LOAD, Engine.LOAD, _TRANSFER, ("row_bytes", "rows")),
+        Format(Opcode.WEIGHTS, Engine.WEIGHTS, (Field("memory_address", 32), Field("beats", 24)), ("beats",)),
+        Format(
+            Opcode.MATMUL,
+            Engine.MATMUL,
+            (*_WINDOW, Field("digits", 3), Field("bank", 1)),
+            ("output_rows", "output_columns", "kernel_rows", "kernel_columns", "chunks", "digits"),
+        ),
+        Format(
+            Opcode.RESCALE_SBNQ,
+            Engine.RESCALE,
+            (
+                Field("bank", 1),
+                Field("positions", 16),
+                Field("channels", 8),
+                Field("destination", 24),
+                Field("pixel_pitch", 20),
+                Field("relu", 1),
+                Field("signed", 1),
+            ),
+            ("positions", "channels"),
+        ),
+        Format(
+            Opcode.MAX_POOL,
+            Engine.POOL,
+            (*_WINDOW, Field("channels", 16), Field("destination", 24), Field("pixel_pitch", 20)),
+            ("output_rows", "output_columns", "kernel_rows", "kernel_columns", "chunks", "channels"),
+        ),
+        Format(Opcode.STORE, Engine.STORE, _TRANSFER, ("row_bytes", "rows")),
+    )
+}
+
+
+def layout(opcode: Opcode) -> dict[str, tuple[int, Field]]:
+    """Every field of an opcode, the header's too, with the bit at which it starts."""
+    fields: dict[str, tuple[int, Field]] = {}
+    start = 0
+    for field in HEADER + FORMATS[opcode].fields:
+        fields[field.name] = (start, field)
+        start += field.bits
+    if start > COMMAND_BITS:
+        raise ValueError(f"the fields of {opcode.name} take {start} bits of {COMMAND_BITS}")
+    return fields
+
+
+def encode(opcode: Opcode, values: Mapping[str, int]) -> bytes:
+    """The 64 bytes of a command. Fields that `values` does not name are 0.
+
+    Raises ValueError for a field that the opcode does not have or a value that does not fit it.
+    """
+    fields = layout(opcode)
+    word = int(opcode)
+    for name, value in values.items():
+        if name not in fields or name == "opcode":
+            raise ValueError(f"{opcode.name} has no field `{name}`")
+        start, field = fields[name]
+        if not field.min <= value <= field.max:
+            raise ValueError(
+                f"`{name}` of {opcode.name} must be between {field.min} and {field.max}, not {value}"
+            )
+        word |= (value & ((1 << field.bits) - 1)) << start
+    return word.to_bytes(COMMAND_BYTES, "little")
+
+
+def decode(command: bytes) -> tuple[Opcode, dict[str, int]]:
+    """The opcode and the fields of a command; the inverse of `encode`. Raises ValueError for an unknown opcode."""
+    word = int.from_bytes(command, "little")
+    opcode = Opcode(word & 0xFF)
+    values = {}
+    for name, (start, field) in layout(opcode).items():
+        value = word >> start & ((1 << field.bits) - 1)
+        values[name] = value - (1 << field.bits) if field.signed and value > field.max else value
+    del values["opcode"]
+    return opcode, values
+
+
+class Register(enum.IntEnum):
+    """Byte offsets of the AXI4-Lite registers, 32 bits each."""
+
+    ID = 0x00
+    VERSION = 0x04
+    FINGERPRINT = 0x08
+    CONTROL = 0x10
+    STATUS = 0x14
+    INTERRUPT = 0x18
+    COMMAND_ADDRESS = 0x20
+    COMMAND_COUNT = 0x24
+    READ_BASE = 0x30
+    READ_LIMIT = 0x34
+    WRITE_BASE = 0x38
+    WRITE_LIMIT = 0x3C
+    FAULT_CAUSE = 0x40
+    FAULT_COMMAND = 0x44
+    FAULT_ADDRESS = 0x48
+    WATCHDOG = 0x4C
+    CYCLES = 0x80
+    OVERFLOWS = 0x84
+    READ_BEATS = 0x88
+    WRITE_BEATS = 0x8C
+    BUSY_LOAD = 0x90
+    BUSY_WEIGHTS = 0x94
+    BUSY_MATMUL = 0x98
+    BUSY_RESCALE = 0x9C
+    BUSY_POOL = 0xA0
+    BUSY_STORE = 0xA4
+    MARKS = 0x400
+
+
+ID_VALUE = int.from_bytes(b"INTG", "little")
+VERSION_VALUE = 1
+CONTROL_START = 1
+CONTROL_ABORT = 2
+STATUS_BUSY = 1
+STATUS_DONE = 2
+STATUS_FAULT = 4
+WATCHDOG_RESET = 1 << 20
