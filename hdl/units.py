@@ -1,0 +1,39 @@
+"""The units that are emitted by themselves, each with the parameters it is emitted with."""
+
+from collections.abc import Callable
+
+from amaranth.lib import wiring
+
+from hdl.affine_rescale import AffineRescale
+from hdl.mac import MAC
+from hdl.rounding import Rounding
+from hdl.rounding_shift import RoundingShift
+from hdl.saturate import Clamp, Saturate
+from hdl.sbnq import SBNQ
+from hdl.sqrdmulh import SQRDMULH
+
+__all__ = ["units"]
+
+
+def units() -> dict[str, Callable[[], wiring.Component]]:
+    """Name of the Verilog module → what makes the component. Each has a ``latency``."""
+    return {
+        "rounding_shift": lambda: RoundingShift(32),
+        "rounding_shift_floor": lambda: RoundingShift(32, Rounding.FLOOR),
+        "rounding_shift_half_up": lambda: RoundingShift(32, Rounding.HALF_UP),
+        "rounding_shift_half_away": lambda: RoundingShift(32, Rounding.HALF_AWAY),
+        "rounding_shift_half_even": lambda: RoundingShift(32, Rounding.HALF_EVEN),
+        "clamp": lambda: Clamp(32, 8),
+        "saturate_signed": lambda: Saturate(32, 8, True),
+        "saturate_unsigned": lambda: Saturate(32, 8, False),
+        "sqrdmulh": lambda: SQRDMULH(32, 3),
+        "sbnq": lambda: SBNQ(16, 4),
+        "affine_rescale": lambda: AffineRescale(32, 8, None),
+        "affine_rescale_double": lambda: AffineRescale(32, 8, "double"),
+        "affine_rescale_single": lambda: AffineRescale(32, 8, "single"),
+        "mac_int8_int8": lambda: MAC("int8", "int8", 32),
+        "mac_uint8_int8": lambda: MAC("uint8", "int8", 32),
+        "mac_uint4_int4": lambda: MAC("uint4", "int4", 16),
+        "mac_int8_ternary": lambda: MAC("int8", "ternary", 24),
+        "mac_int8_binary": lambda: MAC("int8", "binary", 24),
+    }
