@@ -138,10 +138,7 @@ class MacArray(wiring.Component):
         stage = pipeline.stage(tag=self.i.payload.tag)
 
         products = [
-            [
-                product(activations[row], weights[row][column], self.weight)
-                for row in range(self.rows)
-            ]
+            [product(activations[row], weights[row][column], self.weight) for row in range(self.rows)]
             for column in range(self.columns)
         ]
         columns = self._register(m, pipeline, products, "product")

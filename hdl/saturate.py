@@ -1,6 +1,6 @@
 """Clamping into limits given at run time, and saturation to a number of bits."""
 
-from amaranth.hdl import C, Module, Mux, Value, signed, unsigned
+from amaranth.hdl import C, Cat, Module, Mux, Value, signed, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -20,18 +20,18 @@ def clamp(value: Value, lo: Value, hi: Value) -> Value:
 
 
 def saturate(value: Value, bits: int, is_signed: bool) -> Value:
-    """The nearest of the ``bits``-bit numbers to the signed ``value``, as ``bits`` raw bits."""
-    value = value.as_signed()
-    if len(value) <= bits - (0 if is_signed else 1):
-        padding = value[-1].replicate(bits - len(value))
-        raw = Value.cast(value.as_unsigned()) | (padding << len(value))
-        return raw[:bits] if is_signed else Mux(value[-1], C(0, bits), raw[:bits])
+    """The nearest of the ``bits``-bit numbers to the signed ``value``, as ``bits`` raw bits.
+
+    ``value`` has at least ``bits`` bits.
+    """
+    extended = Cat(value.as_unsigned(), value[-1])
+    negative = value[-1]
     # It fits when all bits above the kept ones are copies of the sign that the kept ones have.
-    above = value[bits - 1 :] if is_signed else value[bits:]
+    above = extended[bits - 1 :] if is_signed else extended[bits:]
     fits = (~above.any() | above.all()) if is_signed else ~above.any()
-    lo = 1 << (bits - 1) if is_signed else 0
-    hi = (1 << (bits - 1)) - 1 if is_signed else (1 << bits) - 1
-    return Mux(fits, value[:bits], Mux(value[-1], C(lo, bits), C(hi, bits)))
+    lowest = C(1 << (bits - 1) if is_signed else 0, bits)
+    highest = C((1 << (bits - (1 if is_signed else 0))) - 1, bits)
+    return Mux(fits, extended[:bits], Mux(negative, lowest, highest))
 
 
 class Clamp(wiring.Component):

