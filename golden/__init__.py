@@ -1,0 +1,28 @@
+"""What each layer computes, in numpy integers: the model that the hardware is proven equal to."""
+
+from golden.bounds import accumulator_bounds, channel_bounds
+from golden.fixed_point import clamp, saturate, sqrdmulh, wrap
+from golden.layers import conv2d, fully_connected, max_pool2d
+from golden.model import Result, run, run_batches
+from golden.rescale import affine, llsq, power_of_two, sbnq
+from golden.rounding import rounding_right_shift
+
+__all__ = [
+    "Result",
+    "accumulator_bounds",
+    "affine",
+    "channel_bounds",
+    "clamp",
+    "conv2d",
+    "fully_connected",
+    "llsq",
+    "max_pool2d",
+    "power_of_two",
+    "rounding_right_shift",
+    "run",
+    "run_batches",
+    "saturate",
+    "sbnq",
+    "sqrdmulh",
+    "wrap",
+]

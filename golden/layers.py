@@ -1,0 +1,239 @@
+"""The sums of a layer, and pooling: batch first, NHWC, exact.
+
+A sum of products is taken by floating-point GEMM where its bound shows that to be exact. Every partial sum, in
+whatever order, is an integer of magnitude at most ``max|a| * max over channels of sum|w|``: float32 holds all
+integers to 2**24, float64 to 2**53, with or without fused multiply-adds. Above that int64 is used, which holds
+them below 2**63; a layer beyond that is refused. ``max|a|`` and ``sum|w|`` are taken from the numbers at hand.
+
+Work goes in blocks that stay in the cache: a whole batch's sums would be eight times the size of its tensors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+
+from golden.integers import Integers
+
+Block = tuple[slice, ...]
+"""Which part of a layer's output a block is: indices of the batch, and of the output's rows."""
+
+_BLOCK_ELEMENTS = 1 << 17
+"""Of unfolded input or of sums, whichever are more: 0.5 MiB of float32."""
+
+
+def sum_bound(inputs: npt.NDArray, weights: npt.NDArray) -> int:
+    """No sum of products of `inputs` and a row (the first axis) of `weights` is further from zero, in any order."""
+    if not inputs.size or not weights.size:
+        return 0
+    magnitude = max(-int(inputs.min()), int(inputs.max()))
+    # Each |w| is at most 2**31 here and a row has fewer than 2**31 of them: the sums stay below 2**62.
+    return magnitude * int(np.abs(weights.astype(np.int64)).reshape(len(weights), -1).sum(axis=1).max())
+
+
+def exact_dtype(bound: int) -> np.dtype:
+    """The fastest type in which sums of integers, partial ones at most `bound` from zero, are exact.
+
+    Raises ValueError where int64 does not hold them either.
+    """
+    if bound <= 1 << 24:
+        return np.dtype(np.float32)
+    if bound <= 1 << 53:
+        return np.dtype(np.float64)
+    if bound < 1 << 63:
+        return np.dtype(np.int64)
+    raise ValueError(f"sums may reach {bound}, beyond the 64 bits in which they are exact")
+
+
+def conv2d(
+    inputs: npt.NDArray,
+    weights: npt.NDArray,
+    stride: tuple[int, int] = (1, 1),
+    padding: tuple[int, int, int, int] = (0, 0, 0, 0),
+    dilation: tuple[int, int] = (1, 1),
+    padding_value: int = 0,
+) -> Integers:
+    """The exact sums of a convolution, without bias.
+
+    ``sums[b, y, x, o] = sum over i, j, c of inputs[b, y*stride + i*dilation - top, ...] * weights[o, i, j, c]``
+
+    Parameters
+    ----------
+    inputs : integers, (batch, height, width, channels)
+    weights : integers of at most 32 bits, (output channels, kernel height, kernel width, channels)
+    stride, dilation : (vertical, horizontal), in elements
+    padding : (top, bottom, left, right), in elements
+    padding_value : what the padding holds: the input's zero point
+
+    Returns
+    -------
+    int64, (batch, output height, output width, output channels)
+
+    Raises
+    ------
+    ValueError
+        Where shapes do not fit, or a sum may not fit int64.
+    """
+    shape = (len(inputs), *_conv2d_extents(inputs, weights, stride, padding, dilation), len(weights))
+    sums = np.empty(shape, np.int64)
+    for where, block in conv2d_blocks(inputs, weights, stride, padding, dilation, padding_value):
+        sums[where] = block
+    return sums
+
+
+def conv2d_blocks(
+    inputs: npt.NDArray,
+    weights: npt.NDArray,
+    stride: tuple[int, int],
+    padding: tuple[int, int, int, int],
+    dilation: tuple[int, int],
+    padding_value: int,
+) -> Iterator[tuple[Block, Integers]]:
+    """The same sums block by block: which part of the output, and its sums, fresh int64 for the taker to change."""
+    height, width = _conv2d_extents(inputs, weights, stride, padding, dilation)
+    outputs, kernel_height, kernel_width, channels = weights.shape
+    reduction = kernel_height * kernel_width * channels
+    bound = max(sum_bound(inputs, weights), sum_bound(np.array([padding_value]), weights))
+    dtype = exact_dtype(bound)
+    matrix = np.ascontiguousarray(weights.reshape(outputs, reduction).T.astype(dtype))
+
+    row_elements = width * max(reduction, outputs)
+    rows = min(height, max(1, _BLOCK_ELEMENTS // row_elements))
+    images = max(1, _BLOCK_ELEMENTS // (row_elements * height)) if rows == height else 1
+    for first in range(0, len(inputs), images):
+        source = _padded(inputs[first : first + images], padding, padding_value, dtype)
+        for top in range(0, height, rows):
+            bottom = min(top + rows, height)
+            unfolded = np.empty(
+                (len(source), bottom - top, width, kernel_height, kernel_width, channels), dtype
+            )
+            for i in range(kernel_height):
+                for j in range(kernel_width):
+                    y, x = top * stride[0] + i * dilation[0], j * dilation[1]
+                    unfolded[:, :, :, i, j] = source[
+                        :,
+                        y : y + (bottom - top - 1) * stride[0] + 1 : stride[0],
+                        x : x + (width - 1) * stride[1] + 1 : stride[1],
+                    ]
+            sums = (unfolded.reshape(-1, reduction) @ matrix).astype(np.int64, copy=False)
+            where = (slice(first, first + len(source)), slice(top, bottom))
+            yield where, sums.reshape(len(source), bottom - top, width, outputs)
+
+
+def fully_connected(inputs: npt.NDArray, weights: npt.NDArray) -> Integers:
+    """The exact sums of a fully connected layer, without bias: ``sums[b, o] = sum over f of a[b, f] * weights[o, f]``.
+
+    Parameters
+    ----------
+    inputs : integers, (batch, ...), flattened here to (batch, features)
+    weights : integers of at most 32 bits, (output features, features)
+
+    Returns
+    -------
+    int64, (batch, output features)
+
+    Raises
+    ------
+    ValueError
+        Where shapes do not fit, or a sum may not fit int64.
+    """
+    sums = np.empty((len(inputs), len(weights)), np.int64)
+    for where, block in fully_connected_blocks(inputs, weights):
+        sums[where] = block
+    return sums
+
+
+def fully_connected_blocks(inputs: npt.NDArray, weights: npt.NDArray) -> Iterator[tuple[Block, Integers]]:
+    """The same sums block by block, as `conv2d_blocks`."""
+    outputs, features = weights.shape
+    if int(np.prod(inputs.shape[1:])) != features:
+        raise ValueError(f"weights take {features} features, the input is {inputs.shape[1:]}")
+    dtype = exact_dtype(sum_bound(inputs, weights))
+    flat, matrix = inputs.reshape(len(inputs), features), np.ascontiguousarray(weights.T.astype(dtype))
+    images = max(1, _BLOCK_ELEMENTS // max(features, outputs))
+    for first in range(0, len(inputs), images):
+        block = flat[first : first + images].astype(dtype)
+        yield (slice(first, first + len(block)),), (block @ matrix).astype(np.int64, copy=False)
+
+
+def max_pool2d(
+    inputs: npt.NDArray,
+    kernel: tuple[int, int],
+    stride: tuple[int, int],
+    padding: tuple[int, int, int, int] = (0, 0, 0, 0),
+) -> npt.NDArray:
+    """The greatest element of each window; padding takes part in no maximum.
+
+    Parameters
+    ----------
+    inputs : integers, (batch, height, width, channels)
+    kernel, stride : (vertical, horizontal), in elements
+    padding : (top, bottom, left, right), in elements, each less than the kernel
+
+    Returns
+    -------
+    array of the inputs' dtype, (batch, output height, output width, channels)
+
+    Raises
+    ------
+    ValueError
+        Where the window does not fit, or one may hold nothing but padding.
+    """
+    top, bottom, left, right = padding
+    if max(top, bottom) >= kernel[0] or max(left, right) >= kernel[1]:
+        raise ValueError(f"padding {padding} leaves windows of {kernel} without any element")
+    height = _extent(inputs.shape[1], kernel[0], stride[0], top + bottom, 1)
+    width = _extent(inputs.shape[2], kernel[1], stride[1], left + right, 1)
+    # The least value of the dtype cannot win over an element of the window.
+    source = _padded(inputs, padding, int(np.iinfo(inputs.dtype).min), inputs.dtype)
+    tall = [source[:, i : i + (height - 1) * stride[0] + 1 : stride[0]] for i in range(kernel[0])]
+    rows = _greatest(tall)
+    wide = [rows[:, :, j : j + (width - 1) * stride[1] + 1 : stride[1]] for j in range(kernel[1])]
+    return _greatest(wide)
+
+
+def _greatest(parts: list[npt.NDArray]) -> npt.NDArray:
+    result = parts[0].copy()
+    for part in parts[1:]:
+        np.maximum(result, part, out=result)
+    return result
+
+
+def _padded(
+    inputs: npt.NDArray, padding: tuple[int, int, int, int], value: int, dtype: np.dtype
+) -> npt.NDArray:
+    """`inputs` in `dtype`, with rows and columns of `value` around."""
+    top, bottom, left, right = padding
+    if not any(padding):
+        return inputs.astype(dtype, copy=False)
+    batch, height, width, channels = inputs.shape
+    result = np.full((batch, top + height + bottom, left + width + right, channels), value, dtype)
+    result[:, top : top + height, left : left + width] = inputs
+    return result
+
+
+def _extent(size: int, kernel: int, stride: int, padding: int, dilation: int) -> int:
+    """Output positions of a sliding window along one axis."""
+    extent = (size + padding - (kernel - 1) * dilation - 1) // stride + 1
+    if extent < 1:
+        raise ValueError(
+            f"a window of {kernel} elements {dilation} apart does not fit {size} and {padding} of padding"
+        )
+    return extent
+
+
+def _conv2d_extents(
+    inputs: npt.NDArray,
+    weights: npt.NDArray,
+    stride: tuple[int, int],
+    padding: tuple[int, int, int, int],
+    dilation: tuple[int, int],
+) -> tuple[int, int]:
+    if inputs.ndim != 4 or weights.ndim != 4 or inputs.shape[3] != weights.shape[3]:
+        raise ValueError(f"weights {weights.shape} do not fit the input {inputs.shape}")
+    top, bottom, left, right = padding
+    height = _extent(inputs.shape[1], weights.shape[1], stride[0], top + bottom, dilation[0])
+    width = _extent(inputs.shape[2], weights.shape[2], stride[1], left + right, dilation[1])
+    return height, width

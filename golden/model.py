@@ -1,0 +1,201 @@
+"""A whole network in integers: every tensor of every layer, and the sums that did not fit their accumulator."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from golden.fixed_point import wrap
+from golden.layers import conv2d_blocks, fully_connected_blocks, max_pool2d, sum_bound
+from golden.rescale import accumulator_bias, apply
+from network import Conv2D, FullyConnected, MaxPool2D, Network, NetworkError, Tensor, TensorType
+from network.graph import AnyLayer
+
+BATCH = 64
+"""Inferences that go through the layers together: their tensors stay in the cache from one layer to the next."""
+
+Inputs = Mapping[str, npt.NDArray] | npt.NDArray
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a network computed.
+
+    Attributes
+    ----------
+    tensors : by name, each of its tensor's dtype, batch first; all of the network's, inputs too, or its outputs alone
+    overflows : by layer, how many exact sums did not fit `accumulator_bits` and were taken modulo
+    """
+
+    tensors: Mapping[str, npt.NDArray]
+    overflows: Mapping[str, int]
+
+
+def run(network: Network, inputs: Inputs, *, outputs_only: bool = False, batch: int = BATCH) -> Result:
+    """Run `network` on `inputs`.
+
+    Parameters
+    ----------
+    network : Network
+    inputs : integers of any dtype, (inferences, *shape of the tensor), by name; an array alone where there is one input
+    outputs_only : keep the network's outputs alone
+    batch : inferences computed at a time
+
+    Returns
+    -------
+    Result
+
+    Raises
+    ------
+    NetworkError
+        Where inputs are missing, of another shape, not integers or outside their type (naming the value and where),
+        or the network holds what golden does not compute.
+    ValueError
+        Where `batch` is not positive.
+    """
+    feeds, count = _checked(network, inputs)
+    names = _kept(network, outputs_only)
+    tensors = {
+        name: np.empty((count, *network.tensors[name].shape), network.tensors[name].type.dtype)
+        for name in names
+    }
+    overflows = dict.fromkeys((layer.name for layer in network.layers), 0)
+    first = 0
+    for part in _batches(network, feeds, count, outputs_only, batch):
+        for name, values in part.tensors.items():
+            tensors[name][first : first + len(values)] = values
+        for name, overflowed in part.overflows.items():
+            overflows[name] += overflowed
+        first += batch
+    return Result(tensors, overflows)
+
+
+def run_batches(
+    network: Network, inputs: Inputs, *, outputs_only: bool = False, batch: int = BATCH
+) -> Iterator[Result]:
+    """As `run`, a Result for each `batch` inferences, in order: memory for one batch alone.
+
+    Inputs are checked, all of them, before the first result.
+    """
+    feeds, count = _checked(network, inputs)
+    return _batches(network, feeds, count, outputs_only, batch)
+
+
+def _kept(network: Network, outputs_only: bool) -> tuple[str, ...]:
+    return network.outputs if outputs_only else (*network.inputs, *(layer.output for layer in network.layers))
+
+
+def _batches(
+    network: Network, feeds: Mapping[str, npt.NDArray], count: int, outputs_only: bool, batch: int
+) -> Iterator[Result]:
+    if batch < 1:
+        raise ValueError(f"`batch` must be at least 1, not {batch}")
+    names = _kept(network, outputs_only)
+    for first in range(0, count, batch):
+        tensors = {
+            name: values[first : first + batch].astype(network.tensors[name].type.dtype, copy=False)
+            for name, values in feeds.items()
+        }
+        overflows = {}
+        for layer in network.layers:
+            try:
+                tensors[layer.output], overflows[layer.name] = _run_layer(
+                    layer, network, tensors[layer.inputs[0]]
+                )
+            except (TypeError, ValueError) as error:
+                raise NetworkError(f"layer {layer.name}: {error}") from error
+        yield Result({name: tensors[name] for name in names}, overflows)
+
+
+def _run_layer(layer: AnyLayer, network: Network, values: npt.NDArray) -> tuple[npt.NDArray, int]:
+    """A layer's output, and how many of its sums overflowed."""
+    source, target = network.tensors[layer.inputs[0]], network.tensors[layer.output]
+    if isinstance(layer, MaxPool2D):
+        return max_pool2d(values, layer.kernel, layer.stride, layer.padding), 0
+    if isinstance(layer, Conv2D):
+        if any(layer.padding):
+            _require_in_type(source)
+        blocks = conv2d_blocks(
+            values, layer.weights, layer.stride, layer.padding, layer.dilation, source.zero_point
+        )
+        # The padding takes part in the sums as the input's elements do.
+        bound = max(sum_bound(values, layer.weights), sum_bound(np.array([source.zero_point]), layer.weights))
+    elif isinstance(layer, FullyConnected):
+        blocks, bound = fully_connected_blocks(values, layer.weights), sum_bound(values, layer.weights)
+    else:
+        raise NetworkError(f"golden does not compute {layer.op}")
+
+    bias = accumulator_bias(layer.rescale)
+    if bias is not None:
+        bound += max(abs(int(bias.min())), abs(int(bias.max())))
+    if bound >= 1 << 63:
+        raise NetworkError(f"its sums may reach {bound}, beyond the 64 bits in which golden is exact")
+    fits = bound < 1 << (layer.accumulator_bits - 1)
+
+    output = np.empty((len(values), *target.shape), target.type.dtype)
+    overflows = 0
+    for where, sums in blocks:
+        if bias is not None:
+            sums += bias
+        if not fits:
+            wrapped = wrap(sums, layer.accumulator_bits)
+            overflows += int(np.count_nonzero(wrapped != sums))
+            sums = wrapped
+        output[where] = apply(layer.rescale, sums, target)
+    return output, overflows
+
+
+def _require_in_type(tensor: Tensor) -> None:
+    if not tensor.type.min <= tensor.zero_point <= tensor.type.max:
+        raise NetworkError(
+            f"its padding is the zero point of {tensor.name}, {tensor.zero_point}, which is no {tensor.type}"
+        )
+
+
+def _checked(network: Network, inputs: Inputs) -> tuple[dict[str, npt.NDArray], int]:
+    """The inputs by name, each in range and of the right shape, and how many inferences they hold."""
+    if not isinstance(inputs, Mapping):
+        if len(network.inputs) != 1:
+            raise NetworkError(
+                f"network {network.name} has {len(network.inputs)} inputs; name each: {_list(network.inputs)}"
+            )
+        inputs = {network.inputs[0]: inputs}
+    if set(inputs) != set(network.inputs):
+        raise NetworkError(
+            f"network {network.name} takes {_list(network.inputs)}, not {_list(sorted(inputs)) or 'nothing'}"
+        )
+    feeds = {name: np.asarray(values) for name, values in inputs.items()}
+    for name, values in feeds.items():
+        tensor = network.tensors[name]
+        if values.shape[1:] != tensor.shape or values.ndim == 0:
+            expected = ", ".join(("inferences", *(str(extent) for extent in tensor.shape)))
+            raise NetworkError(f"input {name}: its shape must be ({expected}), not {values.shape}")
+        _check_values(name, values, tensor.type)
+    counts = {name: len(values) for name, values in feeds.items()}
+    if len(set(counts.values())) != 1:
+        raise NetworkError(
+            f"network {network.name}: its inputs hold different numbers of inferences: {counts}"
+        )
+    return feeds, next(iter(counts.values()))
+
+
+def _check_values(name: str, values: npt.NDArray, kind: TensorType) -> None:
+    """Refuse what `kind` does not hold, before any narrowing."""
+    if values.dtype.kind not in "iu":
+        raise NetworkError(f"input {name}: golden takes integers, not {values.dtype}")
+    held = np.iinfo(values.dtype)
+    if not values.size or (held.min >= kind.min and held.max <= kind.max):
+        return
+    if int(values.min()) >= kind.min and int(values.max()) <= kind.max:
+        return
+    # An integer dtype compares with Python's integers by value, whatever their width.
+    at = np.argwhere((values < kind.min) | (values > kind.max))[0]
+    value, place = int(values[tuple(at)]), [int(index) for index in at]
+    raise NetworkError(f"input {name}: {value} at {place} is outside {kind.min}...{kind.max} ({kind})")
+
+
+def _list(names: tuple[str, ...] | list[str]) -> str:
+    return ", ".join(names)

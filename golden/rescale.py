@@ -1,0 +1,257 @@
+"""From an accumulator to the next layer's operand: the rescales of the four schemes.
+
+The elementary functions take and return int64 of any shape; parameters a channel broadcast along the last axis.
+An accumulator here is what the rescale reads: where a scheme adds its bias, that has been added before
+(`accumulator_bias`), inside the accumulator and its wrapping. SBNQ subtracts its bias itself, outside.
+
+Ref: Jacob et al., 2017 (affine); Guo et al. (SBNQ); LLSQ; ITBWN
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from golden.fixed_point import clamp, sqrdmulh, wrap
+from golden.integers import ACCUMULATOR_BITS, Integers, as_int64, require_range
+from golden.rounding import MAX_SHIFT, rounding_right_shift
+from network import (
+    AffineRescale,
+    LlsqRescale,
+    NetworkError,
+    PowerOfTwoRescale,
+    Rounding,
+    SbnqRescale,
+    Tensor,
+)
+from network.graph import Rescale
+
+_INT32 = (-(1 << 31), (1 << 31) - 1)
+_ACCUMULATOR = (-(1 << (ACCUMULATOR_BITS - 1)), (1 << (ACCUMULATOR_BITS - 1)) - 1)
+
+
+def _signed_shift(x: Integers, shift: Integers, rounding: Rounding, low: int, high: int) -> Integers:
+    """``clamp(x / 2**shift, low, high)``, a negative shift to the left, for |x| < 2**62, |shift| <= 62, 32-bit ends.
+
+    To the left by s, x is first clamped to ``low >> s``...``(high >> s) + 1``: what lies beyond saturates anyway, and
+    shifted back these ends stay within 2**s + 2**32 of zero, so int64 holds them for every s up to 62.
+    """
+    require_range("shift", shift, -MAX_SHIFT, MAX_SHIFT)
+    result = rounding_right_shift(x, np.maximum(shift, 0), rounding)
+    if bool(np.any(shift < 0)):
+        left = np.maximum(-shift, 0)
+        inside = np.clip(x, np.int64(low) >> left, (np.int64(high) >> left) + 1)
+        result = np.where(shift < 0, inside << left, result)
+    return clamp(result, low, high)
+
+
+def sbnq(
+    accumulator: npt.ArrayLike,
+    bias: npt.ArrayLike,
+    shift: npt.ArrayLike,
+    bits: int,
+    signed: bool,
+    relu: bool,
+) -> Integers:
+    """Shift-based batch normalization and quantization: ``clamp((accumulator - bias) >> shift)`` [sbnq: eq. 16, 19].
+
+    With `relu`, ReLU before the shift. ``>>`` is FLOOR; a negative shift is a left shift, which saturates.
+    The clamp: signed ``-2**(bits-1) + 1 ... 2**(bits-1) - 1``, unsigned ``0 ... 2**bits - 1``.
+
+    Exact in int64: the difference of two 48-bit numbers has 49 bits; for the left shift see `_signed_shift`.
+
+    Parameters
+    ----------
+    accumulator, bias : integers of 48 bits, two's complement
+    shift : integers -62...62
+    bits : width of the output, 1...32
+
+    Raises
+    ------
+    TypeError
+        Where an argument is not integers.
+    ValueError
+        Where one is outside its range.
+    """
+    _require_bits(bits)
+    accumulator, bias, shift = _accumulator(accumulator), as_int64("bias", bias), as_int64("shift", shift)
+    require_range("bias", bias, *_ACCUMULATOR)
+    low, high = (1 - (1 << (bits - 1)), (1 << (bits - 1)) - 1) if signed else (0, (1 << bits) - 1)
+    difference = accumulator - bias
+    if relu:
+        difference = np.maximum(difference, 0)
+    return _signed_shift(difference, shift, Rounding.FLOOR, low, high)
+
+
+def affine(
+    accumulator: npt.ArrayLike,
+    multiplier: npt.ArrayLike,
+    exponent: npt.ArrayLike,
+    zero_point: int,
+    low: int,
+    high: int,
+    double_rounding: bool,
+) -> Integers:
+    """``clamp(zero_point + accumulator * multiplier * 2**(exponent - 31), low, high)`` [jacob2017: eq. 4-7, app. B].
+
+    `double_rounding`: ``HALF_AWAY(SQRDMULH(accumulator << max(exponent, 0), multiplier), max(-exponent, 0))``, the
+    left shift modulo 2**32. Else ``HALF_AWAY(accumulator * multiplier, 31 - exponent)``, once.
+
+    Exact in int64: the left shift makes at most 31 + 31 bits before it wraps; ``|accumulator * multiplier| <= 2**62``;
+    a zero point and a rounded quotient of at most 2**62 add up to less than 2**63.
+
+    Parameters
+    ----------
+    accumulator, multiplier : int32
+    exponent : integers -31...31, positive to the left
+    zero_point, low, high : int, at most 33 bits
+
+    Raises
+    ------
+    TypeError
+        Where an argument is not integers.
+    ValueError
+        Where one is outside its range.
+    """
+    x = as_int64("accumulator", accumulator)
+    multiplier, exponent = as_int64("multiplier", multiplier), as_int64("exponent", exponent)
+    require_range("accumulator", x, *_INT32)
+    require_range("multiplier", multiplier, *_INT32)
+    require_range("exponent", exponent, -31, 31)
+    require_range("zero_point", as_int64("zero_point", zero_point), -(1 << 32), 1 << 32)
+    if double_rounding:
+        shifted = wrap(x << np.maximum(exponent, 0), 32) if bool(np.any(exponent > 0)) else x
+        product = sqrdmulh(shifted, multiplier)
+        rounded = rounding_right_shift(product, np.maximum(-exponent, 0), Rounding.HALF_AWAY)
+    else:
+        rounded = rounding_right_shift(x * multiplier, 31 - exponent, Rounding.HALF_AWAY)
+    return clamp(rounded + zero_point, low, high)
+
+
+def llsq(
+    accumulator: npt.ArrayLike,
+    mantissa: npt.ArrayLike,
+    shift: npt.ArrayLike,
+    bits: int,
+    signed: bool,
+) -> Integers:
+    """``clamp(HALF_UP(accumulator * mantissa, shift))`` to an integer type of `bits` bits [llsq: eq. 1, 6].
+
+    A `mantissa` of 1 is the rescale by shift alone, 128...255 the one with an 8-bit scale (the tables' alpha8).
+
+    Exact in int64: 48 and 8 bits multiply to 56.
+
+    Parameters
+    ----------
+    accumulator : integers of 48 bits, two's complement
+    mantissa : 1, or 128...255
+    shift : 0...31
+    bits : width of the output, 1...32
+
+    Raises
+    ------
+    TypeError
+        Where an argument is not integers.
+    ValueError
+        Where one is outside its range.
+    """
+    _require_bits(bits)
+    accumulator = _accumulator(accumulator)
+    mantissa, shift = as_int64("mantissa", mantissa), as_int64("shift", shift)
+    bad = (mantissa != 1) & ((mantissa < 128) | (mantissa > 255))
+    if bool(np.any(bad)):
+        raise ValueError(f"`mantissa` must be 1 or 128...255, not {int(mantissa[bad][0])}")
+    require_range("shift", shift, 0, 31)
+    low, high = (-(1 << (bits - 1)), (1 << (bits - 1)) - 1) if signed else (0, (1 << bits) - 1)
+    return clamp(rounding_right_shift(accumulator * mantissa, shift, Rounding.HALF_UP), low, high)
+
+
+def power_of_two(
+    accumulator: npt.ArrayLike,
+    shift: npt.ArrayLike,
+    rounding: Rounding,
+    bits: int,
+    signed: bool,
+) -> Integers:
+    """``clamp(round(accumulator / 2**shift))`` to an integer type of `bits` bits, in a named rounding [itbwn].
+
+    A negative shift is a left shift, which saturates. Exact in int64: see `_signed_shift`.
+
+    Parameters
+    ----------
+    accumulator : integers of 48 bits, two's complement
+    shift : integers -62...62
+    bits : width of the output, 1...32
+
+    Raises
+    ------
+    TypeError
+        Where an argument is not integers, or `rounding` not a Rounding.
+    ValueError
+        Where one is outside its range.
+    """
+    _require_bits(bits)
+    accumulator, shift = _accumulator(accumulator), as_int64("shift", shift)
+    low, high = (-(1 << (bits - 1)), (1 << (bits - 1)) - 1) if signed else (0, (1 << bits) - 1)
+    return _signed_shift(accumulator, shift, rounding, low, high)
+
+
+def accumulator_bias(rescale: Rescale) -> Integers | None:
+    """The bias that is part of the accumulator, one integer a channel; None where the scheme has it outside (SBNQ)."""
+    return None if isinstance(rescale, SbnqRescale) else rescale.bias
+
+
+def apply(rescale: Rescale, accumulator: npt.ArrayLike, output: Tensor) -> npt.NDArray:
+    """What a layer writes: `rescale` of an accumulator whose last axis is the output channels.
+
+    Parameters
+    ----------
+    rescale : any of the graph's
+    accumulator : integers, wrapped already, `accumulator_bias` included
+    output : Tensor, whose type and zero point are taken; its shape is not
+
+    Returns
+    -------
+    array of ``output.type.dtype``, of the shape of `accumulator`
+
+    Raises
+    ------
+    NetworkError
+        Where the rescale cannot write `output`: a fused range beyond its type, a zero point that the scheme lacks.
+    TypeError, ValueError
+        As the elementary functions do.
+    """
+    kind = output.type
+    if output.zero_point and not isinstance(rescale, AffineRescale):
+        raise NetworkError(
+            f"tensor {output.name}: only the affine rescale has a zero point, not {type(rescale).__name__}"
+        )
+    match rescale:
+        case SbnqRescale(bias=bias, shift=shift, relu=relu):
+            result = sbnq(accumulator, bias, shift, kind.bits, kind.signed, relu)
+        case AffineRescale(multiplier=multiplier, exponent=exponent, low=low, high=high):
+            if not kind.min <= low <= high <= kind.max:
+                raise NetworkError(
+                    f"tensor {output.name}: a clamp to {low}...{high} does not fit its type {kind}"
+                )
+            result = affine(
+                accumulator, multiplier, exponent, output.zero_point, low, high, rescale.double_rounding
+            )
+        case LlsqRescale(mantissa=mantissa, shift=shift):
+            result = llsq(accumulator, mantissa, shift, kind.bits, kind.signed)
+        case PowerOfTwoRescale(shift=shift, rounding=rounding):
+            result = power_of_two(accumulator, shift, rounding, kind.bits, kind.signed)
+        case _:
+            raise TypeError(f"`rescale` must be a rescale of the graph, not {type(rescale).__name__}")
+    return result.astype(kind.dtype)  # clamped to the type above
+
+
+def _accumulator(values: npt.ArrayLike) -> Integers:
+    values = as_int64("accumulator", values)
+    require_range("accumulator", values, *_ACCUMULATOR)
+    return values
+
+
+def _require_bits(bits: int) -> None:
+    if not 1 <= bits <= 32:
+        raise ValueError(f"`bits` must be 1...32, not {bits}")
