@@ -23,6 +23,13 @@ Block = tuple[slice, ...]
 _BLOCK_ELEMENTS = 1 << 17
 """Of unfolded input or of sums, whichever are more: 0.5 MiB of float32."""
 
+_GEMM_MACS = 1 << 18
+"""OpenBLAS wakes its threads for a larger product: at the size of a block they cost more than they bring, and many
+times more where the other cores are busy."""
+
+_GEMM_MIN_ROWS = 8
+"""Fewer rows reuse the weights too little."""
+
 
 def sum_bound(inputs: npt.NDArray, weights: npt.NDArray) -> int:
     """No sum of products of `inputs` and a row (the first axis) of `weights` is further from zero, in any order."""
@@ -117,7 +124,7 @@ def conv2d_blocks(
                         y : y + (bottom - top - 1) * stride[0] + 1 : stride[0],
                         x : x + (width - 1) * stride[1] + 1 : stride[1],
                     ]
-            sums = (unfolded.reshape(-1, reduction) @ matrix).astype(np.int64, copy=False)
+            sums = _product(unfolded.reshape(-1, reduction), matrix)
             where = (slice(first, first + len(source)), slice(top, bottom))
             yield where, sums.reshape(len(source), bottom - top, width, outputs)
 
@@ -155,7 +162,7 @@ def fully_connected_blocks(inputs: npt.NDArray, weights: npt.NDArray) -> Iterato
     images = max(1, _BLOCK_ELEMENTS // max(features, outputs))
     for first in range(0, len(inputs), images):
         block = flat[first : first + images].astype(dtype)
-        yield (slice(first, first + len(block)),), (block @ matrix).astype(np.int64, copy=False)
+        yield (slice(first, first + len(block)),), _product(block, matrix)
 
 
 def max_pool2d(
@@ -192,6 +199,20 @@ def max_pool2d(
     rows = _greatest(tall)
     wide = [rows[:, :, j : j + (width - 1) * stride[1] + 1 : stride[1]] for j in range(kernel[1])]
     return _greatest(wide)
+
+
+def _product(left: npt.NDArray, right: npt.NDArray) -> Integers:
+    """``left @ right`` in their own type, then in int64; 2-dimensional.
+
+    numpy multiplies a stack of matrices by one GEMM each: here as many rows at a time as stay within _GEMM_MACS.
+    """
+    rows = max(_GEMM_MIN_ROWS, _GEMM_MACS // max(1, right.size))
+    whole = len(left) // rows * rows
+    result = np.empty((len(left), right.shape[1]), left.dtype)
+    stack = result[:whole].reshape(-1, rows, right.shape[1])
+    np.matmul(left[:whole].reshape(-1, rows, left.shape[1]), right, out=stack)
+    np.matmul(left[whole:], right, out=result[whole:])
+    return result.astype(np.int64, copy=False)
 
 
 def _greatest(parts: list[npt.NDArray]) -> npt.NDArray:
