@@ -1,0 +1,221 @@
+"""Builds a bench's units once, runs cocotb's tests on them, and refuses a run that tested less than it should."""
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from cocotb_tools.check_results import get_results
+from cocotb_tools.runner import Verilator as VerilatorRunner
+
+from hdl.verilog import emit
+from sim import verilator
+from sim.bench import benches
+from sim.bench.bench import STAND, Bench, Configuration, top
+
+__all__ = ["BUILD", "Outcome", "build", "run", "simulate"]
+
+ROOT = Path(__file__).resolve().parents[2]
+BUILD = ROOT / "build" / "bench"
+
+TESTS = ("streams", "volume")
+TIME_LIMIT_S = 600
+
+# Widths are Amaranth's habit; all other warnings stop the build.
+WARNINGS = ["-Wno-WIDTHEXPAND", "-Wno-WIDTHTRUNC"]
+
+
+@dataclass
+class Outcome:
+    """What became of one configuration."""
+
+    bench: str
+    name: str
+    seed: int
+    cases: int = 0
+    transfers: int = 0
+    cycles: int = 0
+    bins: dict[str, int] = field(default_factory=dict)
+    seconds: float = 0.0
+    failure: str = ""
+
+    @property
+    def hit(self) -> int:
+        return sum(count > 0 for count in self.bins.values())
+
+
+@cache
+def _environment() -> None:
+    os.environ.update(verilator.environment())
+    # A simulation that hangs without passing time is ended from outside; cocotb's runner has no time limit.
+    os.environ["SIM_CMD_PREFIX"] = f"timeout --kill-after=5 {TIME_LIMIT_S}"
+
+
+def sources(configurations: Sequence[Configuration], replaced: Path | None = None) -> dict[str, str]:
+    """Verilog of each configuration by module name; from `replaced`/NAME.v where there is one."""
+    texts = {}
+    for configuration in configurations:
+        other = replaced / f"{configuration.name}.v" if replaced else None
+        is_there = other is not None and other.is_file()
+        texts[configuration.name] = (
+            other.read_text() if is_there else emit(configuration.component, configuration.name)
+        )
+    return texts
+
+
+def build(
+    name: str,
+    configurations: Sequence[Configuration],
+    texts: Mapping[str, str],
+    selectors: Mapping[str, int] | None = None,
+    flags: Sequence[str] = (),
+) -> Path:
+    """The folder of a simulator of the configurations, built unless one of the same content is there."""
+    _environment()
+    tool = verilator.find()
+    bench = top(configurations, selectors)
+    arguments = [*WARNINGS, "-O3", "--x-initial", "unique", *flags]
+    content = json.dumps([bench, STAND.read_text(), dict(texts), arguments, tool.version, str(tool.executable)])
+    place = BUILD / name / hashlib.sha256(content.encode()).hexdigest()[:16]
+    if (place / "bench").is_file():
+        return place
+    place.parent.mkdir(parents=True, exist_ok=True)
+    work = Path(tempfile.mkdtemp(prefix="build-", dir=place.parent))
+    for module, text in {**texts, "bench_top": bench}.items():
+        (work / f"{module}.v").write_text(text)
+    shutil.copy(STAND, work / "stand.sv")
+    log = work / "build.log"
+    runner = VerilatorRunner()
+    try:
+        runner.build(
+            sources=[work / "stand.sv", work / "bench_top.v", *(work / f"{module}.v" for module in texts)],
+            hdl_toplevel="bench",
+            build_dir=work,
+            build_args=arguments,
+            always=True,
+            log_file=log,
+        )
+    except (RuntimeError, subprocess.CalledProcessError, SystemExit) as error:
+        raise RuntimeError(f"{name}: Verilator refuses the bench, see {log}: {_last_lines(log)}") from error
+    try:
+        work.rename(place)
+    except OSError:  # another process was faster
+        shutil.rmtree(work)
+    return place
+
+
+def _last_lines(log: Path, count: int = 12) -> str:
+    lines = log.read_text(errors="replace").splitlines() if log.exists() else []
+    telling = [line for line in lines if line.startswith("%") or "rror" in line]
+    return "\n".join((telling or lines)[-count:])
+
+
+def simulate(
+    place: Path, module: str, spec: Mapping[str, Any], tests: Sequence[str]
+) -> tuple[dict[str, Any], str]:
+    """Runs the cocotb tests of `module` on a built simulator; what they reported, and what failed.
+
+    A run that ends without a result, or with fewer tests than `tests`, has failed, as has one that takes
+    longer than the time limit.
+    """
+    _environment()
+    work = Path(tempfile.mkdtemp(prefix="run-", dir=place))
+    log = work / "run.log"
+    runner = VerilatorRunner()
+    failure = ""
+    try:
+        runner.test(
+            test_module=module,
+            hdl_toplevel="bench",
+            hdl_toplevel_lang="verilog",
+            build_dir=place,
+            test_dir=work,
+            seed=spec["seed"],
+            plusargs=["+verilator+rand+reset+2", f"+verilator+seed+{spec['seed'] % 2**31 or 1}"],
+            extra_env={"INTAGLIO_BENCH": json.dumps(spec), "PYTHONPATH": str(ROOT), "NO_COLOR": "1"},
+            results_xml=str(work / "results.xml"),
+            log_file=log,
+        )
+    except (RuntimeError, subprocess.CalledProcessError, SystemExit) as error:
+        failure = f"the simulator stopped: {error}"
+    results = work / "results.xml"
+    if not failure and not results.is_file():
+        failure = "the simulator left no results"
+    if not failure:
+        ran, failed = get_results(results)
+        if ran != len(tests):
+            failure = f"{ran} tests ran, not {len(tests)}"
+        elif failed:
+            failure = f"{failed} of {ran} tests failed"
+    report_file = work / "report.json"
+    report = json.loads(report_file.read_text()) if report_file.is_file() else {}
+    if failure:
+        failure = f"{failure}; see {log}: {_last_lines(log, 3)}"
+    else:
+        shutil.rmtree(work)
+    return report, failure
+
+
+def run(
+    bench: Bench,
+    seed: int,
+    *,
+    quick: bool = False,
+    names: Sequence[str] = (),
+    replaced: Path | None = None,
+) -> list[Outcome]:
+    """Runs a bench, or those of its configurations that are named; an outcome for each.
+
+    Parameters
+    ----------
+    bench : Bench
+    seed : of the random cases and stalls, 0 or more
+    quick : fewer random cases; all others, and all bins, stay
+    names : configurations; all if empty
+    replaced : folder of Verilog files that take the place of the configurations' own, NAME.v each
+
+    Raises
+    ------
+    ValueError
+        If a name is not a configuration's.
+    RuntimeError
+        If Verilator refuses the Verilog.
+    """
+    known = [configuration.name for configuration in bench.configurations]
+    if unknown := set(names) - set(known):
+        raise ValueError(f"bench {bench.name} has no {', '.join(sorted(unknown))}: it has {', '.join(known)}")
+    chosen = [c for c in bench.configurations if not names or c.name in names]
+    started = time.perf_counter()
+    place = build(bench.name, chosen, sources(chosen, replaced))
+    spec = {"bench": bench.name, "seed": seed, "quick": quick, "configurations": [c.name for c in chosen]}
+    report, failure = simulate(place, "sim.bench.simulated", spec, TESTS)
+    seconds = time.perf_counter() - started
+
+    outcomes = []
+    for configuration in chosen:
+        facts = report.get(configuration.name, {})
+        outcome = Outcome(
+            bench.name,
+            configuration.name,
+            seed,
+            facts.get("cases", 0),
+            facts.get("transfers", 0),
+            facts.get("cycles", 0),
+            facts.get("bins", {}),
+            seconds,
+            facts.get("outcome", ""),
+        )
+        if not outcome.failure and ("cases" not in facts or "streamed" not in facts):
+            outcome.failure = failure or "a test said nothing about it"
+        outcomes.append(outcome)
+    if failure and not any(outcome.failure for outcome in outcomes):
+        outcomes[0].failure = failure
+    return outcomes
