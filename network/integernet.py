@@ -211,8 +211,7 @@ class _Builder:
             if not quantizer and pending is not None:
                 raise self._lines.error(
                     line.number,
-                    f"{keyword} where {pending.name} (line {pending.line.number}) needs its UNSIGNEDQUAN or SIGNEDQUAN; "
-                    "put the quantizer directly after the weights",
+                    f"{keyword} where {pending.name} (line {pending.line.number}) needs its UNSIGNEDQUAN or SIGNEDQUAN; put that here",
                 )
             if pending is not None:
                 self._quantize(line, sizes, pending)
@@ -284,7 +283,7 @@ class _Builder:
             raise self._lines.error(
                 line.number,
                 f"{line.words[0]} states {_image_text(stated)}, {source.name} before it is {_image_text(source.shape)}; "
-                "correct whichever is wrong",
+                "correct the wrong one",
             )
         return source
 
@@ -323,7 +322,7 @@ class _Builder:
         if source.size != inputs:
             raise self._lines.error(
                 line.number,
-                f"FC states CI {inputs}, {source.name} before it has {source.size} elements; correct whichever is wrong",
+                f"FC states CI {inputs}, {source.name} before it has {source.size} elements; correct the wrong one",
             )
         row, weights = self._weights(line)
         if weights.size != inputs * outputs:
@@ -343,7 +342,7 @@ class _Builder:
             raise self._lines.error(
                 line.number,
                 f"{keyword} states {_image_text(stated)}, {pending.name} before it is {_image_text(expected)}; "
-                "correct whichever is wrong",
+                "correct the wrong one",
             )
         bias = self._parameters(line, "BIAS", channels, -(2**31), 2**31 - 1)
         shift = self._parameters(line, "SHIFT", channels, -31, 31)
