@@ -98,6 +98,11 @@ class AcceleratorConfig:
             raise ValueError(
                 f"`rescale_lanes` must be a divisor of `columns` ({self.columns}), not {self.rescale_lanes}"
             )
+        if self.rescale_lanes != self.columns and self.rescale_lanes * self.record_bits % self.bus_bits:
+            raise ValueError(
+                f"`rescale_lanes` must be `columns` ({self.columns}) or a multiple of "
+                f"{self.bus_bits // self.record_bits}, not {self.rescale_lanes}"
+            )
         if self.vector_lanes * self.element_bits * 4 > self.scratchpad_bytes * 8:
             raise ValueError(f"`scratchpad_bytes` must hold at least four vectors, not {self.scratchpad_bytes}")
         if 2 * self.tile_beats * 8 > self.weight_buffer_bytes:

@@ -32,6 +32,8 @@ class Pipeline:
 
     Members
     -------
+    valid : Value
+        High while the last stage built so far holds a value, or the upstream offers one.
     transfer : Signal
         High in a cycle in which a value moves out of what has been built so far: for work beside
         the registers, such as an accumulator.
@@ -39,14 +41,14 @@ class Pipeline:
 
     def __init__(self, m: Module, upstream) -> None:
         self._m = m
-        self._valid: Value = upstream.valid
+        self.valid: Value = upstream.valid
         self._ready: Value = upstream.ready
         self.transfer = self._transfer(0)
         self._depth = 0
 
     def _transfer(self, depth: int) -> Signal:
         transfer = Signal(name=f"transfer_{depth}")
-        self._m.d.comb += transfer.eq(self._valid & self._ready)
+        self._m.d.comb += transfer.eq(self.valid & self._ready)
         return transfer
 
     def stage(self, *, when: ValueLike = 1, **fields: ValueLike) -> data.View:
@@ -65,12 +67,12 @@ class Pipeline:
         m = self._m
         m.d.comb += self._ready.eq(~valid | ready)
         with m.If(self._ready):
-            m.d.sync += valid.eq(self._valid & when)
+            m.d.sync += valid.eq(self.valid & when)
         with m.If(self.transfer):
             for name, value in values.items():
                 m.d.sync += held[name].eq(value)
 
-        self._valid, self._ready = valid, ready
+        self.valid, self._ready = valid, ready
         self.transfer = self._transfer(self._depth)
         return held
 
@@ -81,7 +83,7 @@ class Pipeline:
         if Shape.cast(payload.shape()).width != len(port):
             raise ValueError(f"`payload` must be {len(port)} bits, not {len(payload)}")
         self._m.d.comb += [
-            downstream.valid.eq(self._valid),
+            downstream.valid.eq(self.valid),
             self._ready.eq(downstream.ready),
             port.eq(payload),
         ]
