@@ -169,7 +169,9 @@ class Conv2D(Layer):
     def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         outputs, kernel_height, kernel_width, channels = self.weights.shape
         if len(shape) != 3 or shape[2] != channels:
-            raise NetworkError(f"layer {self.name}: its weights take {channels} channels, its input is {shape}")
+            raise NetworkError(
+                f"layer {self.name}: its weights take {channels} channels, its input is {shape}"
+            )
         top, bottom, left, right = self.padding
         height = _window_extent(shape[0], kernel_height, self.stride[0], top, bottom, self.dilation[0])
         width = _window_extent(shape[1], kernel_width, self.stride[1], left, right, self.dilation[1])
@@ -191,7 +193,9 @@ class FullyConnected(Layer):
     def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         outputs, features = self.weights.shape
         if int(np.prod(shape)) != features:
-            raise NetworkError(f"layer {self.name}: its weights take {features} features, its input is {shape}")
+            raise NetworkError(
+                f"layer {self.name}: its weights take {features} features, its input is {shape}"
+            )
         return (outputs,)
 
     def macs(self, output_shape: tuple[int, ...]) -> int:
@@ -208,10 +212,14 @@ class MaxPool2D(Layer):
 
     def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         if len(shape) != 3:
-            raise NetworkError(f"layer {self.name}: pooling takes (height, width, channels), its input is {shape}")
+            raise NetworkError(
+                f"layer {self.name}: pooling takes (height, width, channels), its input is {shape}"
+            )
         top, bottom, left, right = self.padding
         if max(top, bottom) >= self.kernel[0] or max(left, right) >= self.kernel[1]:
-            raise NetworkError(f"layer {self.name}: padding {self.padding} leaves windows without any element")
+            raise NetworkError(
+                f"layer {self.name}: padding {self.padding} leaves windows without any element"
+            )
         height = _window_extent(shape[0], self.kernel[0], self.stride[0], top, bottom, 1)
         width = _window_extent(shape[1], self.kernel[1], self.stride[1], left, right, 1)
         return (height, width, shape[2])
@@ -263,18 +271,30 @@ class Network:
         source, target = self.tensors[layer.inputs[0]], self.tensors[layer.output]
         shape = layer.output_shape(source.shape)
         if min(shape) < 1 or shape != target.shape:
-            raise NetworkError(f"layer {layer.name}: its output is {shape}, its tensor {target.name} {target.shape}")
+            raise NetworkError(
+                f"layer {layer.name}: its output is {shape}, its tensor {target.name} {target.shape}"
+            )
         if isinstance(layer, MaxPool2D):
-            if source.type != target.type or source.zero_point != target.zero_point or source.scale != target.scale:
+            if (
+                source.type != target.type
+                or source.zero_point != target.zero_point
+                or source.scale != target.scale
+            ):
                 raise NetworkError(f"layer {layer.name}: pooling cannot change the type or scale of a tensor")
             return
         if not 8 <= layer.accumulator_bits <= 48:
-            raise NetworkError(f"layer {layer.name}: accumulators have 8...48 bits, not {layer.accumulator_bits}")
-        _check_range(f"layer {layer.name}: weight", layer.weights, layer.weight_type.min, layer.weight_type.max)
+            raise NetworkError(
+                f"layer {layer.name}: accumulators have 8...48 bits, not {layer.accumulator_bits}"
+            )
+        _check_range(
+            f"layer {layer.name}: weight", layer.weights, layer.weight_type.min, layer.weight_type.max
+        )
         channels = layer.weights.shape[0]
         for key, values in vars(layer.rescale).items():
             if isinstance(values, np.ndarray) and values.shape != (channels,):
-                raise NetworkError(f"layer {layer.name}: {values.size} of {key} for {channels} output channels")
+                raise NetworkError(
+                    f"layer {layer.name}: {values.size} of {key} for {channels} output channels"
+                )
         if isinstance(layer.rescale, LlsqRescale):
             mantissa = layer.rescale.mantissa
             if not bool(np.all((mantissa == 1) | ((mantissa >= 128) & (mantissa <= 255)))):

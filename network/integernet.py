@@ -211,7 +211,8 @@ class _Builder:
             if not quantizer and pending is not None:
                 raise self._lines.error(
                     line.number,
-                    f"{keyword} where {pending.name} (line {pending.line.number}) needs its UNSIGNEDQUAN or SIGNEDQUAN; put that here",
+                    f"{keyword} where {pending.name} (line {pending.line.number}) needs its quantizer; "
+                    "put its UNSIGNEDQUAN or SIGNEDQUAN before this line",
                 )
             if pending is not None:
                 self._quantize(line, sizes, pending)
@@ -282,8 +283,8 @@ class _Builder:
         if source.shape != stated:
             raise self._lines.error(
                 line.number,
-                f"{line.words[0]} states {_image_text(stated)}, {source.name} before it is {_image_text(source.shape)}; "
-                "correct the wrong one",
+                f"{line.words[0]} states {_image_text(stated)}, "
+                f"{source.name} before it is {_image_text(source.shape)}; correct the wrong one",
             )
         return source
 

@@ -1,0 +1,150 @@
+"""One training run: seeded, resumable to the bit, its curves in CSV."""
+
+from __future__ import annotations
+
+import csv
+import math
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.progress import Progress
+from torch import Tensor, nn
+from torch.nn import functional
+
+from network.errors import NetworkError
+from train.data import Dataset, Part
+
+THREADS = 2
+"""Fixed, because the order of a sum, and so its last bit, follows the number of threads."""
+EVALUATION_BATCH = 1000
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a run depends on beside code and data; a checkpoint resumes under the same alone."""
+
+    scheme: str
+    dataset: str
+    bits: int
+    epochs: int
+    seed: int
+    batch_size: int = 64
+    learning_rate: float = 0.05
+    frozen_share: float = 0.8
+    """The last epochs' share that trains with frozen averages; inference has no batch to normalise by."""
+
+
+def begin(seed: int) -> None:
+    """Make what follows deterministic on one machine."""
+    torch.manual_seed(seed)
+    torch.set_num_threads(THREADS)
+    torch.use_deterministic_algorithms(True)
+
+
+def _tensors(part: Part) -> tuple[Tensor, Tensor]:
+    return torch.from_numpy(part.images).float(), torch.from_numpy(part.labels)
+
+
+def accuracy(model: nn.Module, part: Part) -> float:
+    """The share of `part` that the simulated network classifies rightly; the first maximum wins a tie."""
+    images, labels = _tensors(part)
+    model.eval()
+    right = 0
+    with torch.no_grad():
+        for x, y in zip(images.split(EVALUATION_BATCH), labels.split(EVALUATION_BATCH), strict=True):
+            # numpy's argmax, since torch leaves open which of several maxima it returns.
+            right += int((model(x).numpy().argmax(1) == y.numpy()).sum())
+    return right / len(labels)
+
+
+def _shifted(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Each image moved by -1, 0 or 1 pixel along each axis, zeros moving in."""
+    padded = functional.pad(images, (0, 0, 1, 1, 1, 1))
+    height, width = images.shape[1:3]
+    offsets = torch.randint(0, 3, (len(images), 2), generator=generator).tolist()
+    return torch.stack([p[y : y + height, x : x + width] for p, (y, x) in zip(padded, offsets, strict=True)])
+
+
+def train(model: nn.Module, data: Dataset, settings: Settings, folder: Path, resume: bool) -> float:
+    """Train `model` and leave it as it was after the epoch that did best on the held-out images.
+
+    `model` is a scheme's network: a module whose ``freeze()`` makes it train against the parameters of inference.
+
+    Writes ``checkpoint.pt`` and ``curves.csv`` into `folder` after every epoch. Returns that best accuracy.
+
+    Raises
+    ------
+    NetworkError
+        Where `resume` is set and the checkpoint in `folder` is absent, damaged or another run's.
+    """
+    images, labels = _tensors(data.train)
+    optimizer = torch.optim.Adam(model.parameters(), lr=settings.learning_rate)
+    state: dict[str, Any] = {"epoch": 0, "rows": [], "best": -1.0, "best_model": None}
+    if resume:
+        state = _read_checkpoint(folder / "checkpoint.pt", settings)
+        model.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+    batches = math.ceil(len(images) / settings.batch_size)
+    first_frozen = settings.epochs - math.floor(settings.epochs * settings.frozen_share)
+    with Progress() as progress:
+        task = progress.add_task(
+            "training", total=settings.epochs * batches, completed=state["epoch"] * batches
+        )
+        for epoch in range(state["epoch"], settings.epochs):
+            if epoch >= first_frozen:
+                model.freeze()
+            # Each epoch has a generator of its own, so that a resumed run draws what an unbroken one draws.
+            generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + epoch)
+            model.train()
+            total = 0.0
+            for step, chosen in enumerate(
+                torch.randperm(len(images), generator=generator).split(settings.batch_size)
+            ):
+                done = (epoch * batches + step) / (settings.epochs * batches)
+                optimizer.param_groups[0]["lr"] = settings.learning_rate * (1 + math.cos(math.pi * done)) / 2
+                optimizer.zero_grad()
+                loss = functional.cross_entropy(model(_shifted(images[chosen], generator)), labels[chosen])
+                loss.backward()
+                optimizer.step()
+                total += loss.item() * len(chosen)
+                progress.advance(task)
+            held_out = accuracy(model, data.held_out)
+            row = {"epoch": epoch + 1, "loss": total / len(images), "held_out_accuracy": held_out}
+            progress.update(task, description=f"loss {row['loss']:.3f}, held out {held_out:.4f}")
+            state["rows"].append(row)
+            if held_out >= state["best"]:  # of equals the later, which has trained longer
+                state["best"] = held_out
+                state["best_model"] = {key: value.clone() for key, value in model.state_dict().items()}
+            state |= {"epoch": epoch + 1, "model": model.state_dict(), "optimizer": optimizer.state_dict()}
+            _write(folder, state, settings)
+    model.load_state_dict(state["best_model"])
+    model.eval()
+    return state["best"]
+
+
+def _write(folder: Path, state: dict[str, Any], settings: Settings) -> None:
+    with (folder / "curves.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, fieldnames=list(state["rows"][0]))
+        writer.writeheader()
+        writer.writerows(state["rows"])
+    torch.save(state | {"settings": asdict(settings)}, folder / "checkpoint.new")
+    os.replace(folder / "checkpoint.new", folder / "checkpoint.pt")
+
+
+def _read_checkpoint(path: Path, settings: Settings) -> dict[str, Any]:
+    try:
+        state = torch.load(path, weights_only=True)
+        stored = state.pop("settings")
+    except FileNotFoundError as error:
+        raise NetworkError(f"{path}: there is no checkpoint; start without --resume") from error
+    except Exception as error:  # torch.load raises whatever unpickling damaged bytes leads to
+        raise NetworkError(f"{path}: the checkpoint is damaged; start without --resume") from error
+    if stored != asdict(settings):
+        differing = ", ".join(key for key, value in asdict(settings).items() if stored.get(key) != value)
+        raise NetworkError(
+            f"{path}: the checkpoint is of a run with another {differing}; give the same options"
+        )
+    return state

@@ -1,0 +1,193 @@
+"""SBNQ: batch normalisation and quantization as one subtraction and one shift.
+
+Ref: Guo, Wang, Cui, "Integer-Only Neural Network Quantization Scheme Based on Shift-Batch-Normalization" [sbnq].
+
+The forward pass simulates the integers in float32, which is exact: every operand, sum and power of two stays an
+integer (or a quotient by a power of two) below 2**24 in magnitude. The backward pass is a straight-through
+estimator: a rounding has the gradient of the identity, a clamp has none where it saturates.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+import network
+from network.graph import Integers
+from network.integernet import ACCUMULATOR_BITS
+from train.definition import Conv, Dense, Layers, Pool
+
+MOMENTUM = 0.1
+"""Weight of the newest batch in the moving averages of mean and deviation."""
+SMALLEST_SIGMA = 2.0**-4
+"""A channel whose sums never vary has no logarithm of its deviation."""
+
+
+def through(rounded: Tensor, smooth: Tensor) -> Tensor:
+    """The value of `rounded` with the gradient of `smooth`: the straight-through estimator."""
+    return smooth + (rounded - smooth).detach()
+
+
+def ap2(sigma: Tensor) -> Tensor:
+    """``AP2(x) = round(log2 x)``, the exponent of the nearest power of two [sbnq: eq. 7]."""
+    return torch.round(torch.log2(sigma.clamp(min=SMALLEST_SIGMA)))
+
+
+def shift_amount(sigma: Tensor, bits: int, relu: bool) -> Tensor:
+    """The right shift that normalises by `sigma` and scales to `bits` bits; negative where it is a left shift.
+
+    [sbnq: eq. 15, 18] print ``N - 3 + AP2`` and ``N - 2 + AP2``; dividing by ``S = 2**(3 - N)`` (eq. 13) and
+    ``2**(2 - N)`` (eq. 17) gives what is here, and what the authors' exported network holds.
+    """
+    return (ap2(sigma) + (2 if relu else 3) - bits).clamp(-31, 31)
+
+
+def quantize_weight(weight: Tensor, bits: int) -> Tensor:
+    """``round(w)`` in ``[-2**(N-1)+1, 2**(N-1)-1]`` [sbnq: eq. 21]."""
+    limit = 2 ** (bits - 1) - 1
+    clipped = weight.clamp(-limit, limit)
+    return through(clipped.round(), clipped)
+
+
+def quantize_activation(acc: Tensor, bias: Tensor, shift: Tensor, bits: int, relu: bool) -> Tensor:
+    """``clamp((acc - bias) >> shift)`` [sbnq: eq. 16], or ``ReLU(acc - bias) >> shift``, clamped [sbnq: eq. 19].
+
+    `acc` is (batch, channels, ...); `bias` and `shift` one integer a channel; all are float32 that hold integers.
+    """
+    axes = (1, -1, *(1,) * (acc.ndim - 2))
+    scaled = (acc - bias.view(axes)) * torch.exp2(-shift).view(axes)
+    low, high = (0, 2**bits - 1) if relu else (1 - 2 ** (bits - 1), 2 ** (bits - 1) - 1)
+    # The last step is up to, not beyond, high + 1: values between round down into range and keep their gradient.
+    clipped = scaled.clamp(low, high + 1 - 2.0**-16)
+    return through(scaled.floor().clamp(low, high), clipped)
+
+
+class SbnqLayer(nn.Module):
+    """A convolution or a matrix, and the quantizer after it; `relu` makes its output unsigned.
+
+    In training it normalises by its batch and moves the averages [sbnq: eq. 14]; in evaluation, and when `frozen`,
+    by the two integers a channel that inference has [sbnq: eq. 15].
+    """
+
+    mean: Tensor
+    sigma: Tensor
+
+    def __init__(self, shape: tuple[int, ...], bits: int, relu: bool) -> None:
+        super().__init__()
+        self.bits, self.relu, self.frozen = bits, relu, False
+        self.weight = nn.Parameter(torch.empty(shape))
+        # [sbnq: eq. 20]: then [-2**(N-1)+1, 2**(N-1)-1] holds four deviations.
+        nn.init.normal_(self.weight, std=2.0 ** (bits - 3))
+        self.register_buffer("mean", torch.zeros(shape[0]))
+        self.register_buffer("sigma", torch.ones(shape[0]))
+
+    def accumulate(self, x: Tensor) -> Tensor:
+        weight = quantize_weight(self.weight, self.bits)
+        if weight.ndim == 4:
+            return functional.conv2d(x, weight, padding=(weight.shape[2] - 1) // 2)
+        return functional.linear(x.flatten(1), weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        acc = self.accumulate(x)
+        if self.frozen or not self.training:
+            bias, shift = self.inference_parameters()
+        else:
+            axes = [axis for axis in range(acc.ndim) if axis != 1]
+            mean, sigma = acc.mean(axes), acc.detach().std(axes, correction=0)
+            self.mean.lerp_(mean.detach(), MOMENTUM)
+            self.sigma.lerp_(sigma, MOMENTUM)
+            bias, shift = through(mean.round(), mean), shift_amount(sigma, self.bits, self.relu)
+        return quantize_activation(acc, bias, shift, self.bits, self.relu)
+
+    def inference_parameters(self) -> tuple[Tensor, Tensor]:
+        """The integers ``bias = round(mean)`` and ``shift`` of the moving averages [sbnq: eq. 15, 18]."""
+        return self.mean.round(), shift_amount(self.sigma, self.bits, self.relu)
+
+
+class SbnqNetwork(nn.Module):
+    """`layers` over images of `input_shape` (height, width, channels); reads and writes integers in float32."""
+
+    def __init__(self, layers: Layers, input_shape: tuple[int, int, int], bits: int) -> None:
+        super().__init__()
+        self.input_shape, self.bits = input_shape, bits
+        height, width, channels = input_shape
+        stages: list[nn.Module] = []
+        for layer in layers:
+            relu = layer is not layers[-1]
+            if isinstance(layer, Pool):
+                stages.append(nn.MaxPool2d(2))
+                height, width = height // 2, width // 2
+            elif isinstance(layer, Conv):
+                stages.append(SbnqLayer((layer.channels, channels, layer.kernel, layer.kernel), bits, relu))
+                channels = layer.channels
+            elif isinstance(layer, Dense):
+                stages.append(SbnqLayer((layer.features, height * width * channels), bits, relu))
+                height, width, channels = 1, 1, layer.features
+        self.stages = nn.Sequential(*stages)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """`images`: (batch, height, width, channels) pixels 0..255; returns (batch, classes)."""
+        return self.stages(images.permute(0, 3, 1, 2))
+
+    def freeze(self) -> None:
+        """From here on, train the weights against the integers that inference has."""
+        for stage in self.stages:
+            if isinstance(stage, SbnqLayer):
+                stage.frozen = True
+
+
+def build(layers: Layers, input_shape: tuple[int, int, int], bits: int) -> SbnqNetwork:
+    """A network to train, its weights drawn from torch's global generator."""
+    return SbnqNetwork(layers, input_shape, bits)
+
+
+def _integers(values: Tensor) -> Integers:
+    return values.detach().numpy().astype(np.int64)
+
+
+def to_network(model: SbnqNetwork, name: str) -> network.Network:
+    """The integer network that `model` simulates in evaluation."""
+    pixel, weight_type = network.TensorType(8, signed=False), network.TensorType(model.bits, signed=True)
+    source = network.Tensor("input", model.input_shape, pixel)
+    tensors, layers = {source.name: source}, []
+    counts = {"conv": 0, "fc": 0, "pool": 0}
+    for stage in model.stages:
+        kind = "pool" if not isinstance(stage, SbnqLayer) else "conv" if stage.weight.ndim == 4 else "fc"
+        counts[kind] += 1
+        title = f"{kind}{counts[kind]}"
+        layer: network.MaxPool2D | network.Conv2D | network.FullyConnected
+        if not isinstance(stage, SbnqLayer):
+            layer = network.MaxPool2D(title, (source.name,), title, kernel=(2, 2), stride=(2, 2))
+            type_ = source.type
+        else:
+            bias, shift = stage.inference_parameters()
+            rescale = network.SbnqRescale(_integers(bias), _integers(shift), stage.relu)
+            type_ = network.TensorType(model.bits, signed=not stage.relu)
+            weights = _integers(quantize_weight(stage.weight, model.bits))
+            if weights.ndim == 4:
+                reach = (weights.shape[2] - 1) // 2
+                layer = network.Conv2D(
+                    title,
+                    (source.name,),
+                    title,
+                    np.ascontiguousarray(weights.transpose(0, 2, 3, 1)),
+                    weight_type,
+                    rescale,
+                    ACCUMULATOR_BITS,
+                    padding=(reach, reach, reach, reach),
+                )
+            else:
+                # torch flattens (C, H, W), the graph (H, W, C).
+                height, width, channels = source.shape if len(source.shape) == 3 else (1, 1, source.size)
+                hwc = (
+                    weights.reshape(-1, channels, height, width).transpose(0, 2, 3, 1).reshape(weights.shape)
+                )
+                layer = network.FullyConnected(
+                    title, (source.name,), title, hwc, weight_type, rescale, ACCUMULATOR_BITS
+                )
+        source = network.Tensor(title, layer.output_shape(source.shape), type_)
+        tensors[title] = source
+        layers.append(layer)
+    return network.Network(name, tensors, tuple(layers), ("input",), (source.name,))
