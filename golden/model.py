@@ -56,7 +56,7 @@ def run(network: Network, inputs: Inputs, *, outputs_only: bool = False, batch: 
     ValueError
         Where `batch` is not positive.
     """
-    feeds, count = _checked(network, inputs)
+    feeds, count = _checked(network, inputs, batch)
     names = _kept(network, outputs_only)
     tensors = {
         name: np.empty((count, *network.tensors[name].shape), network.tensors[name].type.dtype)
@@ -80,7 +80,7 @@ def run_batches(
 
     Inputs are checked, all of them, before the first result.
     """
-    feeds, count = _checked(network, inputs)
+    feeds, count = _checked(network, inputs, batch)
     return _batches(network, feeds, count, outputs_only, batch)
 
 
@@ -91,8 +91,6 @@ def _kept(network: Network, outputs_only: bool) -> tuple[str, ...]:
 def _batches(
     network: Network, feeds: Mapping[str, npt.NDArray], count: int, outputs_only: bool, batch: int
 ) -> Iterator[Result]:
-    if batch < 1:
-        raise ValueError(f"`batch` must be at least 1, not {batch}")
     names = _kept(network, outputs_only)
     for first in range(0, count, batch):
         tensors = {
@@ -155,8 +153,10 @@ def _require_in_type(tensor: Tensor) -> None:
         )
 
 
-def _checked(network: Network, inputs: Inputs) -> tuple[dict[str, npt.NDArray], int]:
+def _checked(network: Network, inputs: Inputs, batch: int) -> tuple[dict[str, npt.NDArray], int]:
     """The inputs by name, each in range and of the right shape, and how many inferences they hold."""
+    if batch < 1:
+        raise ValueError(f"`batch` must be at least 1, not {batch}")
     if not isinstance(inputs, Mapping):
         if len(network.inputs) != 1:
             raise NetworkError(
