@@ -1,47 +1,26 @@
 """The core: dispatcher, engines and memories, without the buses. It is held in reset between runs."""
 
 from amaranth.hdl import Cat, Module
-from amaranth.lib import data, stream, wiring
+from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from hdl import isa
-from hdl.command import COMMAND_INDEX_BITS
+from hdl.axi import FaultSignature
+from hdl.axi_read import ReadClientSignature
+from hdl.axi_write import WRITE_TRANSFER
 from hdl.config import AcceleratorConfig
 from hdl.dispatcher import Dispatcher
 from hdl.matmul import Matmul
 from hdl.pool import Pool
 from hdl.rescale import Rescale
 from hdl.scratchpad import Scratchpad, write_signature
-from hdl.transfer import (
-    Load,
-    Store,
-    Weights,
-    read_beat_layout,
-    read_transfer_layout,
-    write_transfer_layout,
-)
+from hdl.transfer import Load, Store, Weights
 from hdl.weights import WeightStream
 
-__all__ = ["READERS", "Core", "fault_layout", "read_client_signature"]
+__all__ = ["READERS", "Core"]
 
 READERS = ("commands", "weights", "load")
 """Who reads memory."""
-
-
-def fault_layout() -> data.StructLayout:
-    """Why a run stops, at which command, and the address in memory if there is one."""
-    return data.StructLayout({"cause": isa.Cause, "command": COMMAND_INDEX_BITS, "address": 32})
-
-
-def read_client_signature() -> wiring.Signature:
-    """What a reader of memory has: transfers out, beats in, and how many it has room for."""
-    return wiring.Signature(
-        {
-            "transfer": Out(stream.Signature(read_transfer_layout())),
-            "space": Out(16),
-            "data": In(stream.Signature(read_beat_layout())),
-        }
-    )
 
 
 class Core(wiring.Component):
@@ -54,9 +33,9 @@ class Core(wiring.Component):
     Members
     -------
     command_address, command_count : In(32)
-    readers : Out(read_client_signature) array, by READERS
+    readers : Out(ReadClientSignature) array, by READERS
     write_transfer, write_beats, written : the write master's
-    fault_valid, fault : Out
+    fault : Out(FaultSignature)
         A command cannot be run.
     finished : Out(1)
         All commands are complete.
@@ -77,12 +56,11 @@ class Core(wiring.Component):
             {
                 "command_address": In(32),
                 "command_count": In(32),
-                "readers": Out(read_client_signature()).array(len(READERS)),
-                "write_transfer": Out(stream.Signature(write_transfer_layout())),
+                "readers": Out(ReadClientSignature()).array(len(READERS)),
+                "write_transfer": Out(stream.Signature(WRITE_TRANSFER)),
                 "write_beats": Out(stream.Signature(64)),
                 "written": In(1),
-                "fault_valid": Out(1),
-                "fault": Out(fault_layout()),
+                "fault": Out(FaultSignature()),
                 "finished": Out(1),
                 "mark": Out(1),
                 "progress": Out(1),
@@ -110,15 +88,16 @@ class Core(wiring.Component):
         writers = {isa.Engine.RESCALE: rescale, isa.Engine.POOL: pool, isa.Engine.LOAD: load}
         m.submodules.scratchpad = scratchpad = Scratchpad(config, len(readers), len(writers))
 
-        for engine, opcode in (
-            (load, isa.Opcode.LOAD),
-            (weights, isa.Opcode.WEIGHTS),
-            (matmul, isa.Opcode.MATMUL),
-            (rescale, isa.Opcode.RESCALE_SBNQ),
-            (pool, isa.Opcode.MAX_POOL),
-            (store, isa.Opcode.STORE),
-        ):
-            wiring.connect(m, getattr(dispatcher, opcode.name.lower()), engine.command)
+        engines = {
+            isa.Engine.LOAD: load,
+            isa.Engine.WEIGHTS: weights,
+            isa.Engine.MATMUL: matmul,
+            isa.Engine.RESCALE: rescale,
+            isa.Engine.POOL: pool,
+            isa.Engine.STORE: store,
+        }
+        for opcode, entry in isa.FORMATS.items():
+            wiring.connect(m, getattr(dispatcher, opcode.name.lower()), engines[entry.engine].command)
         for index, reader in enumerate(readers):
             wiring.connect(m, reader.read, scratchpad.read[index])
             m.d.comb += reader.data.eq(scratchpad.data)
@@ -149,14 +128,6 @@ class Core(wiring.Component):
         ]
         self._buses(m, dispatcher, weights, weight_stream, load, store)
 
-        engines = {
-            isa.Engine.LOAD: load,
-            isa.Engine.WEIGHTS: weights,
-            isa.Engine.MATMUL: matmul,
-            isa.Engine.RESCALE: rescale,
-            isa.Engine.POOL: pool,
-            isa.Engine.STORE: store,
-        }
         m.d.comb += [
             dispatcher.done.eq(Cat(engines[engine].done for engine in isa.Engine)),
             dispatcher.done_mark.eq(Cat(engines[engine].done_mark for engine in isa.Engine)),
@@ -187,15 +158,15 @@ class Core(wiring.Component):
     def _faults(self, m, dispatcher, engines) -> None:
         """The first of those that refuse something in this cycle; an engine's command is the older one."""
         m.d.comb += [
-            self.fault_valid.eq(dispatcher.fault | Cat(engine.fault for engine in engines).any()),
-            self.fault.cause.eq(dispatcher.fault_cause),
-            self.fault.command.eq(dispatcher.fault_command),
+            self.fault.valid.eq(dispatcher.fault | Cat(engine.fault for engine in engines).any()),
+            self.fault.payload.cause.eq(dispatcher.fault_cause),
+            self.fault.payload.command.eq(dispatcher.fault_command),
         ]
         for engine in engines:
             with m.If(engine.fault):
                 m.d.comb += [
-                    self.fault.cause.eq(isa.Cause.ILLEGAL_FIELD),
-                    self.fault.command.eq(engine.fault_command),
+                    self.fault.payload.cause.eq(isa.Cause.ILLEGAL_FIELD),
+                    self.fault.payload.command.eq(engine.fault_command),
                 ]
 
     def _watch(self, m, dispatcher, scratchpad, writers) -> None:

@@ -5,9 +5,9 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from hdl import isa
+from hdl.axi_read import READ_BEAT, READ_TRANSFER
 from hdl.command import COMMAND_INDEX_BITS, CommandQueue, command_signature, pack_entry
 from hdl.fifo import Fifo
-from hdl.transfer import read_beat_layout, read_transfer_layout
 
 __all__ = ["FETCH_BEATS", "Dispatcher"]
 
@@ -25,8 +25,8 @@ class Dispatcher(wiring.Component):
     -------
     address, count : In(32)
         The command list; stable while the machine runs.
-    transfer : Out(stream of read_transfer_layout)
-    beats : In(stream of read_beat_layout)
+    transfer : Out(stream of READ_TRANSFER)
+    beats : In(stream of READ_BEAT)
     space : Out
         Beats that can be taken.
     commands : Out(command_signature), one member an opcode, by its name in lower case
@@ -46,8 +46,8 @@ class Dispatcher(wiring.Component):
             {
                 "address": In(32),
                 "count": In(32),
-                "transfer": Out(stream.Signature(read_transfer_layout())),
-                "beats": In(stream.Signature(read_beat_layout())),
+                "transfer": Out(stream.Signature(READ_TRANSFER)),
+                "beats": In(stream.Signature(READ_BEAT)),
                 "space": Out(self._fifo.space.shape()),
                 **{opcode.name.lower(): Out(command_signature(opcode)) for opcode in isa.FORMATS},
                 "done": In(len(isa.Engine)),

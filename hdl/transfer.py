@@ -6,31 +6,18 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
 from hdl import isa
+from hdl.axi_read import READ_BEAT, READ_TRANSFER
+from hdl.axi_write import WRITE_TRANSFER
 from hdl.command import COMMAND_INDEX_BITS, command_signature
 from hdl.config import AcceleratorConfig
 from hdl.fifo import Fifo
 from hdl.scratchpad import READ_LATENCY, address_bits, read_signature, write_signature
 
-__all__ = ["Load", "Store", "Weights", "read_beat_layout", "read_transfer_layout", "write_transfer_layout"]
+__all__ = ["Load", "Store", "Weights"]
 
 _BUS_BYTES = 8
 _BYTE_BITS = 3
 """Bits of an address within a beat."""
-
-
-def read_transfer_layout() -> data.StructLayout:
-    """A run of whole beats to read, from the one that holds the byte at `address` on."""
-    return data.StructLayout({"address": 32, "beats": 24, "command": COMMAND_INDEX_BITS})
-
-
-def read_beat_layout() -> data.StructLayout:
-    """A beat that was read; `last` of its transfer."""
-    return data.StructLayout({"data": 64, "last": 1})
-
-
-def write_transfer_layout() -> data.StructLayout:
-    """A run of bytes to write."""
-    return data.StructLayout({"address": 32, "bytes": 24, "command": COMMAND_INDEX_BITS})
 
 
 class _Rows:
@@ -87,8 +74,8 @@ class Load(wiring.Component):
     Members
     -------
     command : In(command_signature)
-    transfer : Out(stream of read_transfer_layout)
-    beats : In(stream of read_beat_layout)
+    transfer : Out(stream of READ_TRANSFER)
+    beats : In(stream of READ_BEAT)
     write : Out(write_signature)
     done, done_mark : Out(1)
     busy : Out(1)
@@ -99,8 +86,8 @@ class Load(wiring.Component):
         super().__init__(
             {
                 "command": In(command_signature(isa.Opcode.LOAD)),
-                "transfer": Out(stream.Signature(read_transfer_layout())),
-                "beats": In(stream.Signature(read_beat_layout())),
+                "transfer": Out(stream.Signature(READ_TRANSFER)),
+                "beats": In(stream.Signature(READ_BEAT)),
                 "write": Out(write_signature(config)),
                 "done": Out(1),
                 "done_mark": Out(1),
@@ -157,8 +144,8 @@ class Weights(wiring.Component):
     Members
     -------
     command : In(command_signature)
-    transfer : Out(stream of read_transfer_layout)
-    beats : In(stream of read_beat_layout)
+    transfer : Out(stream of READ_TRANSFER)
+    beats : In(stream of READ_BEAT)
     o : Out(stream)
         Beats.
     done, done_mark : Out(1)
@@ -172,8 +159,8 @@ class Weights(wiring.Component):
         super().__init__(
             {
                 "command": In(command_signature(isa.Opcode.WEIGHTS)),
-                "transfer": Out(stream.Signature(read_transfer_layout())),
-                "beats": In(stream.Signature(read_beat_layout())),
+                "transfer": Out(stream.Signature(READ_TRANSFER)),
+                "beats": In(stream.Signature(READ_BEAT)),
                 "o": Out(stream.Signature(64)),
                 "done": Out(1),
                 "done_mark": Out(1),
@@ -221,7 +208,7 @@ class Store(wiring.Component):
     command : In(command_signature)
     read, data : In, Out
         The scratchpad's read stream and its vector, READ_LATENCY cycles after.
-    transfer : Out(stream of write_transfer_layout)
+    transfer : Out(stream of WRITE_TRANSFER)
     beats : Out(stream)
         Beats as they lie in memory: the writer masks a transfer's first and last.
     written : In(1)
@@ -239,7 +226,7 @@ class Store(wiring.Component):
                 "command": In(command_signature(isa.Opcode.STORE)),
                 "read": Out(read_signature(config)),
                 "data": In(config.vector_lanes * config.element_bits),
-                "transfer": Out(stream.Signature(write_transfer_layout())),
+                "transfer": Out(stream.Signature(WRITE_TRANSFER)),
                 "beats": Out(stream.Signature(64)),
                 "written": In(1),
                 "done": Out(1),

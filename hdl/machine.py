@@ -1,0 +1,183 @@
+"""The machine: the core behind its buses, registers, counters and the handling of faults."""
+
+from amaranth.hdl import Module, Mux, ResetInserter, Signal, Value
+from amaranth.lib import enum, wiring
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import exact_log2
+
+from hdl import isa
+from hdl.axi import AXI4LiteSignature, AXI4Signature, pass_through
+from hdl.axi_read import ReadMaster
+from hdl.axi_write import WriteMaster
+from hdl.config import AcceleratorConfig
+from hdl.core import READERS, Core
+from hdl.dispatcher import FETCH_BEATS
+from hdl.memory import SyncMemory
+from hdl.registers import Registers
+
+__all__ = ["Machine"]
+
+_BURST_BEATS = 32
+
+
+class _State(enum.Enum, shape=2):
+    IDLE = 0
+    RUN = 1
+    FLUSH = 2
+
+
+class Machine(wiring.Component):
+    """An accelerator for the networks that its configuration fits (`docs/architecture.md`).
+
+    Parameters
+    ----------
+    config : AcceleratorConfig
+
+    Members
+    -------
+    m_axi : Out(AXI4, 32-bit address, 64-bit data)
+    s_axil : Out(AXI4-Lite slave, 12-bit address, 32-bit data)
+    irq : Out(1)
+    tap_* : Out
+        Left open in a design; a simulation reads from them what is written on chip and what completes.
+    """
+
+    def __init__(self, config: AcceleratorConfig) -> None:
+        if not isinstance(config, AcceleratorConfig):
+            raise TypeError(f"`config` must be an AcceleratorConfig, not {config!r}")
+        self._config = config
+        self._core = Core(config)
+        self._registers = Registers(config)
+        self._reader = ReadMaster(len(READERS), (FETCH_BEATS // 4, _BURST_BEATS, _BURST_BEATS))
+        self._writer = WriteMaster(_BURST_BEATS)
+        taps = {
+            name: member
+            for name, member in self._core.signature.members.items()
+            if name.startswith("tap_") and name != "tap_write"
+        }
+        lanes = config.vector_lanes
+        super().__init__(
+            {
+                "m_axi": Out(AXI4Signature()),
+                "s_axil": Out(AXI4LiteSignature()),
+                "irq": Out(1),
+                **taps,
+                "tap_write_address": Out(exact_log2(config.scratchpad_elements)),
+                "tap_write_mask": Out(lanes),
+                "tap_write_data": Out(lanes * config.element_bits),
+            }
+        )
+
+    def elaborate(self, platform) -> Module:
+        m = Module()
+        state = Signal(_State)
+        running = Signal()
+        m.d.comb += running.eq(state == _State.RUN)
+        m.submodules.registers = registers = self._registers
+        m.submodules.reader = reader = self._reader
+        m.submodules.writer = writer = self._writer
+        core = self._core
+        m.submodules.core = ResetInserter(~running)(core)
+
+        pass_through(m, registers.bus, self.s_axil)
+        for index in range(len(READERS)):
+            wiring.connect(m, core.readers[index], reader.clients[index])
+        wiring.connect(m, core.write_transfer, writer.transfer)
+        m.d.comb += [
+            writer.data.valid.eq(core.write_beats.valid),
+            writer.data.payload.data.eq(core.write_beats.payload),
+            core.write_beats.ready.eq(writer.data.ready),
+            core.command_address.eq(registers.command_address),
+            core.command_count.eq(registers.command_count),
+            core.written.eq(writer.done),
+            reader.window_base.eq(registers.read_base),
+            reader.window_limit.eq(registers.read_limit),
+            writer.window_base.eq(registers.write_base),
+            writer.window_limit.eq(registers.write_limit),
+            reader.flush.eq(~running),
+            writer.flush.eq(~running),
+            self.irq.eq(registers.irq),
+            registers.busy.eq(state != _State.IDLE),
+            self.tap_done.eq(core.tap_done),
+            self.tap_write_valid.eq(core.tap_write_valid & running),
+            self.tap_write_engine.eq(core.tap_write_engine),
+            self.tap_write_address.eq(core.tap_write.address),
+            self.tap_write_mask.eq(core.tap_write.mask),
+            self.tap_write_data.eq(core.tap_write.data),
+        ]
+        pass_through(m, reader.bus, self.m_axi)
+        pass_through(m, writer.bus, self.m_axi)
+
+        stop = self._stop(m, running)
+        with m.Switch(state):
+            with m.Case(_State.IDLE):
+                with m.If(registers.start):
+                    m.d.sync += state.eq(_State.RUN)
+            with m.Case(_State.RUN):
+                with m.If(stop | core.finished):
+                    m.d.sync += state.eq(_State.FLUSH)
+            with m.Case(_State.FLUSH):
+                # Bursts that were promised on the bus are completed before the interrupt.
+                with m.If(reader.idle & writer.idle):
+                    m.d.comb += registers.finish.eq(1)
+                    m.d.sync += state.eq(_State.IDLE)
+        self._count(m, state != _State.IDLE)
+        self._mark(m)
+        return m
+
+    def _stop(self, m: Module, running: Signal) -> Value:
+        """Whatever stops a run, as one fault: the bus's, the core's, the watchdog's, the host's."""
+        core, reader, writer, registers = self._core, self._reader, self._writer, self._registers
+        waited = Signal(32)
+        stuck = Signal()
+        progress = core.progress | reader.progress | writer.progress
+        m.d.sync += waited.eq(Mux(running & ~progress, waited + 1, 0))
+        m.d.comb += stuck.eq((registers.watchdog != 0) & (waited >= registers.watchdog))
+        fault = registers.fault
+        with m.If(stuck):
+            m.d.comb += fault.payload.cause.eq(isa.Cause.WATCHDOG)
+        with m.If(registers.abort):
+            m.d.comb += fault.payload.cause.eq(isa.Cause.ABORTED)
+        found = stuck | registers.abort
+        for source in (core.fault, writer.fault, reader.fault):
+            with m.If(source.valid):
+                m.d.comb += fault.payload.eq(source.payload)
+            found = found | source.valid
+        m.d.comb += fault.valid.eq(running & found)
+        return fault.valid
+
+    def _count(self, m: Module, working: Value) -> None:
+        """Counters begin at 0 with a start and keep their value after the run."""
+        core, registers = self._core, self._registers
+        events = {
+            "cycles": working,
+            "overflows": core.overflows,
+            "read_beats": self._reader.beat,
+            "write_beats": self._writer.beat,
+            **{f"busy_{engine.name.lower()}": core.busy[engine] for engine in isa.Engine},
+        }
+        for name, amount in events.items():
+            counter = Signal(32, name=f"count_{name}")
+            m.d.comb += getattr(registers, name).eq(counter)
+            with m.If(registers.start):
+                m.d.sync += counter.eq(0)
+            with m.Elif(working):
+                m.d.sync += counter.eq(counter + amount)
+
+    def _mark(self, m: Module) -> None:
+        """Time stamps of the marked commands, in the order in which they complete; the last place is overwritten."""
+        registers = self._registers
+        m.submodules.marks = marks = SyncMemory(32, isa.MARKS)
+        place = Signal(range(isa.MARKS))
+        m.d.comb += [
+            marks.write_enable.eq(self._core.mark),
+            marks.write_address.eq(place),
+            marks.write_data.eq(registers.cycles),
+            marks.read_enable.eq(registers.mark_enable),
+            marks.read_address.eq(registers.mark_address),
+            registers.mark_data.eq(marks.read_data),
+        ]
+        with m.If(registers.start):
+            m.d.sync += place.eq(0)
+        with m.Elif(self._core.mark & (place != isa.MARKS - 1)):
+            m.d.sync += place.eq(place + 1)
