@@ -24,7 +24,7 @@ from network import NetworkError
 #    much later, when the engine is far ahead, if another of the command's waits holds it up: that is why there is
 #    rule 2.)
 # 2. No engine gets more than COUNT_LIMIT commands, so `done - wait` never leaves -2**15...2**15 - 1.
-IN_FLIGHT = isa.QUEUE_DEPTH + 2
+IN_FLIGHT = isa.QUEUE_DEPTH + 28
 COUNT_LIMIT = (1 << (isa.SEQUENCE_BITS - 1)) - 1
 
 

@@ -81,7 +81,7 @@ def compile_network(network: Network, config: AcceleratorConfig, base_address: i
             )
             stored.append(plan.stream)
 
-    emission = _Emission(network, config, plans, addresses, {b.tensor: b for b in (*outputs, *inputs)})
+    emission = _Emission(network, config, plans, addresses, inputs, outputs)
     emission.stretches = [
         stretches[plan.stream] for plan in plans.values() if plan.stream for _ in plan.blocks
     ]
@@ -201,7 +201,9 @@ def _lifetimes(
     network: Network, segments: list[list[AnyLayer]], config: AcceleratorConfig, alignment: int
 ) -> list[Request]:
     first: dict[str, int] = {}
-    last: dict[str, int] = {name: 0 for name in network.inputs if name in network.outputs}
+    # An input that is an output as well is loaded and stored at once.
+    last = dict.fromkeys((name for name in network.inputs if name in network.outputs), 0)
+    first |= last
     for step, segment in enumerate(segments):
         for layer in segment:
             for name in (*layer.inputs, layer.output):
@@ -212,7 +214,7 @@ def _lifetimes(
         tensor = network.tensors[name]
         # Loads and stores move whole bytes.
         elements = -(-tensor.size * digits_of(tensor, config) // alignment) * alignment
-        requests.append(Request(name, elements, min(first.get(name, 0), step), step))
+        requests.append(Request(name, elements, first[name], step))
     return requests
 
 
@@ -225,7 +227,8 @@ class _Emission:
         config: AcceleratorConfig,
         plans: dict[str, _Plan],
         addresses: dict[str, int],
-        bindings: dict[str, Binding],
+        inputs: list[Binding],
+        outputs: list[Binding],
     ) -> None:
         self.commands = CommandList()
         self.taps: list[Tap] = []
@@ -234,7 +237,8 @@ class _Emission:
         self._config = config
         self._plans = plans
         self._addresses = addresses
-        self._bindings = bindings
+        self._inputs = {binding.tensor: binding for binding in inputs}
+        self._outputs = {binding.tensor: binding for binding in outputs}
         self._loaded: set[str] = set()
         self._stored: dict[str, int] = dict.fromkeys(network.outputs, 0)
         self._last_store: dict[str, Ticket] = {}
@@ -280,7 +284,7 @@ class _Emission:
                 self._load(name)
 
     def _load(self, name: str) -> None:
-        binding, address = self._bindings[name], self._addresses[name]
+        binding, address = self._inputs[name], self._addresses[name]
         done, size = 0, FIRST_LOAD_BYTES
         while done < binding.bytes:
             count = min(size, binding.bytes - done)
@@ -298,7 +302,7 @@ class _Emission:
 
     def _store(self, name: str, elements: int, complete: bool) -> None:
         """Store what of an output's first `elements` elements has not been: whole beats until it is complete."""
-        binding, address, done = self._bindings[name], self._addresses[name], self._stored[name]
+        binding, address, done = self._outputs[name], self._addresses[name], self._stored[name]
         beat = self._config.bus_bytes
         ready = binding.bytes if complete else elements * self._config.element_bits // 8 // beat * beat
         if ready - done < (1 if complete else STORE_BYTES):
@@ -407,14 +411,16 @@ class _Emission:
                     tensor.type,
                     digits_of(tensor, self._config),
                     self._config.element_bits,
-                )  # fmt: skip
+                )
             )
         if name in self._stored:
             self._store(name, elements, complete)
         follower = self._followers.get(name)
         if follower is not None:
-            row_elements = self._tensor_elements(name) // tensor.shape[0]
-            self._pool_rows(follower, self._plans[follower.name].sweep.rows_ready(elements // row_elements))
+            sweep = self._plans[follower.name].sweep
+            ready = sweep.rows_ready(elements // (self._tensor_elements(name) // tensor.shape[0]))
+            # The last row waits for the end of this layer even if it needs no more of it: layers end in their order.
+            self._pool_rows(follower, ready if complete else min(ready, sweep.output_rows - 1))
 
     def _pool_in_quarters(self, layer: MaxPool2D) -> None:
         """A pooling layer by itself, in a few blocks, so that what follows need not wait for its end."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Protocol
 
 from compiler.hazards import Interval
@@ -167,4 +168,4 @@ def matmul_blocks(sweep: Sweep, config: AcceleratorConfig) -> list[Block]:
 def _split(total: int, parts: int) -> list[tuple[int, int]]:
     """Start and size of `parts` pieces of `total` that differ by at most one."""
     edges = [total * part // parts for part in range(parts + 1)]
-    return [(start, stop - start) for start, stop in zip(edges, edges[1:], strict=False)]
+    return [(start, stop - start) for start, stop in pairwise(edges)]

@@ -1,0 +1,798 @@
+"""The compiler against an interpreter of `docs/architecture.md`, written from that page alone.
+
+The interpreter runs a program's commands in an order drawn at random from all that waits and queues permit, over
+garbage in memory, scratchpad and accumulators. Besides, the order is proved: every pair of commands that touch one
+element, one of them writing, must be ordered by waits, queues and each engine's own order.
+"""
+
+import dataclasses
+import itertools
+import time
+from typing import Any
+
+import numpy as np
+import pytest
+
+from compiler import Binding, Tap, compile_network
+from compiler.allocation import Request, place
+from compiler.hazards import COUNT_LIMIT, CommandList, Interval
+from compiler.windows import Sweep, matmul_blocks
+from golden import model
+from hdl import isa
+from hdl.config import AcceleratorConfig
+from hdl.isa import Engine, Opcode
+from network import (
+    AffineRescale,
+    Conv2D,
+    FullyConnected,
+    MaxPool2D,
+    Network,
+    NetworkError,
+    SbnqRescale,
+    Tensor,
+    TensorType,
+)
+
+PIPELINED = 16
+"""Commands that an engine's pipeline is taken to hold at most, besides its queue."""
+WAITS = {engine: f"wait_{engine.name.lower()}" for engine in isa.WAITED}
+
+
+class Machine:
+    """Runs a program, one whole command at a time but for the weight stream, which moves by beats."""
+
+    def __init__(self, program, config, inputs, rng, ignore_waits=False):
+        self.program, self.config, self.rng, self.ignore_waits = program, config, rng, ignore_waits
+        top = program.base_address + program.memory_bytes
+        self.memory = rng.integers(0, 256, top, np.uint8)
+        self.memory[program.image_address :][: len(program.image)] = program.image
+        for binding in program.inputs:
+            self.memory[binding.address :][: binding.bytes] = binding.pack(inputs[binding.tensor][None])[0]
+        self.scratchpad = rng.integers(0, 1 << config.element_bits, config.scratchpad_elements, np.int64)
+        self.banks = [rng.integers(-99, 99, (config.accumulator_depth, config.columns)) for _ in range(2)]
+        self.parameters = [rng.bytes(config.parameter_beats * config.bus_bytes) for _ in range(2)]
+        self.queued = isa.QUEUE_DEPTH + int(rng.choice([0, 1, 2, PIPELINED]))
+        self.stream = []
+        self.stream_room = config.weight_buffer_bytes // config.bus_bytes
+        self.done = dict.fromkeys(Engine, 0)
+        self.completed = []
+        self.taps = {}
+        self.taken = 0
+        self.reads, self.writes = {}, {}
+
+    def run(self):
+        commands = [self.program.command(index) for index in range(self.program.command_count)]
+        queues: dict[Engine, list[int]] = {engine: [] for engine in Engine}
+        taps: dict[tuple[Engine, int], list[Tap]] = {
+            (tap.engine, tap.sequence): [] for tap in self.program.taps
+        }
+        for tap in self.program.taps:
+            taps[tap.engine, tap.sequence].append(tap)
+        speed = {engine: self.rng.exponential() + 0.01 for engine in Engine}
+        dispatched = 0
+        while len(self.completed) < len(commands):
+            ready = [engine for engine, queue in queues.items() if queue and self._can_go(commands[queue[0]])]
+            if dispatched < len(commands):
+                target = isa.FORMATS[commands[dispatched][0]].engine
+                if len(queues[target]) < self.queued and (not ready or self.rng.random() < 0.7):
+                    queues[target].append(dispatched)
+                    dispatched += 1
+                    continue
+            assert ready, f"deadlock with {dispatched} of {len(commands)} dispatched"
+            weights = np.array([speed[engine] for engine in ready])
+            engine = ready[self.rng.choice(len(ready), p=weights / weights.sum())]
+            index = queues[engine][0]
+            self.index = index
+            if getattr(self, commands[index][0].name.lower())(commands[index][1]):
+                queues[engine].pop(0)
+                self.done[engine] += 1
+                self.completed.append(index)
+                for tap in taps.get((engine, self.done[engine]), ()):
+                    self.taps[tap.tensor] = tap.values_of(self.scratchpad[tap.address :][: tap.elements])
+        assert not self.stream, "weights were left over"
+        return self
+
+    def _can_go(self, command):
+        opcode, values = command
+        if opcode is Opcode.WEIGHTS and len(self.stream) >= self.stream_room:
+            return False
+        if opcode is Opcode.MATMUL and self.taken < self.beats(values) and not self.stream:
+            return False
+        if self.ignore_waits:
+            return True
+        return all(
+            ((self.done[e] - values[name] + 2**15) % 2**16) >= 2**15
+            for e, name in WAITS.items()
+            if values[name]
+        )
+
+    def _touch(self, log, elements):
+        log.setdefault(self.index, set()).update(np.asarray(elements).ravel().tolist())
+
+    def _unpack(self, data, bits, signed):
+        patterns = np.unpackbits(np.frombuffer(data, np.uint8), bitorder="little").astype(np.int64)
+        patterns = patterns[: len(patterns) // bits * bits].reshape(-1, bits) @ (1 << np.arange(bits))
+        return np.where(signed & (patterns >> (bits - 1) == 1), patterns - (1 << bits), patterns)
+
+    def _transfer(self, values):
+        for row in range(values["rows"]):
+            memory = values["memory_address"] + row * values["memory_pitch"]
+            start = values["scratchpad_address"] + row * values["scratchpad_pitch"]
+            count = values["row_bytes"] * 8 // self.config.element_bits
+            yield memory, np.arange(start, start + count) % len(self.scratchpad), values["row_bytes"]
+
+    def _inside(self, window, address, count):
+        assert window.base % 8 == window.limit % 8 == 0
+        assert window.base <= address // 8 * 8 <= -(-(address + count) // 8) * 8 <= window.limit
+
+    def load(self, values):
+        for memory, elements, count in self._transfer(values):
+            self._inside(self.program.read_window, memory, count)
+            data = self.memory[memory : memory + count].tobytes()
+            self.scratchpad[elements] = self._unpack(data, self.config.element_bits, False)
+            self._touch(self.writes, elements)
+        return True
+
+    def store(self, values):
+        for memory, elements, count in self._transfer(values):
+            self._inside(self.program.write_window, memory, count)
+            bits = (self.scratchpad[elements][:, None] >> np.arange(self.config.element_bits)) & 1
+            self.memory[memory : memory + count] = np.packbits(
+                bits.astype(np.uint8).ravel(), bitorder="little"
+            )
+            self._touch(self.reads, elements)
+        return True
+
+    def weights(self, values):
+        moved = getattr(self, "moved", 0)
+        count = min(
+            self.stream_room - len(self.stream), values["beats"] - moved, int(self.rng.integers(1, 200))
+        )
+        assert values["memory_address"] % 8 == 0
+        for beat in range(moved, moved + count):
+            address = values["memory_address"] + 8 * beat
+            self._inside(self.program.read_window, address, 8)
+            self.stream.append(self.memory[address : address + 8].tobytes())
+        self.moved = (moved + count) % values["beats"]
+        return self.moved == 0
+
+    def _window(self, values, lanes, ky, kx, chunk):
+        """Element addresses, and which lanes are inside, of every position: (rows, columns, lanes)."""
+        oy, ox = np.arange(values["output_rows"])[:, None, None], np.arange(values["output_columns"])[:, None]
+        y = values["first_row"] + oy * values["row_stride"] + ky * values["kernel_row_step"]
+        pos = values["first_element"] + ox * values["column_stride"] + kx * values["kernel_column_step"]
+        pos = pos + chunk * lanes + np.arange(lanes)
+        inside = (y >= 0) & (y < values["height"]) & (pos >= 0) & (pos < values["width_elements"])
+        return (values["source"] + y * values["row_pitch"] + pos) % len(self.scratchpad), inside
+
+    def _elements(self, values, addresses, inside, signed):
+        bits = self.config.element_bits
+        data = np.where(inside, self.scratchpad[addresses], values["pad"])
+        return np.where(signed & (data >> (bits - 1) == 1), data - (1 << bits), data)
+
+    def _passes(self, values):
+        return list(
+            itertools.product(
+                *(range(values[name]) for name in ("digits", "kernel_rows", "kernel_columns", "chunks"))
+            )
+        )
+
+    def beats(self, values):
+        return len(self._passes(values)) * self.config.tile_beats + self.config.parameter_beats
+
+    def matmul(self, values):
+        if self.taken == 0:
+            self.own_stream = []
+        count = min(self.beats(values) - self.taken, len(self.stream))
+        self.own_stream += self.stream[:count]
+        del self.stream[:count]
+        self.taken += count
+        if self.taken < self.beats(values):
+            return False
+        self.taken = 0
+        config, stream, positions = (
+            self.config,
+            self.own_stream,
+            values["output_rows"] * values["output_columns"],
+        )
+        assert positions <= config.accumulator_depth
+        assert not config.operand.signed or config.signed_activations
+        total = 0
+        for number, (digit, ky, kx, chunk) in enumerate(self._passes(values)):
+            tile = b"".join(stream[: config.tile_beats])
+            del stream[: config.tile_beats]
+            if number == 0:
+                self.parameters[values["bank"]] = b"".join(stream[: config.parameter_beats])
+                del stream[: config.parameter_beats]
+            count = config.rows * config.columns
+            codes = self._unpack(tile, config.weight.bits, False)[:count]
+            tile = np.array([config.weight.decode(code) for code in range(1 << config.weight.bits)])[codes]
+            tile = tile.reshape(config.rows, config.columns)
+            addresses, inside = self._window(values, config.rows, ky, kx, chunk)
+            self._touch(self.reads, addresses[inside & tile.any(axis=1)])
+            data = self._elements(values, addresses, inside, bool(values["signed"] and digit == 0))
+            assert config.unsigned_activations or (values["signed"] and digit == 0)
+            assert config.signed_activations or not values["signed"]
+            if number and (ky, kx, chunk) == (0, 0, 0):
+                total = total << config.element_bits
+            total = total + data.reshape(positions, config.rows) @ tile
+        self.banks[values["bank"]][:positions] = total
+        return True
+
+    def rescale_sbnq(self, values):
+        config, bits = self.config, self.config.element_bits
+        records = self._unpack(self.parameters[values["bank"]], 8, False)
+        records = records[: config.columns * config.record_bits // 8].reshape(config.columns, -1)
+        for channel in range(values["channels"]):
+            record = int.from_bytes(records[channel].astype(np.uint8).tobytes(), "little")
+            bias = record & ((1 << config.bias_bits) - 1)
+            bias -= (bias >> (config.bias_bits - 1)) << config.bias_bits
+            shift = record >> config.bias_bits & 63
+            shift -= (shift >> 5) << 6
+            half = 1 << (config.accumulator_bits - 1)
+            acc = self.banks[values["bank"]][: values["positions"], channel]
+            acc = (acc + half) % (2 * half) - half - bias
+            acc = np.maximum(acc, 0) if values["relu"] else acc
+            acc = acc >> shift if shift >= 0 else acc << -shift
+            limits = (
+                (1 - (1 << (bits - 1)), (1 << (bits - 1)) - 1) if values["signed"] else (0, (1 << bits) - 1)
+            )
+            places = values["destination"] + np.arange(values["positions"]) * values["pixel_pitch"] + channel
+            self.scratchpad[places % len(self.scratchpad)] = np.clip(acc, *limits) & ((1 << bits) - 1)
+            self._touch(self.writes, places % len(self.scratchpad))
+        return True
+
+    def max_pool(self, values):
+        lanes, channels = self.config.vector_lanes, values["channels"]
+        for chunk in range(values["chunks"]):
+            use = min(lanes, channels - chunk * lanes)
+            greatest = np.array(-(1 << 31))
+            for ky, kx in itertools.product(range(values["kernel_rows"]), range(values["kernel_columns"])):
+                addresses, inside = self._window(values, lanes, ky, kx, chunk)
+                self._touch(self.reads, addresses[..., :use][inside[..., :use]])
+                data = self._elements(values, addresses, inside, bool(values["signed"]))
+                greatest = np.maximum(greatest, data)
+            greatest = greatest.reshape(-1, lanes)[:, :use]
+            places = values["destination"] + np.arange(len(greatest))[:, None] * values["pixel_pitch"]
+            places = (places + chunk * lanes + np.arange(use)) % len(self.scratchpad)
+            self.scratchpad[places] = greatest & ((1 << self.config.element_bits) - 1)
+            self._touch(self.writes, places)
+        return True
+
+
+def happens_before(program):
+    """For each command, as a bit mask, those that are surely complete when it starts."""
+    before: list[int] = []
+    of_engine: dict[Engine, list[int]] = {engine: [] for engine in Engine}
+
+    def complete(index):
+        return before[index] | 1 << index
+
+    for index in range(program.command_count):
+        opcode, values = program.command(index)
+        mask = 0
+        for engine, earlier in of_engine.items():
+            mask |= sum_masks(
+                complete(i) for i in earlier[: max(0, len(earlier) - isa.QUEUE_DEPTH - 1 - 1)][-1:]
+            )
+            if engine in WAITS and values[WAITS[engine]]:
+                assert values[WAITS[engine]] <= len(earlier), "a wait for a later command"
+                mask |= complete(earlier[values[WAITS[engine]] - 1])
+        own = of_engine[isa.FORMATS[opcode].engine]
+        mask |= sum_masks(complete(i) for i in own[-1:])
+        before.append(mask)
+        own.append(index)
+    return before
+
+
+def sum_masks(masks):
+    total = 0
+    for mask in masks:
+        total |= mask
+    return total
+
+
+def check_order(program, machine):
+    before = happens_before(program)
+    engines = [isa.FORMATS[program.command(i)[0]].engine for i in range(program.command_count)]
+    for second, first in itertools.product(machine.writes | machine.reads, machine.writes | machine.reads):
+        if first < second and engines[first] != engines[second] and not before[second] >> first & 1:
+            for a, b in (("reads", "writes"), ("writes", "reads"), ("writes", "writes")):
+                shared = getattr(machine, a).get(first, set()) & getattr(machine, b).get(second, set())
+                assert not shared, f"command {second} {b} what {first} {a}, unordered: {sorted(shared)[:4]}"
+
+
+def check(network, config, seed=0, runs=2, base=0):
+    """Compile, run in several orders, compare every tensor with golden; the program."""
+    rng = np.random.default_rng(seed)
+    program = compile_network(network, config, base)
+    inputs = {
+        name: draw(rng, network.tensors[name].type, (1, *network.tensors[name].shape))
+        for name in network.inputs
+    }
+    expected = model.run(network, inputs).tensors
+    for run in range(runs):
+        machine = Machine(program, config, {k: v[0] for k, v in inputs.items()}, rng).run()
+        assert set(machine.taps) == {layer.output for layer in network.layers}
+        for layer in network.layers:
+            np.testing.assert_array_equal(machine.taps[layer.output], expected[layer.output][0], layer.name)
+        for binding in program.outputs:
+            data = machine.memory[binding.address :][: binding.bytes]
+            np.testing.assert_array_equal(binding.unpack(data[None]), expected[binding.tensor])
+        marked = [i for i in machine.completed if program.command(i)[1]["mark"]]
+        assert marked == sorted(marked)
+        assert len(marked) == min(len(network.layers), isa.MARKS)
+        if run == 0:
+            check_order(program, machine)
+    return program
+
+
+def draw(rng, kind, shape):
+    return rng.integers(kind.min, kind.max + 1, shape).astype(kind.dtype)
+
+
+def machine_of(name="test", **changes):
+    fields: dict[str, Any] = {
+        "rows": 16, "columns": 16, "activation_types": ("uint4", "int4"), "weight_type": "int4",
+        "accumulator_bits": 24, "accumulator_depth": 64, "rescales": ("sbnq",), "rescale_lanes": None,
+        "scratchpad_bytes": 32768, "weight_buffer_bytes": None,
+    } | changes  # fmt: skip
+    if fields["rescale_lanes"] is None:
+        fields["rescale_lanes"] = fields["columns"]
+    if fields["weight_buffer_bytes"] is None:
+        tile = (
+            fields["rows"]
+            * fields["columns"]
+            * {"int8": 8, "int4": 4, "binary": 1}.get(fields["weight_type"], 2)
+        )
+        fields["weight_buffer_bytes"] = max(512, 1 << (2 * (-(-tile // 64) * 8) - 1).bit_length())
+    return AcceleratorConfig(name=name, **fields)
+
+
+class Builder:
+    """A network of random weights, layer by layer."""
+
+    def __init__(self, seed, config, shape, kind=None):
+        self.rng, self.config = np.random.default_rng(seed), config
+        bits = config.element_bits
+        self.signed = config.signed_activations and not config.unsigned_activations
+        kind = kind or TensorType(bits, self.signed)
+        self.tensors = {"input": Tensor("input", shape, kind)}
+        self.layers, self.last = [], "input"
+
+    def _add(self, layer_type, source, kind, **fields):
+        source = self.last if source is None else source
+        name = f"layer{len(self.layers)}"
+        layer = layer_type(name, (source,), f"{name}_out", **fields)
+        shape = layer.output_shape(self.tensors[source].shape)
+        assert min(shape) > 0
+        self.tensors[layer.output] = Tensor(layer.output, shape, kind or self.tensors[source].type)
+        self.layers.append(layer)
+        self.last = layer.output
+        return self
+
+    def _products(self, shape, source, signed):
+        config, rng = self.config, self.rng
+        low, high = config.weight.min, config.weight.max
+        weights = rng.integers(low, high + 1, shape)
+        if config.weight.is_binary:
+            weights = np.where(weights >= 0, 1, -1)
+        kind = TensorType(config.element_bits, self.signed if signed is None else signed)
+        spread = np.sqrt(np.prod(shape[1:])) * high * 2.0 ** self.tensors[source or self.last].type.bits / 2
+        shift = max(0, int(np.log2(spread / 2.0**kind.bits) + 1))
+        rescale = SbnqRescale(
+            rng.integers(-int(spread), int(spread) + 1, shape[0]),
+            np.clip(rng.integers(shift - 2, shift + 2, shape[0]), -31, 31),
+            bool(rng.integers(2)) or not kind.signed,
+        )
+        weight_bits = max(config.weight.bits, 2)
+        return kind, {
+            "weights": weights.astype(np.int64), "weight_type": TensorType(weight_bits, True),
+            "rescale": rescale, "accumulator_bits": config.accumulator_bits,
+        }  # fmt: skip
+
+    def conv(
+        self, outputs, kernel, stride=(1, 1), padding=(0, 0, 0, 0), dilation=(1, 1), source=None, signed=None
+    ):
+        channels = self.tensors[source or self.last].shape[2]
+        kind, fields = self._products((outputs, *kernel, channels), source, signed)
+        return self._add(Conv2D, source, kind, stride=stride, padding=padding, dilation=dilation, **fields)
+
+    def fc(self, outputs, source=None, signed=None):
+        features = self.tensors[source or self.last].size
+        kind, fields = self._products((outputs, features), source, signed)
+        return self._add(FullyConnected, source, kind, **fields)
+
+    def pool(self, kernel=(2, 2), stride=(2, 2), padding=(0, 0, 0, 0), source=None):
+        return self._add(MaxPool2D, source, None, kernel=kernel, stride=stride, padding=padding)
+
+    def build(self, outputs=None, inputs=("input",)):
+        return Network("random", self.tensors, tuple(self.layers), inputs, tuple(outputs or (self.last,)))
+
+
+SBNQ16 = AcceleratorConfig.load("sbnq16x16")
+CONFIGS = [
+    machine_of(),
+    machine_of(rows=32, columns=7, accumulator_bits=32),
+    machine_of(rows=5, columns=3, accumulator_depth=16),
+    machine_of(rows=8, columns=8, rescale_lanes=2, activation_types=("uint8",), weight_type="int8"),
+    machine_of(rows=7, columns=10, rescale_lanes=2, activation_types=("int8",), weight_type="ternary"),
+    machine_of(
+        rows=40, columns=12, activation_types=("int2", "uint2"), weight_type="int2", accumulator_depth=16
+    ),
+]
+
+
+def random_network(seed, config):
+    """A chain of a few layers with every kind of geometry."""
+    rng = np.random.default_rng(seed)
+    bits = config.element_bits
+    signed_only = not config.unsigned_activations
+    kind = TensorType(int(rng.choice([bits, bits, 8, max(1, bits - 1)])), signed_only)
+    if not signed_only and config.signed_activations and rng.integers(2):
+        kind = TensorType(kind.bits, True)
+    if signed_only:
+        kind = TensorType(bits, True)
+    shape = (int(rng.integers(1, 15)), int(rng.integers(1, 22)), int(rng.choice([1, 2, 3, 5, 8, 17, 24, 40])))
+    builder = Builder(seed, config, shape, kind)
+    for _ in range(int(rng.integers(1, 5))):
+        height, width, _ = builder.tensors[builder.last].shape
+        digits = -(-builder.tensors[builder.last].type.bits // bits)
+        signed = bool(rng.integers(2)) if config.signed_activations and config.unsigned_activations else None
+        kernel = tuple(int(v) for v in rng.integers(1, 8, 2))
+        dilation = tuple(int(v) for v in rng.choice([1, 1, 1, 2, 3], 2))
+        stride = tuple(int(v) for v in rng.integers(1, 4, 2))
+        if rng.random() < 0.3 and digits == 1 and min(height, width) > 1:
+            window = tuple(min(size, int(rng.integers(1, 4))) for size in (height, width))
+            edges = tuple(int(rng.integers(0, window[i // 2])) for i in range(4))
+            builder.pool(window, stride, edges)
+            continue
+        padding = [int(v) for v in rng.integers(0, 4, 4)]
+        for axis, size in enumerate((height, width)):
+            need = (kernel[axis] - 1) * dilation[axis] + 1 - size - sum(padding[2 * axis : 2 * axis + 2])
+            padding[2 * axis] += max(0, need)
+        outputs = int(rng.choice([1, 3, 7, 16, 20, 33]))
+        builder.conv(outputs, kernel, stride, tuple(padding), dilation, signed=signed)
+    if rng.integers(2):
+        builder.fc(int(rng.integers(1, 40)))
+        if rng.integers(2):
+            builder.fc(int(rng.integers(1, 20)))
+    return builder.build()
+
+
+@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize(
+    "config", CONFIGS, ids=lambda c: f"{c.rows}x{c.columns}_{c.weight_type}_{c.element_bits}b"
+)
+def test_random_networks_equal_golden(config, seed):
+    scratchpad = dataclasses.replace(config, scratchpad_bytes=1 << 18)
+    check(random_network(seed, scratchpad), scratchpad, seed, base=64 * (seed % 3))
+
+
+@pytest.mark.parametrize("kernel", range(1, 8))
+def test_kernels_with_same_padding(kernel):
+    before, after = (kernel - 1) // 2, kernel // 2
+    builder = Builder(kernel, SBNQ16, (9, 11, 3), TensorType(8, False))
+    builder.conv(18, (kernel, kernel), padding=(before, after, before, after)).conv(5, (3, 2), (2, 1))
+    check(builder.build(), SBNQ16)
+
+
+def test_rows_longer_than_the_accumulators():
+    config = machine_of(accumulator_depth=16)
+    builder = (
+        Builder(1, config, (5, 70, 2)).conv(20, (3, 3), padding=(1, 1, 1, 1)).pool().conv(3, (1, 5), (1, 2))
+    )
+    program = check(builder.build(), config)
+    positions = [values["positions"] for opcode, values in commands(program) if opcode is Opcode.RESCALE_SBNQ]
+    assert max(positions) <= 16
+
+
+def test_single_pixels_and_fully_connected_alone():
+    builder = Builder(2, SBNQ16, (1, 1, 40)).conv(33, (1, 1)).fc(70).fc(10, signed=True)
+    check(builder.build(), SBNQ16)
+    check(Builder(3, SBNQ16, (300,), TensorType(8, False)).fc(17).build(), SBNQ16)
+
+
+def test_an_array_of_one():
+    config = machine_of(rows=1, columns=1, accumulator_depth=16)
+    check(
+        Builder(19, config, (4, 5, 2), TensorType(8, True))
+        .conv(3, (2, 3))
+        .pool((2, 1), (1, 1))
+        .fc(2)
+        .build(),
+        config,
+    )
+
+
+def test_pooling_of_pooling_and_of_the_input():
+    builder = (
+        Builder(4, SBNQ16, (16, 17, 20)).pool((3, 3), (1, 2), (1, 1, 1, 0)).pool().conv(6, (3, 3)).pool()
+    )
+    program = check(builder.pool((2, 1), (1, 1)).fc(4).build(), SBNQ16)
+    assert any(values["wait_pool"] for opcode, values in commands(program) if opcode is Opcode.MAX_POOL)
+
+
+def test_branches_several_inputs_and_outputs():
+    builder = Builder(5, SBNQ16, (10, 10, 4))
+    builder.tensors["second"] = Tensor("second", (300,), TensorType(4, False))
+    builder.conv(16, (3, 3)).conv(8, (3, 3)).pool(source="layer0_out").conv(7, (1, 1), source="layer1_out")
+    builder.fc(12, source="second").pool(source="layer0_out").fc(3, source="layer2_out")
+    network = builder.build(("layer0_out", "layer5_out", "layer6_out", "second"), ("input", "second"))
+    program = check(network, SBNQ16, runs=6)
+    assert [binding.tensor for binding in program.inputs] == ["input", "second"]
+    assert [binding.tensor for binding in program.outputs] == list(network.outputs)
+
+
+def test_a_last_layer_that_is_no_output():
+    builder = Builder(6, SBNQ16, (6, 6, 4)).conv(8, (3, 3)).fc(9).fc(4)
+    check(builder.build(("layer0_out",)), SBNQ16, runs=4)
+
+
+def test_scratchpad_is_used_again():
+    config = machine_of(rows=8, columns=8, scratchpad_bytes=1024)
+    builder = Builder(7, config, (8, 8, 8))
+    for _ in range(8):
+        builder.conv(8, (3, 3), padding=(1, 1, 1, 1)).pool((2, 2), (1, 1), (0, 1, 0, 1))
+    program = check(builder.build(), config, runs=5)
+    assert max(tap.address + tap.elements for tap in program.taps) <= 2048
+
+
+def test_more_layers_than_time_stamps():
+    config = machine_of(rows=2, columns=2, scratchpad_bytes=1024)
+    builder = Builder(8, config, (4,))
+    for _ in range(isa.MARKS + 9):
+        builder.fc(4)
+    program = check(builder.build(), config, runs=1)
+    assert [layer.mark for layer in program.layers] == [*range(isa.MARKS - 1), *[isa.MARKS - 1] * 10]
+
+
+def test_binary_weights_that_fill_the_lanes():
+    config = machine_of(rows=4, weight_type="binary", activation_types=("uint8",))
+    check(Builder(9, config, (5, 5, 4)).conv(20, (3, 3)).fc(3).build(), config)
+    with pytest.raises(NetworkError, match="layer layer0: binary weights have no zero for 1 unused lanes"):
+        compile_network(Builder(9, config, (5, 5, 1)).conv(20, (3, 3)).build(), config)
+
+
+def test_without_waits_the_result_is_wrong():
+    """What shows that the interpreter would notice."""
+    builder = Builder(10, SBNQ16, (16, 16, 4)).conv(16, (3, 3)).pool().conv(20, (3, 3)).fc(10)
+    network = builder.build()
+    program = compile_network(network, SBNQ16)
+    image = draw(builder.rng, network.tensors["input"].type, (16, 16, 4))
+    expected = model.run(network, image[None]).tensors[network.outputs[0]][0]
+    rng = np.random.default_rng(0)
+    wrong = 0
+    for _ in range(5):
+        machine = Machine(program, SBNQ16, {"input": image}, rng, ignore_waits=True).run()
+        wrong += not np.array_equal(machine.taps[network.outputs[0]], expected)
+    assert wrong == 5
+
+
+def commands(program):
+    return [program.command(index) for index in range(program.command_count)]
+
+
+@pytest.fixture(scope="module")
+def small():
+    return Builder(11, SBNQ16, (12, 12, 3), TensorType(8, False)).conv(16, (3, 3)).pool().fc(10).build()
+
+
+def test_program(small):
+    program = compile_network(small, SBNQ16, 128)
+    assert (program.config, program.fingerprint) == ("sbnq16x16", SBNQ16.fingerprint)
+    assert program.image[program.command_address - program.image_address :].tobytes()[
+        : len(program.commands)
+    ] == (program.commands)
+    assert len(program.listing()) == program.command_count
+    assert [(layer.name, layer.op, layer.mark) for layer in program.layers] == [
+        ("layer0", "Conv2D", 0), ("layer1", "MaxPool2D", 1), ("layer2", "FullyConnected", 2),
+    ]  # fmt: skip
+    assert sum(layer.macs for layer in program.layers) == small.macs
+    assert program.write_window.limit <= program.read_window.base or program.read_window.limit <= (
+        program.write_window.base
+    )
+    assert program.base_address == 128
+    assert max(program.read_window.limit, program.write_window.limit) <= 128 + program.memory_bytes
+    assert not program.warnings
+
+
+def test_the_weights_of_all_blocks_are_stored_once():
+    builder = Builder(12, SBNQ16, (40, 40, 16)).conv(16, (3, 3), padding=(1, 1, 1, 1))
+    program = compile_network(builder.build(), SBNQ16)
+    addresses = [values["memory_address"] for opcode, values in commands(program) if opcode is Opcode.WEIGHTS]
+    assert len(addresses) > 4
+    assert len(set(addresses)) == 1
+
+
+def test_pooling_overlaps_the_convolution_before_it(small):
+    names = [opcode for opcode, _ in commands(compile_network(small, SBNQ16))]
+    assert names.index(Opcode.MAX_POOL) < len(names) - 1 - names[::-1].index(Opcode.MATMUL, 1)
+
+
+def test_a_million_weights_pack_in_a_blink():
+    builder = Builder(13, SBNQ16, (1024,)).fc(1024)
+    start = time.perf_counter()
+    program = compile_network(builder.build(), SBNQ16)
+    assert time.perf_counter() - start < 3
+    assert len(program.image) > 1024 * 1024 // 2
+
+
+@pytest.mark.parametrize(
+    ("kind", "element_bits", "digits"),
+    [
+        ((8, False), 4, 2),
+        ((8, True), 2, 4),
+        ((4, True), 4, 1),
+        ((3, True), 4, 1),
+        ((8, True), 8, 1),
+        ((6, True), 4, 2),
+    ],
+)
+def test_bindings_pack_and_unpack(kind, element_bits, digits):
+    kind = TensorType(*kind)
+    shape = (3, 5)
+    binding = Binding("x", shape, kind, 0, -(-15 * digits * element_bits // 8), digits, element_bits)
+    batch = draw(np.random.default_rng(0), kind, (4, *shape))
+    data = binding.pack(batch)
+    assert data.shape == (4, binding.bytes)
+    np.testing.assert_array_equal(binding.unpack(data), batch)
+    if kind == TensorType(8, False):
+        np.testing.assert_array_equal(data, batch.reshape(4, -1))
+
+
+def test_four_bit_elements_begin_in_the_low_half():
+    binding = Binding("x", (3,), TensorType(4, True), 0, 2, 1, 4)
+    assert binding.pack([[1, -1, 5]]).tolist() == [[0xF1, 0x05]]
+    with pytest.raises(NetworkError, match=r"input x: -9...0 is outside int4"):
+        binding.pack([[0, 0, -9]])
+    with pytest.raises(NetworkError, match="input x: integers are wanted, not float64"):
+        binding.pack([[0.0, 0, 0]])
+    with pytest.raises(NetworkError, match=r"input x: a batch of \(3,\) is wanted, not \(3,\)"):
+        binding.pack([1, 2, 3])
+
+
+ONES = np.ones(16, np.int64)
+
+
+def change(network, index=0, **fields):
+    layers = list(network.layers)
+    layers[index] = dataclasses.replace(layers[index], **fields)
+    return dataclasses.replace(network, layers=tuple(layers))
+
+
+def rescaled(network, **fields):
+    return change(network, rescale=dataclasses.replace(network.layers[0].rescale, **fields))
+
+
+@pytest.mark.parametrize(
+    ("edit", "config", "message"),
+    [
+        (None, {"scratchpad_bytes": 1024}, "^layer layer0: its tensors need 2,464 elements of scratchpad, test has "
+         r"2,048 \(416 too many\)$"),
+        (None, {"weight_type": "int2"}, r"layer layer0: a weight is -8, test has int2 weights \(-2...1\)"),
+        (None, {"activation_types": ("uint8",)}, "layer layer0: its output is uint4, test's rescale writes 8 bits"),
+        (None, {"activation_types": ("int4",)}, "layer layer0: its input input is uint8 and its low digits are unsig"),
+        (None, {"activation_types": ("int4",)}, "layer layer2: its input layer1_out is uint4, test has int4"),
+        (lambda n: rescaled(n, bias=np.arange(16) + (1 << 23) - 2), {}, "layer layer0: the bias of channel 2 is 8,388,"
+         r"608, test takes -8,388,608...8,388,607 \(and 13 more\)"),
+        (lambda n: change(n, rescale=AffineRescale(ONES, ONES, ONES, True, 0, 15)), {},
+         r"layer layer0: its AffineRescale is none of test's rescales \(sbnq\)"),
+        (None, {"accumulator_bits": 12}, "layer layer0: its sums may reach .* beyond 12 bits; the network wraps them "
+         "at 24 bits, test at 12"),
+    ],
+)  # fmt: skip
+def test_what_does_not_fit_is_refused_by_name(small, edit, config, message):
+    with pytest.raises(NetworkError, match=message) as caught:
+        compile_network(edit(small) if edit else small, machine_of(**config))
+    assert "\n" not in str(caught.value)
+
+
+def test_all_that_does_not_fit_is_named():
+    config = machine_of(rows=4, columns=4, scratchpad_bytes=1024)
+    builder = Builder(14, config, (20, 20, 4)).conv(8, (3, 3)).conv(8, (3, 3)).fc(10)
+    with pytest.raises(
+        NetworkError, match=r"^layer layer0: .*; layer layer1: .*; layer layer2: its tensors need 2,058"
+    ):
+        compile_network(builder.build(), config)
+
+
+def test_a_field_out_of_range_names_the_layer():
+    config = machine_of(scratchpad_bytes=1 << 20)
+    builder = Builder(15, config, (300, 2, 1)).conv(1, (257, 1))
+    with pytest.raises(
+        NetworkError, match="^layer layer0: too large for a command: `kernel_rows` of MATMUL must be"
+    ):
+        compile_network(builder.build(), config)
+
+
+def test_padding_that_digits_cannot_hold():
+    builder = Builder(16, SBNQ16, (5, 5, 1), TensorType(8, False)).conv(4, (3, 3), padding=(1, 1, 1, 1))
+    tensors = dict(builder.tensors)
+    tensors["input"] = dataclasses.replace(tensors["input"], zero_point=0x12)
+    builder.tensors = tensors
+    with pytest.raises(
+        NetworkError, match="layer layer0: it pads with 18, whose 2 digits on sbnq16x16 differ"
+    ):
+        compile_network(builder.build(), SBNQ16)
+    tensors["input"] = dataclasses.replace(tensors["input"], zero_point=0x33)
+    check(builder.build(), SBNQ16)
+
+
+def test_a_sum_that_may_not_fit_is_a_warning():
+    config = machine_of(accumulator_bits=12)
+    network = Builder(17, config, (6, 6, 16)).conv(8, (3, 3), signed=True).build()
+    program = check(network, config)
+    assert len(program.warnings) == 1
+    assert program.warnings[0].startswith("layer layer0: its sums may reach ")
+    assert "beyond 12 bits" in program.warnings[0]
+
+
+def test_pooling_of_wide_values_is_refused():
+    builder = Builder(18, SBNQ16, (6, 6, 3), TensorType(8, False)).pool().fc(3)
+    with pytest.raises(
+        NetworkError, match="layer layer0: max pooling of uint8 on sbnq16x16, whose activations have 4"
+    ):
+        compile_network(builder.build(), SBNQ16)
+
+
+def test_bad_base_address(small):
+    with pytest.raises(ValueError, match="`base_address` must be a multiple of 64 below"):
+        compile_network(small, SBNQ16, 8)
+
+
+def test_blocks_cover_every_position():
+    for rows, columns in itertools.product((1, 2, 7, 28, 100), (1, 3, 28, 256, 257, 1000)):
+        sweep = Sweep(rows, columns, 1, rows, columns, 1, 1, 0, 0, 1, 1, 1, 0, 1, 1)
+        blocks = matmul_blocks(sweep, SBNQ16)
+        position = 0
+        for block in blocks:
+            assert block.row * columns + block.column == position
+            assert 0 < block.positions <= SBNQ16.accumulator_depth
+            assert block.columns == columns or block.rows == 1
+            position += block.positions
+        assert position == rows * columns
+
+
+def test_placement_keeps_what_lives_together_apart():
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        requests = []
+        for index in range(12):
+            first = int(rng.integers(0, 10))
+            requests.append(
+                Request(str(index), int(rng.integers(1, 60)), first, first + int(rng.integers(0, 4)))
+            )
+        addresses, top = place(requests, 2)
+        for a, b in itertools.combinations(requests, 2):
+            if a.alive_with(b):
+                assert addresses[a.tensor] + a.elements <= addresses[b.tensor] or (
+                    addresses[b.tensor] + b.elements <= addresses[a.tensor]
+                )
+        assert top == max(addresses[r.tensor] + r.elements for r in requests)
+        assert all(address % 2 == 0 for address in addresses.values())
+
+
+def test_waits_of_the_command_list():
+    commands = CommandList()
+    rescale = {"positions": 1, "channels": 1}
+    transfer = {"row_bytes": 1, "rows": 1}
+    first = commands.add("a", Opcode.RESCALE_SBNQ, rescale, writes=Interval(0, 10))
+    commands.add("a", Opcode.STORE, transfer, reads=Interval(9, 12))
+    commands.add("a", Opcode.RESCALE_SBNQ, rescale, writes=Interval(11, 20))
+    commands.guard(Interval(0, 30), first)
+    commands.add("a", Opcode.LOAD, transfer, writes=Interval(25, 26))
+    data = commands.encode("n")
+    waits = [isa.decode(data[i : i + 64])[1] for i in range(0, 256, 64)]
+    assert [w["wait_rescale"] for w in waits] == [0, 1, 0, 1]
+    assert [w["wait_store"] for w in waits] == [0, 0, 1, 0]
+
+
+def test_a_list_too_long_for_the_counters():
+    commands = CommandList()
+    for _ in range(COUNT_LIMIT + 1):
+        commands.add("a", Opcode.STORE, {"row_bytes": 1, "rows": 1})
+    with pytest.raises(
+        NetworkError, match=r"^network n: it needs 32,768 STORE commands, .* 32,767 \(1 too many\)$"
+    ):
+        commands.encode("n")
