@@ -49,6 +49,9 @@ MAX_EXTENT = 1 << 16
 MAX_ELEMENTS = 1 << 24
 """Elements of one tensor, for the same reason."""
 
+MAX_TEXT_BYTES = 64 << 20
+"""Some 25 million weights; as words a text takes twenty times its size in memory."""
+
 _PIXEL = TensorType(8, signed=False)
 _KEYS = {
     "CONV": ("CO", "CI", "H", "W"),
@@ -119,6 +122,8 @@ class _Lines:
 
     def __init__(self, content: bytes, where: str) -> None:
         self._where = where
+        if len(content) > MAX_TEXT_BYTES:
+            raise self.error(1, f"the text is larger than {MAX_TEXT_BYTES >> 20} MiB; is it the right file?")
         if not content.strip():
             raise self.error(1, "the file is empty; export the network again")
         try:

@@ -250,6 +250,11 @@ def test_a_directory_and_a_missing_file(reader, tmp_path):
         reader(tmp_path / "line\nbreak")
 
 
+def test_a_text_too_large_to_hold_is_refused_at_once():
+    with pytest.raises(NetworkError, match=":1: the text is larger than 64 MiB"):
+        loads(SMALL + bytes(64 << 20))
+
+
 def test_an_unknown_format_and_runtime(tmp_path):
     path = tmp_path / "x.onnx"
     path.write_bytes(b"\x08\x07\x12")

@@ -14,6 +14,8 @@ import network
 from network import integernet
 
 try:
+    import sklearn  # noqa: F401 - train.data imports it when it is asked for the digits
+
     from train import data, loop, sbnq
 except ModuleNotFoundError as error:
     sys.exit(f"training needs {error.name}, which is not installed; pip install '.[train]'")
