@@ -57,5 +57,5 @@ def rounding_right_shift(x: npt.ArrayLike, n: npt.ArrayLike, mode: Rounding) -> 
     if mode is Rounding.HALF_EVEN:
         half = (mask >> 1) + 1
         up = (remainder > half) | ((remainder == half) & ((quotient & 1) == 1))
-        return quotient + (up & (n > 0))
+        return quotient + up  # never at n = 0: half is 1 there, the remainder 0
     raise TypeError(f"`mode` must be a Rounding, not {mode!r}")

@@ -30,7 +30,7 @@ def geometries(draw):
     padding = draw(st.tuples(*[st.integers(0, 3)] * 4))
     dilation = draw(st.tuples(st.integers(1, 3), st.integers(1, 3)))
     extent = tuple(
-        draw(st.integers(max(1, (k - 1) * d + 1 - before - after), 9))
+        draw(st.integers(max(1, (k - 1) * d + 1 - before - after), 10))
         for k, d, before, after in zip(kernel, dilation, padding[::2], padding[1::2], strict=True)
     )
     return kernel, stride, padding, dilation, extent
