@@ -103,6 +103,11 @@ class AffineRescale(wiring.Component):
             return Mux(single, one, two)
         return one if self.rounding == "single" else two
 
+    @staticmethod
+    def product(x: Value, multiplier: Value) -> Value:
+        """The one multiplication, signed(64); apart, so that a proof may put a free value here."""
+        return x * multiplier
+
     def elaborate(self, platform) -> Module:
         m = Module()
         pipeline = Pipeline(m, self.i)
@@ -127,7 +132,7 @@ class AffineRescale(wiring.Component):
         )
 
         multiplied = pipeline.stage(
-            product=shifted.x * shifted.multiplier, **_all_but(shifted, "x", "multiplier")
+            product=self.product(shifted.x, shifted.multiplier), **_all_but(shifted, "x", "multiplier")
         )
 
         high = rounded_high_half(multiplied.product)

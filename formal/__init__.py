@@ -1,0 +1,1 @@
+"""Proofs, for every input, that the arithmetic units equal their definitions."""

@@ -1,0 +1,141 @@
+"""What each unit's result has to satisfy, said without the operations that the unit is made of.
+
+Each definition takes a unit's input and its result and gives a condition that exactly one result
+meets. A quotient ``y`` of ``x / 2**n`` is never computed by shifting ``x`` right: bounds on ``x`` in
+multiples of ``2**n`` say which one it is.
+"""
+
+# Ref: [jacob2017: app. B], [sbnq: eq. 16, 19]
+
+from collections.abc import Callable
+
+from amaranth.hdl import C, Mux, Value, signed
+
+from hdl.affine_rescale import AffineRounding
+from hdl.rounding import Rounding
+
+__all__ = ["Definition", "affine", "affine_operand", "clamped", "rounded", "saturated", "sbnq", "sqrdmulh"]
+
+Definition = Callable[..., Value]
+"""From the unit's input, a view of its payload, and its result to a condition of one bit."""
+
+
+def _all(*conditions: Value) -> Value:
+    result: Value = C(1, 1)
+    for condition in conditions:
+        result = result & condition.bool()
+    return result
+
+
+def _implies(premise: Value, conclusion: Value) -> Value:
+    return ~premise.bool() | conclusion.bool()
+
+
+def _divided(x: Value, n: Value, y: Value, mode: Rounding) -> Value:
+    """``y`` is ``x / 2**n`` rounded by ``mode``; in halves, so that no half is lost."""
+    twice = x << 1
+    if mode is Rounding.FLOOR:
+        return _all((y << n) <= x, x < ((y + 1) << n))
+    from_below = ((y << 1) - 1) << n
+    from_above = ((y << 1) + 1) << n
+    on_low_edge, on_high_edge = twice == from_below, twice == from_above
+    nearest = _all(from_below <= twice, twice <= from_above)
+    return (
+        nearest
+        & {
+            Rounding.HALF_UP: ~on_high_edge,
+            Rounding.HALF_AWAY: Mux(x < 0, ~on_low_edge, ~on_high_edge),
+            Rounding.HALF_EVEN: _implies(on_low_edge | on_high_edge, ~y[0]),
+        }[mode]
+    )
+
+
+def rounded(mode: Rounding | None) -> Definition:
+    """The result is ``value / 2**shift``, rounded; None takes the mode from the input."""
+
+    def definition(given, y: Value) -> Value:
+        if mode is not None:
+            return _divided(given.value, given.shift, y, mode)
+        return _all(
+            *(_implies(given.mode == one, _divided(given.value, given.shift, y, one)) for one in Rounding)
+        )
+
+    return definition
+
+
+def _between(x: Value, lo: Value, hi: Value, y: Value) -> Value:
+    """``y`` is the nearest to ``x`` of the numbers from ``lo`` to ``hi``, and ``hi`` if none are."""
+    inside = _all(
+        lo <= y,
+        y <= hi,
+        (y == x) | ((y == lo) & (x < lo)) | ((y == hi) & (x > hi)),
+    )
+    return Mux(lo > hi, y == hi, inside)
+
+
+def clamped(given, y: Value) -> Value:
+    return _between(given.value, given.lo, given.hi, y)
+
+
+def saturated(bits: int, is_signed: bool) -> Definition:
+    lowest = -(2 ** (bits - 1)) if is_signed else 0
+    highest = lowest + 2**bits - 1
+    shape = signed(bits + 1)
+    return lambda given, y: _between(given, C(lowest, shape), C(highest, shape), y)
+
+
+def sqrdmulh(given, y: Value) -> Value:
+    """Half up of ``a*b / 2**(w-1)``, but for the one pair whose product's double has no room."""
+    width = len(y)
+    least = C(-(1 << (width - 1)), signed(width))
+    both_least = (given.a == least) & (given.b == least)
+    ordinary = _divided(given.a * given.b, C(width - 1, 8), y, Rounding.HALF_UP)
+    return Mux(both_least, y == (1 << (width - 1)) - 1, ordinary)
+
+
+def sbnq(given, y: Value) -> Value:
+    """The limit where the quotient is at or beyond it, else the quotient; in units of 2**-32, so
+    that a left shift is a division as well."""
+    bits = len(y)
+    greatest = (1 << (bits - 1)) - 1
+    lo = Mux(given.signed, -greatest, 0)
+    hi = Mux(given.signed, greatest, (1 << bits) - 1)
+    difference = given.accumulator - given.bias
+    x = Mux(given.relu & (difference < 0), 0, difference) << 32
+    n = (given.shift + 32).as_unsigned()[:6]
+    value = Mux(given.signed, y.as_signed(), y)
+    # The quotient q has q >= v exactly if x >= v * 2**n.
+    return _all(
+        lo <= value,
+        value <= hi,
+        (value == lo) | (x >= (value << n)),
+        (value == hi) | (x < ((value + 1) << n)),
+    )
+
+
+def _half_away(x: Value, n: Value) -> Value:
+    """As gemmlowp writes it: the floor, and one more where the remainder is above the threshold,
+    which lies one higher for negative ``x`` [jacob2017: app. B]."""
+    mask = (C(1, 1) << n) - 1
+    above = (x & mask) > ((mask >> 1) + (x < 0))
+    return (x >> n) + above
+
+
+def affine_operand(given, rounding: AffineRounding) -> Value:
+    """What the affine rescale multiplies by the multiplier."""
+    if rounding is AffineRounding.SINGLE:
+        return given.accumulator
+    left = Mux(given.exponent > 0, given.exponent, 0).as_unsigned()[:5]
+    return (given.accumulator << left)[:32].as_signed()
+
+
+def affine(given, y: Value, product: Value, rounding: AffineRounding) -> Value:
+    """The scaled product and the zero point, in the limits."""
+    e = given.exponent
+    if rounding is AffineRounding.SINGLE:
+        scaled = _half_away(product, (31 - e).as_unsigned()[:6])
+    else:
+        high = ((product + (1 << 30)) >> 31)[:33].as_signed()
+        right = Mux(e < 0, -e, 0).as_unsigned()[:6]
+        scaled = _half_away(Mux(high == 1 << 31, (1 << 31) - 1, high), right)
+    return _between(scaled + given.zero_point, given.lo, given.hi, y)

@@ -1,0 +1,196 @@
+"""Harnesses: a unit, free inputs, and what must hold."""
+
+from amaranth.hdl import Assert, Assume, C, ClockDomain, Elaboratable, Module, Mux, Signal, Value, signed
+from amaranth.lib import data, stream, wiring
+
+from formal.definitions import Definition, affine, affine_operand
+from hdl.affine_rescale import AffineRescale, AffineRounding
+from hdl.pipeline import Pipeline
+
+__all__ = ["Affine", "Fifo", "Function"]
+
+
+def _without_reset() -> ClockDomain:
+    """A proof begins in the state that reset leaves. The clock has to be among the ports: one that
+    is not is a constant, and nothing that it drives ever moves."""
+    return ClockDomain("sync", reset_less=True)
+
+
+class Function(Elaboratable):
+    """One input through the unit as it is built, whatever comes behind it and however its result is
+    stalled: the result is offered ``latency`` cycles after it, stays until it is taken, and meets
+    the definition.
+
+    Parameters
+    ----------
+    unit : wiring.Component
+        With streams ``i`` and ``o`` and a ``latency``.
+    definition : Definition
+        The condition on input and result.
+    planted : bool
+        Whether to make the result wrong for a single input, to see that the proof fails.
+    """
+
+    def __init__(self, unit: wiring.Component, definition: Definition, *, planted: bool = False):
+        self.unit, self.definition, self.planted = unit, definition, planted
+        self.domain = _without_reset()
+        self.given = Signal(len(Value.cast(unit.i.payload)))
+        self.cycle = Signal(range(unit.latency + 2))
+        self.asked = Signal(len(self.given))
+        self.valid = Signal()
+        self.ready = Signal()
+
+    @property
+    def ports(self) -> list[Signal]:
+        """The clock, and what is free in every cycle."""
+        return [self.domain.clk, self.given, self.valid, self.ready]
+
+    @property
+    def depth(self) -> int:
+        """Cycles to unroll: until the result is there, and one more that finds it stalled."""
+        return self.unit.latency + 2
+
+    def elaborate(self, platform) -> Module:
+        m = Module()
+        m.domains += self.domain
+        m.submodules.unit = unit = self.unit
+        m.d.comb += [
+            Value.cast(unit.i.payload).eq(self.given),
+            unit.i.valid.eq(self.valid),
+            unit.o.ready.eq(self.ready),
+        ]
+
+        cycle, asked = self.cycle, self.asked
+        taken = Signal()
+        with m.If(cycle <= unit.latency):
+            m.d.sync += cycle.eq(cycle + 1)
+        with m.If(cycle == 0):
+            m.d.comb += [Assume(self.valid), Assert(unit.i.ready)]
+            m.d.sync += asked.eq(self.given)
+
+        shape = unit.i.payload.shape()
+        given = data.View(shape, asked) if isinstance(shape, data.Layout) else asked.as_signed()
+        wrong = Mux(asked == (1 << len(asked)) // 3, 1, 0) if self.planted else C(0, 1)
+        result = Signal(unit.o.payload.shape())
+        m.d.comb += Value.cast(result).eq(Value.cast(unit.o.payload) ^ wrong)
+
+        with m.If(cycle < unit.latency):
+            m.d.comb += Assert(~unit.o.valid)
+        with m.Elif(~taken):
+            m.d.comb += [Assert(unit.o.valid), Assert(self.definition(given, result))]
+            m.d.sync += taken.eq(self.ready)
+        return m
+
+
+class _FreeProduct(AffineRescale):
+    """The affine rescale with a free value in place of its product, in `freed`."""
+
+    def __init__(self, rounding: AffineRounding):
+        super().__init__(32, 8, rounding.name.lower())
+        self.x, self.multiplier = Signal(signed(32)), Signal(signed(32))
+        self.freed = Signal(signed(64))
+        self.module = Module()
+
+    def product(self, x: Value, multiplier: Value) -> Value:  # type: ignore[override]
+        self.module.d.comb += [self.x.eq(x), self.multiplier.eq(multiplier)]
+        return self.freed
+
+    def elaborate(self, platform) -> Module:
+        m = super().elaborate(platform)
+        m.submodules.operands = self.module
+        return m
+
+
+class Affine(Function):
+    """The affine rescale around its multiplication, which no solver here gets through: the right
+    operands go in, and from any product of at most ``2**62`` in magnitude, as those of 32-bit
+    operands are, the right result comes out."""
+
+    def __init__(self, rounding: AffineRounding, *, planted: bool = False):
+        unit = _FreeProduct(rounding)
+        self.rounding = rounding
+        self.multiplied = Signal(signed(64))
+        super().__init__(unit, self._result, planted=planted)
+        self.freed = unit.freed
+
+    @property
+    def ports(self) -> list[Signal]:
+        return [*super().ports, self.freed]
+
+    def _result(self, given, y: Value) -> Value:
+        return affine(given, y, self.multiplied, self.rounding)
+
+    def elaborate(self, platform) -> Module:
+        m = super().elaborate(platform)
+        unit = self.unit
+        m.d.comb += Assume((self.freed >= -(1 << 62)) & (self.freed <= 1 << 62))
+        after = Signal()
+        m.d.sync += after.eq(self.cycle == 0)
+        with m.If(after):
+            given = data.View(unit.i.payload.shape(), self.asked)
+            m.d.comb += Assert(unit.x == affine_operand(given, self.rounding))
+            m.d.comb += Assert(unit.multiplier == given.multiplier)
+            m.d.sync += self.multiplied.eq(self.freed)
+        return m
+
+
+class Fifo(Elaboratable):
+    """A pipeline of ``stages`` is a queue: what goes in comes out, once and in order, whoever
+    stalls; an offered value stays; it takes a value in every cycle in which its output moves.
+
+    By induction: the values going in count up, so the one in each stage is known.
+
+    Parameters
+    ----------
+    stages : int
+        Calls of :meth:`hdl.pipeline.Pipeline.stage`.
+    planted : bool
+        Whether to lose a value, to see that the proof fails.
+    """
+
+    depth = 2
+
+    def __init__(self, stages: int, *, planted: bool = False):
+        self.stages, self.planted = stages, planted
+        self.domain = _without_reset()
+        self.i = stream.Signature(4).create()
+        self.o = stream.Signature(4).create()
+
+    @property
+    def ports(self) -> list[Signal]:
+        """The clock, and what is free in every cycle."""
+        return [self.domain.clk, self.i.valid, self.o.ready]
+
+    def elaborate(self, platform) -> Module:
+        m = Module()
+        m.domains += self.domain
+        pipeline = Pipeline(m, self.i)
+        sent, received = Signal(4), Signal(4)
+        m.d.comb += self.i.payload.eq(sent)
+
+        held = []
+        value: Value = self.i.payload
+        for _ in range(self.stages):
+            when = value != 0 if self.planted else C(1, 1)
+            value = pipeline.stage(when=when, value=value).value
+            held.append((pipeline.valid, value))
+        pipeline.finish(self.o, value)
+
+        with m.If(self.i.valid & self.i.ready):
+            m.d.sync += sent.eq(sent + 1)
+        with m.If(self.o.valid & self.o.ready):
+            m.d.sync += received.eq(received + 1)
+            m.d.comb += Assert(self.i.ready)
+
+        # The oldest is the last; each younger one counts on from it.
+        expected: Value = received
+        for valid, value in reversed(held):
+            m.d.comb += Assert(~valid | (value == expected))
+            expected = (expected + valid)[:4]
+        m.d.comb += Assert(sent == expected)
+
+        offered, before = Signal(), Signal(4)
+        m.d.sync += [offered.eq(self.o.valid & ~self.o.ready), before.eq(self.o.payload)]
+        with m.If(offered):
+            m.d.comb += [Assert(self.o.valid), Assert(self.o.payload == before)]
+        return m

