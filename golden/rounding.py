@@ -46,9 +46,8 @@ def rounding_right_shift(x: npt.ArrayLike, n: npt.ArrayLike, mode: Rounding) -> 
     if mode is Rounding.FLOOR:
         return quotient
     if mode is Rounding.HALF_UP:
-        # floor(x / 2**n + 1/2): the highest bit that the shift drops.
-        dropped = (x >> np.maximum(n - 1, 0)) & 1
-        return quotient + (dropped & (n > 0))
+        # floor(x / 2**n + 1/2): the highest bit that the shift drops, if it drops any.
+        return quotient + ((x >> np.maximum(n - 1, 0)) & (n > 0))
     mask = (np.int64(1) << n) - 1
     remainder = x & mask
     if mode is Rounding.HALF_AWAY:
