@@ -1,7 +1,7 @@
 """Cases of a bench: inputs, expected outputs, and the bins of coverage that they fall in."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -9,7 +9,7 @@ import numpy.typing as npt
 from amaranth.hdl import Shape
 from amaranth.lib import data
 
-__all__ = ["Cases", "Integers", "fields_of", "grid", "pack", "unpack_word"]
+__all__ = ["Cases", "Integers", "count", "fields_of", "grid", "pack", "pack_bits", "repeated", "unpack_word"]
 
 Integers = npt.NDArray[np.int64]
 
@@ -25,7 +25,7 @@ class Cases:
     expected : likewise of the output, in order.
     bins : how many cases fall in each bin of coverage. A bin of none fails the bench.
     brings : for each input, whether it brings a result; None: all do.
-    side : the words of a unit's second input stream.
+    side : the words of a unit's second input stream, a row of bits each, bit 0 first.
     back_to_back : how many of the first cases the unit must take in successive cycles if nothing stalls.
     """
 
@@ -33,7 +33,7 @@ class Cases:
     expected: Mapping[str, Integers]
     bins: Mapping[str, int]
     brings: npt.NDArray[np.bool_] | None = None
-    side: Mapping[str, Integers] = field(default_factory=dict)
+    side: Integers | None = None
     back_to_back: int = 60
 
     def __len__(self) -> int:
@@ -81,6 +81,11 @@ def pack(shape: Any, values: Mapping[str, Integers]) -> npt.NDArray[np.uint8]:
     return limbs.view(np.uint8)[:, : -(-total // 8)][:, ::-1]
 
 
+def pack_bits(rows: Integers) -> npt.NDArray[np.uint8]:
+    """Words given as rows of bits, bit 0 first, as `pack` returns them."""
+    return np.packbits(rows.astype(np.uint8), axis=1, bitorder="little")[:, ::-1]
+
+
 def unpack_word(shape: Any, word: int) -> dict[str, int | list[int]]:
     """The fields of one payload, for people to read."""
     values: dict[str, int | list[int]] = {}
@@ -94,6 +99,11 @@ def unpack_word(shape: Any, word: int) -> dict[str, int | list[int]]:
     return values
 
 
+def count(found: Mapping[str, npt.NDArray[np.bool_]]) -> dict[str, int]:
+    """How many cases each of the conditions holds for."""
+    return {name: int(np.count_nonzero(which)) for name, which in found.items()}
+
+
 def grid(*axes: npt.ArrayLike) -> list[Integers]:
     """Every combination of the axes' values, each as a flat array."""
     return [np.ascontiguousarray(axis).ravel() for axis in np.meshgrid(*map(_axis, axes), indexing="ij")]
@@ -101,3 +111,9 @@ def grid(*axes: npt.ArrayLike) -> list[Integers]:
 
 def _axis(values: npt.ArrayLike) -> Integers:
     return np.asarray(values, np.int64)
+
+
+def repeated(*columns: Integers, least: int = 1000) -> list[Integers]:
+    """The columns, repeated where they are short: the flow wants more cases than two bits have."""
+    times = -(-least // len(columns[0]))
+    return [np.tile(column, times) for column in columns]

@@ -7,7 +7,7 @@ from hdl.rounding import Rounding
 from hdl.rounding_shift import RoundingShift
 from network import Rounding as GoldenRounding
 from sim.bench.bench import Configuration
-from sim.bench.cases import Cases, Integers, grid
+from sim.bench.cases import Cases, Integers, count, grid, repeated
 
 __all__ = ["configurations", "shift_values"]
 
@@ -15,27 +15,28 @@ RANDOM_CASES = 100_000
 
 
 def configurations() -> list[Configuration]:
-    found = []
-    for width, lanes in ((8, 1), (12, 4), (32, 1)):
-        for mode in (*Rounding, None):
-            name = f"rounding_shift_{width}_{mode.name.lower() if mode else 'any'}"
-            found.append(
-                Configuration(
-                    name,
-                    lambda width=width, mode=mode: RoundingShift(width, mode),
-                    lambda random, quick, width=width, mode=mode: _cases(width, mode, random, quick),
-                    lanes=lanes,
-                    mutants=width == 12,
-                )
-            )
-    return found
+    fixed = [_configuration(width, mode) for width in (8, 12, 32) for mode in Rounding]
+    selected = [_configuration(width, None) for width in (2, 8, 12, 31, 32, 33, 64)]
+    return fixed + selected
+
+
+def _configuration(width: int, mode: Rounding | None) -> Configuration:
+    return Configuration(
+        f"rounding_shift_{width}_{mode.name.lower() if mode else 'any'}",
+        lambda: RoundingShift(width, mode),
+        lambda random, quick: _cases(width, mode, random, quick),
+        lanes=8 if width == 12 else 4 if (width, mode) == (32, None) else 1,
+        mutants=(width, mode) in ((8, None), (32, None)),
+    )
 
 
 def _cases(width: int, mode: Rounding | None, random: np.random.Generator, quick: bool) -> Cases:
     if width <= 12:
         value, shift = grid(np.arange(-(1 << (width - 1)), 1 << (width - 1)), np.arange(32))
     else:
-        value, shift = shift_values(width, 31, 2_000 if quick else RANDOM_CASES, random)
+        random_cases = RANDOM_CASES if width == 32 and not quick else 2_000
+        value, shift = shift_values(width, 31, random_cases, random)
+    value, shift = repeated(value, shift)
     modes = np.full(len(value), mode.value) if mode else None
     if mode is None:
         value, shift, modes = (np.tile(value, 4), np.tile(shift, 4), np.repeat(np.arange(4), len(value)))
@@ -54,9 +55,9 @@ def _cases(width: int, mode: Rounding | None, random: np.random.Generator, quick
     return Cases(inputs, {"": expected}, bins)
 
 
-def shift_values(width: int, most: int, count: int, random: np.random.Generator) -> tuple[Integers, Integers]:
+def shift_values(width: int, most: int, random_cases: int, random: np.random.Generator) -> tuple[Integers, Integers]:
     """Values and shifts 0...`most`: each shift with ties and their neighbours at quotients 0, ±1, ±2 and the
-    extremes, all corners, and `count` random cases."""
+    extremes, all corners, and `random_cases` others."""
     low, high = -(1 << (width - 1)), (1 << (width - 1)) - 1
     shifts, values = [], []
     for shift in range(most + 1):
@@ -69,10 +70,10 @@ def shift_values(width: int, most: int, count: int, random: np.random.Generator)
         values += inside
         shifts += [shift] * len(inside)
     # Of all magnitudes, so that small quotients come up at large shifts.
-    spread = random.integers(low, high, count, endpoint=True) >> random.integers(0, width, count)
+    spread = random.integers(low, high, random_cases, endpoint=True) >> random.integers(0, width, random_cases)
     return (
         np.concatenate([np.array(values, np.int64), spread]),
-        np.concatenate([np.array(shifts, np.int64), random.integers(0, most, count, endpoint=True)]),
+        np.concatenate([np.array(shifts, np.int64), random.integers(0, most, random_cases, endpoint=True)]),
     )
 
 
@@ -86,7 +87,7 @@ def _bins(value: Integers, shift: Integers, width: int) -> dict[str, int]:
     found = {
         "shift 0": shift == 0,
         "shift 31": shift == 31,
-        "shift of the width": (shift >= width) | (width > 31),
+        "shift of the width or more": (shift >= width) | (width > 31),
         "tie, positive, even": tie & (value > 0) & ~odd,
         "tie, positive, odd": tie & (value > 0) & odd,
         "tie, negative, even": tie & (value < 0) & ~odd,
@@ -100,7 +101,10 @@ def _bins(value: Integers, shift: Integers, width: int) -> dict[str, int]:
         "quotient -1": quotient == -1,
         "quotient 1": quotient == 1,
     }
-    bins = {name: int(np.count_nonzero(which)) for name, which in found.items()}
+    if width == 2:
+        # Two bits have no such numbers.
+        del found["tie, positive, odd"], found["tie, negative, even"]
+    bins = count(found)
     bins["each shift"] = int(len(np.unique(shift)) == 32)
     for q in (-1, 0, 1):
         bins[f"a tie at each shift 1...{min(width - 2, 30)}, quotient {q}"] = int(

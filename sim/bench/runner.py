@@ -211,7 +211,7 @@ def run(
             facts.get("cycles", 0),
             facts.get("bins", {}),
             seconds,
-            facts.get("outcome", ""),
+            "; ".join(filter(None, [facts.get("stream_failure", ""), facts.get("outcome", "")])),
         )
         if not outcome.failure and ("cases" not in facts or "streamed" not in facts):
             outcome.failure = failure or "a test said nothing about it"

@@ -16,7 +16,7 @@ from cocotb.triggers import FallingEdge, ReadOnly, Timer, ValueChange
 
 from sim.bench import benches
 from sim.bench.bench import Configuration, stalls
-from sim.bench.cases import Cases, pack, unpack_word
+from sim.bench.cases import Cases, pack, pack_bits, unpack_word
 
 SPEC = json.loads(os.environ["INTAGLIO_BENCH"])
 SEED: int = SPEC["seed"]
@@ -85,8 +85,8 @@ class Streams:
         self.back_to_back = cases.back_to_back
         self.source = Source(self.stand, "i_", inputs, self.random)
         self.side = None
-        if configuration.tile_beats:
-            words = _words(pack(configuration.component.w.payload.shape(), cases.side))
+        if cases.side is not None:
+            words = _words(pack_bits(cases.side))
             self.side = Source(getattr(dut, f"s{index}_w"), "", words, self.random)
         self.in_ready = getattr(dut, f"s{index}_ir")
         self.side_ready = getattr(dut, f"s{index}_wr") if self.side else None
@@ -146,7 +146,18 @@ class Streams:
         for source in filter(None, (self.source, self.side)):
             source.position, source.offered = 0, False
 
-    async def run(self) -> int:
+    async def run(self) -> str:
+        """What went wrong, or nothing."""
+        try:
+            await self.check()
+        except Exception as error:  # whatever it is, the other units go on
+            message = f"{type(error).__name__}: {error}"
+            return message if self.name in message else f"{self.name}: {message}"
+        finally:
+            self.stand.manual.value = 0
+        return ""
+
+    async def check(self) -> None:
         stand = self.stand
         stand.manual.value = 1
         await FallingEdge(self.clk)
@@ -161,7 +172,6 @@ class Streams:
         if self.side:
             for _ in range(PATIENCE_CYCLES):
                 await self.step(0)
-        first = self.cycle
         for count in range(self.back_to_back):
             assert self.source.position == count, f"{self.name}: not ready in cycle {count} at full speed"
             await self.step(self.back_to_back, check_latency=True)
@@ -169,7 +179,6 @@ class Streams:
             await self.step(self.back_to_back, check_latency=True)
         assert self.source.position == self.back_to_back
         assert self.received == sum(self.brings[: self.back_to_back]), f"{self.name}: results are missing"
-        note_throughput = self.cycle - first
 
         # Stalls of all habits.
         total = len(self.source.words)
@@ -188,9 +197,7 @@ class Streams:
             await self.step(total, ready=True)
         assert not self.scoreboard
         assert self.received == len(self.expected), f"{self.name}: {self.received} results, not {len(self.expected)}"
-        stand.manual.value = 0
-        assert note_throughput == self.back_to_back + self.latency
-        return self.received
+        assert self.received > 20, f"{self.name}: only {self.received} results"
 
 
 def _words(rows) -> list[int]:
@@ -212,16 +219,18 @@ async def streams(dut) -> None:
     cocotb.log.info("seed %d", SEED)
     start_clock(dut)
     await FallingEdge(dut.clk)
-    # The few cases that Python drives are drawn as quickly as those of a quick run.
-    benches_streams = [
+    # Python drives but the first few, so those of a quick run do.
+    units = [
         Streams(dut, index, configuration, configuration.cases(SEED, True))
         for index, configuration in enumerate(CONFIGURATIONS)
     ]
-    tasks = [cocotb.start_soon(each.run()) for each in benches_streams]
-    for task, configuration in zip(tasks, CONFIGURATIONS, strict=True):
-        received = await task
-        assert received > 20
-        note(configuration, streamed=received)
+    tasks = [cocotb.start_soon(unit.run()) for unit in units]
+    failures = []
+    for task, unit, configuration in zip(tasks, units, CONFIGURATIONS, strict=True):
+        failure = await task
+        note(configuration, streamed=unit.received, stream_failure=failure)
+        failures += [failure] if failure else []
+    assert not failures, "; ".join(failures)
 
 
 # volume: files played by stand.v
@@ -247,8 +256,8 @@ class Volume:
         self.stand.words.value = len(inputs)
         self.stand.results.value = len(outputs)
         self.gate = None
-        if configuration.tile_beats:
-            side = pack(configuration.component.w.payload.shape(), cases.side)
+        if cases.side is not None:
+            side = pack_bits(cases.side)
             side.tofile(f"stand{index}.w")
             getattr(dut, f"s{index}_w").words.value = len(side)
             self.gate = getattr(dut, f"s{index}_gate")
