@@ -18,7 +18,14 @@ def tag_layout(config: AcceleratorConfig) -> data.StructLayout:
     command's last; ``mark``: of the command.
     """
     return data.StructLayout(
-        {"position": ceil_log2(config.accumulator_depth), "bank": 1, "first": 1, "shift": 1, "last": 1, "mark": 1}
+        {
+            "position": ceil_log2(config.accumulator_depth),
+            "bank": 1,
+            "first": 1,
+            "shift": 1,
+            "last": 1,
+            "mark": 1,
+        }
     )
 
 
@@ -77,10 +84,15 @@ class Accumulators(wiring.Component):
         # The sums wait one cycle for the total so far.
         adding = Signal()
         tag = Signal(self.tag.shape(), reset_less=True)
-        sums = [Signal.like(value, name=f"sum_{index}", reset_less=True) for index, value in enumerate(self.sums)]
+        sums = [
+            Signal.like(value, name=f"sum_{index}", reset_less=True) for index, value in enumerate(self.sums)
+        ]
         m.d.sync += adding.eq(self.valid)
         with m.If(self.valid):
-            m.d.sync += [tag.eq(self.tag), *(held.eq(value) for held, value in zip(sums, self.sums, strict=True))]
+            m.d.sync += [
+                tag.eq(self.tag),
+                *(held.eq(value) for held, value in zip(sums, self.sums, strict=True)),
+            ]
 
         before = data.View(self.read_data.shape(), Array(bank.read_data for bank in banks)[tag.bank])
         totals = Signal(self.read_data.shape())

@@ -202,12 +202,15 @@ class _Issuer(wiring.Component):
         m.submodules.flight = flight = Fifo(_issued_layout(count), self._outstanding)
         request = Signal(count)
         grant = Signal(count)
-        turn = Signal(range(max(count, 2)))
-        """The client that was served last."""
+        later = Signal(count)
+        """The clients after the one that was served last: they are asked before the others."""
+        asking = Signal(count)
         free = Signal()
         m.d.comb += [
             free.eq((~self.valid | self.ready) & flight.i.ready & ~self.flush),
             flight.i.valid.eq(free & request.any()),
+            asking.eq(Mux((request & later).any(), request & later, request)),
+            grant.eq(asking & -asking),
             self.idle.eq(~self.valid & (flight.space == self._outstanding)),
         ]
         wiring.connect(m, flight.o, wiring.flipped(self.issued))
@@ -229,26 +232,18 @@ class _Issuer(wiring.Component):
                     self.address.eq(Cat(Const(0, BEAT_OFFSET_BITS), burst.payload.beat)),
                     self.length.eq(burst.payload.length),
                     self.valid.eq(1),
-                    turn.eq(index),
+                    later.eq((1 << count) - (2 << index)),
                 ]
                 m.d.comb += flight.i.payload.eq(
                     Cat(
-                        Const(index, turn.shape()),
+                        Const(index, range(max(count, 2))),
                         burst.payload.beat,
                         burst.payload.last,
                         burst.payload.command,
                     )
                 )
-        with m.Switch(turn):
-            for served in range(count):
-                with m.Case(served):
-                    # Later assignments win: the one after the last served is asked first.
-                    for ahead in reversed(range(count)):
-                        index = (served + 1 + ahead) % count
-                        with m.If(request[index]):
-                            m.d.comb += grant.eq(1 << index)
         with m.If(self.flush):
-            m.d.sync += turn.eq(turn.init)
+            m.d.sync += later.eq(0)
         return m
 
 

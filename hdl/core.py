@@ -176,7 +176,9 @@ class Core(wiring.Component):
             self.tap_done.eq(dispatcher.done),
             self.tap_write_valid.eq(written.any()),
             self.progress.eq(
-                written.any() | Cat(port.valid & port.ready for port in scratchpad.read).any() | dispatcher.done.any()
+                written.any()
+                | Cat(port.valid & port.ready for port in scratchpad.read).any()
+                | dispatcher.done.any()
             ),
         ]
         for index, engine in reversed(list(enumerate(writers))):

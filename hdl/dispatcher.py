@@ -82,7 +82,11 @@ class Dispatcher(wiring.Component):
                 *(port.eq(count) for port, count in zip(queue.completed, completed, strict=True)),
             ]
             with m.If(chosen):
-                m.d.comb += [known.eq(1), legal.eq(_legal(word, code)), sent.eq(queue.i.valid & queue.i.ready)]
+                m.d.comb += [
+                    known.eq(1),
+                    legal.eq(_legal(word, code)),
+                    sent.eq(queue.i.valid & queue.i.ready),
+                ]
         m.d.comb += [
             self._taken.eq(sent),
             self.fault.eq(whole & ~legal),
@@ -124,7 +128,9 @@ class Dispatcher(wiring.Component):
             m.d.sync += held.eq(0)
         with m.Elif(source.valid & source.ready):
             m.d.sync += held.eq(held + 1)
-            m.d.sync += [now.eq(later) for now, later in zip(beats, [*beats[1:], source.payload], strict=True)]
+            m.d.sync += [
+                now.eq(later) for now, later in zip(beats, [*beats[1:], source.payload], strict=True)
+            ]
         word = Signal(isa.COMMAND_BITS)
         m.d.comb += word.eq(Cat(beats))
         return word, whole

@@ -2,7 +2,7 @@
 
 from amaranth.hdl import Module, Mux, ResetInserter, Signal, Value
 from amaranth.lib import enum, wiring
-from amaranth.lib.wiring import In, Out
+from amaranth.lib.wiring import Out
 from amaranth.utils import exact_log2
 
 from hdl import isa

@@ -46,7 +46,9 @@ class SyncMemory(wiring.Component):
     def __init__(self, width: int, depth: int, granularity: int | None = None, bypass: bool = False) -> None:
         self.width = check_integer("width", width, 1, 1 << 16)
         self.depth = check_integer("depth", depth, 1, 1 << 24)
-        self.granularity = check_integer("granularity", width if granularity is None else granularity, 1, width)
+        self.granularity = check_integer(
+            "granularity", width if granularity is None else granularity, 1, width
+        )
         if self.width % self.granularity:
             raise ValueError(f"`granularity` must be a divisor of `width` ({width}), not {granularity}")
         if bypass and self.granularity != self.width:
@@ -81,9 +83,7 @@ class SyncMemory(wiring.Component):
             taken = Signal()
             newest = Signal(self.width, reset_less=True)
             with m.If(self.read_enable):
-                m.d.sync += taken.eq(
-                    Cat(self.write_enable, self.read_address == self.write_address).all()
-                )
+                m.d.sync += taken.eq(Cat(self.write_enable, self.read_address == self.write_address).all())
                 m.d.sync += newest.eq(self.write_data)
             m.d.comb += self.read_data.eq(Mux(taken, newest, read.data))
         return m

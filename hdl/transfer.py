@@ -23,7 +23,9 @@ _BYTE_BITS = 3
 class _Rows:
     """Walks the rows of a LOAD or STORE: addresses on either side of the one at hand."""
 
-    def __init__(self, m: Module, config: AcceleratorConfig, command: data.View, step: Value, name: str) -> None:
+    def __init__(
+        self, m: Module, config: AcceleratorConfig, command: data.View, step: Value, name: str
+    ) -> None:
         row = Signal(16, name=f"{name}_row")
         memory = Signal(32, name=f"{name}_memory_offset")
         scratchpad = Signal(address_bits(config), name=f"{name}_scratchpad_offset")
@@ -51,8 +53,9 @@ class _Beats:
         end = offset + row_bytes
         self.last = ((beat + 1) << _BYTE_BITS) >= end
         first = beat == 0
+        begun = Mux(first, Const(0xFF, _BUS_BYTES) << offset, 0xFF)
         self.bytes = Cat(
-            ~(first & (lane < offset)) & ((Cat(Const(lane, _BYTE_BITS), beat)) < end) for lane in range(_BUS_BYTES)
+            begun[lane] & (Cat(Const(lane, _BYTE_BITS), beat) < end) for lane in range(_BUS_BYTES)
         )
         # Element of the beat's lane 0; in a first beat that is before the row's start.
         shift = exact_log2(8 // config.element_bits)

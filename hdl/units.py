@@ -5,6 +5,7 @@ from collections.abc import Callable
 from amaranth.lib import wiring
 
 from hdl.affine_rescale import AffineRescale
+from hdl.array import MacArray
 from hdl.mac import MAC
 from hdl.rounding import Rounding
 from hdl.rounding_shift import RoundingShift
@@ -36,4 +37,6 @@ def units() -> dict[str, Callable[[], wiring.Component]]:
         "mac_uint4_int4": lambda: MAC("uint4", "int4", 16),
         "mac_int8_ternary": lambda: MAC("int8", "ternary", 24),
         "mac_int8_binary": lambda: MAC("int8", "binary", 24),
+        "mac_array_8x8_int8": lambda: MacArray(8, 8, "int8", "int8", 32),
+        "mac_array_32x7_int4": lambda: MacArray(32, 7, "uint4", "int4", 16),
     }

@@ -8,7 +8,11 @@ from pathlib import Path
 from amaranth.back import rtlil
 from amaranth.lib import wiring
 
-__all__ = ["emit", "write"]
+from hdl.axi import BusPorts
+from hdl.config import AcceleratorConfig
+from hdl.machine import Machine
+
+__all__ = ["emit", "emit_machine", "write"]
 
 # One flat module, without the wires and the bits of wires that nothing reads, which Verilator
 # would warn of; `rename` gives the parts without a name one that does not cite Yosys' sources.
@@ -40,12 +44,13 @@ _HEADER = re.compile(r"\A/\*.*?\*/\s*", re.DOTALL)
 _INITIAL = re.compile(r"^(  (?:output )?reg (?:\[\d+:\d+\] )?)(\S+ ?) = (\d+'[dh][0-9a-f]+);$", re.M)
 
 
-def emit(component: wiring.Component, name: str) -> str:
+def emit(component: wiring.Component, name: str, *, waived: tuple[str, ...] = ()) -> str:
     """Verilog text of ``component`` as module ``name``.
 
     A port is named by its path in the signature, joined by ``__``: ``i__payload``, ``i__valid``,
     ``i__ready``. A structure becomes one vector, its first field lowest; vectors lose ``signed``.
     The domain's ``clk`` and ``rst`` are ports too. The text carries no version, path or date.
+    ``waived`` names Verilator warnings that the text itself switches off.
 
     Raises
     ------
@@ -70,13 +75,23 @@ def emit(component: wiring.Component, name: str) -> str:
     )
     if run.returncode:
         raise RuntimeError(f"Yosys refused `{name}`: {run.stderr.strip()}")
-    text = _HEADER.sub("", run.stdout)
+    text = "".join(f"/* verilator lint_off {warning} */\n" for warning in waived)
+    text += _HEADER.sub("", run.stdout)
     return _INITIAL.sub(r"\1\2;\n  initial \2 = \3;", text)
 
 
-def write(component: wiring.Component, name: str, directory: Path | str) -> Path:
+def emit_machine(config: AcceleratorConfig) -> str:
+    """Verilog text of the machine, module ``machine``, its buses' ports by their standard names.
+
+    It is fields of commands and sums of addresses of which a part is used, and one-hot multiplexers that Yosys
+    writes as cases: the two Verilator warnings on those are switched off in the text.
+    """
+    return emit(BusPorts(Machine(config)), "machine", waived=("UNUSEDSIGNAL", "CASEOVERLAP"))
+
+
+def write(text: str, name: str, directory: Path | str) -> Path:
     """Writes ``directory/NAME.v``, making the directory; returns the file's path."""
     path = Path(directory) / f"{name}.v"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(emit(component, name))
+    path.write_text(text)
     return path

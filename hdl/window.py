@@ -118,9 +118,7 @@ class Window(wiring.Component):
         ]
         vector = pipeline.stage(
             address=(line.start + line.element)[: self._address_bits],
-            inside=Cat(
-                line.inside & (before <= lane) & (until > lane) for lane in range(self._lanes)
-            ),
+            inside=Cat(line.inside & (before <= lane) & (until > lane) for lane in range(self._lanes)),
             **{name: line[name] for name in along},
         )
         output = Signal(self.o.payload.shape())

@@ -79,7 +79,7 @@ def test_every_unit_states_its_latency(emitted, name):
 
 
 def test_write(texts, tmp_path):
-    path = write(units()["clamp"](), "clamp", tmp_path / "verilog")
+    path = write(emit(units()["clamp"](), "clamp"), "clamp", tmp_path / "verilog")
     assert path == tmp_path / "verilog" / "clamp.v"
     assert path.read_text() == texts["clamp"]
 
