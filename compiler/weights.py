@@ -18,12 +18,10 @@ def block_stream(layer: Conv2D | FullyConnected, sweep: Sweep, config: Accelerat
     group's parameters, the tiles of the other passes. Every block of the layer consumes the same."""
     tiles = _tiles(layer, sweep, config)
     parameters = _parameters(layer, len(tiles), config)
-    stream = np.concatenate([tiles[:, :1].reshape(len(tiles), -1), parameters, _rest(tiles)], axis=1)
+    stream = np.concatenate(
+        [tiles[:, :1].reshape(len(tiles), -1), parameters, tiles[:, 1:].reshape(len(tiles), -1)], axis=1
+    )
     return stream.tobytes()
-
-
-def _rest(tiles: Bytes) -> Bytes:
-    return tiles[:, 1:].reshape(len(tiles), -1)
 
 
 def _tiles(layer: Conv2D | FullyConnected, sweep: Sweep, config: AcceleratorConfig) -> Bytes:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Protocol
 
 from compiler.hazards import Interval
 from hdl.config import AcceleratorConfig
@@ -14,16 +13,6 @@ BLOCK_TILES = 4
 """A block of this many times `tile_beats` positions keeps the weight bus at most a quarter busy."""
 MOST_BLOCKS = 64
 """Smaller blocks than a layer's 64th hide nothing more."""
-
-
-class Scratchpad(Protocol):
-    """What the geometry asks of the placement of a tensor."""
-
-    @property
-    def address(self) -> int: ...
-
-    @property
-    def digits(self) -> int: ...
 
 
 @dataclass(frozen=True)

