@@ -440,7 +440,7 @@ def random_network(seed, config):
         kind = TensorType(kind.bits, True)
     if signed_only:
         kind = TensorType(bits, True)
-    shape = (int(rng.integers(1, 15)), int(rng.integers(1, 22)), int(rng.choice([1, 2, 3, 5, 8, 17, 24, 40])))
+    shape = (int(rng.integers(1, 12)), int(rng.integers(1, 16)), int(rng.choice([1, 2, 3, 5, 8, 17, 24, 40])))
     builder = Builder(seed, config, shape, kind)
     for _ in range(int(rng.integers(1, 5))):
         height, width, _ = builder.tensors[builder.last].shape
