@@ -148,7 +148,10 @@ class Fifo(Elaboratable):
         Whether to lose a value, to see that the proof fails.
     """
 
-    depth = 2
+    @property
+    def depth(self) -> int:
+        """Cycles to unroll from the start, so that a counterexample may fill all stages and stall."""
+        return self.stages + 3
 
     def __init__(self, stages: int, *, planted: bool = False):
         self.stages, self.planted = stages, planted
