@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -13,6 +14,8 @@ import golden
 import network
 from network import integernet
 
+# Read when torch is loaded: its threads sleep when they wait; spinning, a busy machine takes ten times as long.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 try:
     import sklearn  # noqa: F401 - train.data imports it when it is asked for the digits
 
