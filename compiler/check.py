@@ -97,8 +97,8 @@ def _rescale_problems(
     if not isinstance(rescale, SbnqRescale) or "sbnq" not in config.rescales:
         yield f"its {type(rescale).__name__} is none of {config.name}'s rescales ({', '.join(config.rescales)})"
         return
-    if target.type.bits != config.element_bits:
-        yield f"its output is {target.type}, {config.name}'s rescale writes {config.element_bits} bits"
+    if target.type.bits > config.element_bits:
+        yield f"its output is {target.type}, {config.name}'s rescale writes at most {config.element_bits} bits"
     limit = 1 << (config.bias_bits - 1)
     outside = np.flatnonzero((rescale.bias < -limit) | (rescale.bias >= limit))
     if len(outside):

@@ -14,7 +14,7 @@ from compiler.weights import block_stream
 from compiler.windows import Block, Sweep, matmul_blocks, matmul_sweep, pool_sweep
 from hdl import isa
 from hdl.config import AcceleratorConfig
-from network import Conv2D, FullyConnected, MaxPool2D, Network, NetworkError, SbnqRescale, Tensor
+from network import Conv2D, FullyConnected, MaxPool2D, Network, NetworkError, SbnqRescale, Tensor, TensorType
 from network.graph import AnyLayer
 
 ALIGNMENT = 64
@@ -369,7 +369,7 @@ class _Emission:
             reads=sweep.reads(address, block),
             after=[drained] if drained else [],
         )
-        opcode, parameters = _rescale_command(layer)
+        opcode, parameters = _rescale_command(layer, target)
         outputs = layer.weights.shape[0]
         channels = min(self._config.columns, outputs - channel)
         position = block.row * sweep.output_columns + block.column
@@ -462,8 +462,13 @@ class _Emission:
         return tensor.size * digits_of(tensor, self._config)
 
 
-def _rescale_command(layer: Conv2D | FullyConnected) -> tuple[isa.Opcode, dict[str, int]]:
+def _sbnq_range(kind: TensorType) -> dict[str, int]:
+    """What SBNQ saturates to, which is symmetric for a signed type."""
+    return {"low": -kind.max if kind.signed else 0, "high": kind.max}
+
+
+def _rescale_command(layer: Conv2D | FullyConnected, target: Tensor) -> tuple[isa.Opcode, dict[str, int]]:
     """The opcode that drains a layer's accumulators, and the fields that its scheme alone has."""
     if isinstance(layer.rescale, SbnqRescale):
-        return isa.Opcode.RESCALE_SBNQ, {"relu": int(layer.rescale.relu)}
+        return isa.Opcode.RESCALE_SBNQ, {"relu": int(layer.rescale.relu), **_sbnq_range(target.type)}
     raise NetworkError(f"layer {layer.name}: no command rescales by {type(layer.rescale).__name__}")

@@ -15,8 +15,7 @@ COMMAND_BYTES = 64
 COMMAND_BITS = 8 * COMMAND_BYTES
 SEQUENCE_BITS = 16
 QUEUE_DEPTH = 4
-"""Commands that wait at each engine besides the one at work: when an engine's command ``k`` has been dispatched, its
-commands up to ``k - QUEUE_DEPTH - 2`` are complete."""
+"""Commands that wait in front of each engine, besides those at work in it."""
 MARKS = 256
 """Time stamps that the machine keeps of commands with `mark` set."""
 
@@ -146,6 +145,8 @@ FORMATS: dict[Opcode, Format] = {
                 Field("pixel_pitch", 20),
                 Field("relu", 1),
                 Field("signed", 1),
+                Field("low", 10, signed=True),
+                Field("high", 10, signed=True),
             ),
             ("positions", "channels"),
         ),

@@ -1,12 +1,13 @@
 """The RESCALE engine: drains an accumulator bank through the rescale lanes into the scratchpad."""
 
-from amaranth.hdl import Cat, Module, Mux, Signal, Value
+from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from hdl import isa
 from hdl.command import COMMAND_INDEX_BITS, command_signature
 from hdl.config import AcceleratorConfig
+from hdl.saturate import clamp
 from hdl.sbnq import SBNQ
 from hdl.scratchpad import address_bits, write_signature
 
@@ -103,6 +104,8 @@ class Rescale(wiring.Component):
                     "group": group.shape(),
                     "relu": 1,
                     "signed": 1,
+                    "low": signed(10),
+                    "high": signed(10),
                     "mask": config.vector_lanes,
                     "address": address_bits(config),
                 }
@@ -115,17 +118,29 @@ class Rescale(wiring.Component):
             asked.group.eq(group),
             asked.relu.eq(body.relu),
             asked.signed.eq(body.signed),
+            asked.low.eq(body.low),
+            asked.high.eq(body.high),
             asked.address.eq(body.destination + pixel + channel),
             asked.mask.eq(Cat(channel + lane < body.channels for lane in range(config.rescale_lanes))),
         ]
         read = _delayed(m, asked, 1, "read")
         results, latency = self._lanes(m, read)
-        done = _delayed(m, read, latency, "rescaled")
+        rescaled = _delayed(m, read, latency, "rescaled")
+
+        # The range of a type that is narrower than an element, or of an activation function.
+        bits = self._config.element_bits
+        limited = []
+        for lane, result in enumerate(results):
+            value = Cat(result, (result[-1] & rescaled.signed).replicate(2)).as_signed()
+            held = Signal(bits, name=f"limited_{lane}")
+            m.d.sync += held.eq(clamp(value, rescaled.low[: bits + 2].as_signed(), rescaled.high[: bits + 2].as_signed()))
+            limited.append(held)
+        done = _delayed(m, rescaled, 1, "limited")
         m.d.comb += [
             self.write.valid.eq(done.valid),
             self.write.payload.address.eq(done.address),
             self.write.payload.mask.eq(done.mask),
-            self.write.payload.data.eq(Cat(results)),
+            self.write.payload.data.eq(Cat(limited)),
             self.done.eq(done.last),
             self.done_mark.eq(done.mark),
         ]

@@ -237,6 +237,7 @@ class Machine:
             limits = (
                 (1 - (1 << (bits - 1)), (1 << (bits - 1)) - 1) if values["signed"] else (0, (1 << bits) - 1)
             )
+            limits = max(limits[0], values["low"]), min(limits[1], values["high"])
             places = values["destination"] + np.arange(values["positions"]) * values["pixel_pitch"] + channel
             self.scratchpad[places % len(self.scratchpad)] = np.clip(acc, *limits) & ((1 << bits) - 1)
             self._touch(self.writes, places % len(self.scratchpad))
@@ -384,7 +385,8 @@ class Builder:
         weights = rng.integers(low, high + 1, shape)
         if config.weight.is_binary:
             weights = np.where(weights >= 0, 1, -1)
-        kind = TensorType(config.element_bits, self.signed if signed is None else signed)
+        bits = int(rng.choice([config.element_bits, config.element_bits, rng.integers(2, config.element_bits + 1)]))
+        kind = TensorType(bits, self.signed if signed is None else signed)
         spread = np.sqrt(np.prod(shape[1:])) * high * 2.0 ** self.tensors[source or self.last].type.bits / 2
         shift = max(0, int(np.log2(spread / 2.0**kind.bits) + 1))
         rescale = SbnqRescale(
@@ -686,7 +688,7 @@ def rescaled(network, **fields):
         (None, {"scratchpad_bytes": 1024}, "^layer layer0: its tensors need 2,464 elements of scratchpad, test has "
          r"2,048 \(416 too many\)$"),
         (None, {"weight_type": "int2"}, r"layer layer0: a weight is -8, test has int2 weights \(-2...1\)"),
-        (None, {"activation_types": ("uint8",)}, "layer layer0: its output is uint4, test's rescale writes 8 bits"),
+        (None, {"activation_types": ("uint2",)}, "layer layer0: its output is uint4, test's rescale writes at most 2 bits"),
         (None, {"activation_types": ("int4",)}, "layer layer0: its input input is uint8 and its low digits are unsig"),
         (None, {"activation_types": ("int4",)}, "layer layer2: its input layer1_out is uint4, test has int4"),
         (lambda n: rescaled(n, bias=np.arange(16) + (1 << 23) - 2), {}, "layer layer0: the bias of channel 2 is 8,388,"
