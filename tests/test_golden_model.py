@@ -159,6 +159,33 @@ def test_every_tensor_and_every_overflow(bits):
     assert bits < 12 or all(len(np.unique(values)) > 3 for values in result.tensors.values())
 
 
+def test_overflows_of_all_blocks_count(monkeypatch):
+    network, images = _network(10), _values(6, 0, 255, 4, 6, 5, 2)
+    expected = run(network, images)
+    monkeypatch.setattr("golden.layers._BLOCK_ELEMENTS", 100)
+    assert run(network, images).overflows == expected.overflows
+    assert max(expected.overflows.values()) > 10
+
+
+def test_padding_alone_may_overflow():
+    """Nine taps, five or more of them in the padding: every corner is -640 or further from 0, the input is 0."""
+    source = Tensor("x", (2, 2, 1), INT8, zero_point=-128)
+    layer = Conv2D(
+        "conv",
+        ("x",),
+        "y",
+        weights=np.ones((1, 3, 3, 1), int),
+        weight_type=INT4,
+        rescale=SbnqRescale(np.array([0]), np.array([0]), False),
+        accumulator_bits=10,
+        padding=(1, 1, 1, 1),
+    )
+    network = Network("n", {"x": source, "y": Tensor("y", (2, 2, 1), INT8)}, (layer,), ("x",), ("y",))
+    result = run(network, np.zeros((1, 2, 2, 1), int))
+    assert result.tensors["y"].ravel().tolist() == [127] * 4  # -640 modulo 2**10 is 384
+    assert result.overflows == {"conv": 4}
+
+
 def test_bounds_hold_for_every_layer():
     network = _network()
     for layer in network.layers:
