@@ -96,7 +96,7 @@ def _table(outcomes: list[Outcome]) -> Table:
         last = outcome.bench
         table.add_row(
             outcome.bench if new else "",
-            outcome.name,
+            outcome.name.removeprefix(f"{outcome.bench}_"),
             f"{outcome.cases:,}",
             f"{outcome.cycles:,}",
             f"{outcome.hit}/{len(outcome.bins)}",

@@ -41,7 +41,7 @@ def configurations() -> list[Configuration]:
 
 def _cases(array: MacArray, random: np.random.Generator, quick: bool) -> Cases:
     rows, columns, beats = array.rows, array.columns, array.tile_beats
-    tiles = 120 if quick else 1_500
+    tiles = 500 if quick else 3_000
     # A tile is used for as many vectors as its successor takes to load, so that no cycle is lost; later for fewer
     # or more.
     uses = np.where(np.arange(tiles) < 61, beats, random.integers(1, 2 * beats + 3, tiles))
@@ -52,6 +52,10 @@ def _cases(array: MacArray, random: np.random.Generator, quick: bool) -> Cases:
 
     weights = _patterns(array.weight, (tiles, rows, columns), random)
     inputs = _patterns(array.activation, (len(tile_of), rows), random)
+    # Four tiles together with vectors that make the sums' extremes.
+    for tile, (least_weight, least_input) in enumerate(((1, 1), (1, 0), (0, 1), (0, 0)), start=100):
+        weights[tile] = _extreme(array.weight, least_weight)
+        inputs[tile_of == tile] = _extreme(array.activation, least_input)
     values = values_of(array.weight)[weights]
     activations = values_of(array.activation)[inputs]
     exact = np.einsum("vr,vrc->vc", activations, values[tile_of])
@@ -72,12 +76,17 @@ def _cases(array: MacArray, random: np.random.Generator, quick: bool) -> Cases:
 
 def _patterns(operand: OperandType, shape: tuple[int, ...], random: np.random.Generator) -> Integers:
     """Bits of operands: random, but a twelfth of the vectors or tiles each all at the least and the greatest."""
-    values = values_of(operand)
-    patterns = random.integers(0, len(values), shape)
+    patterns = random.integers(0, len(values_of(operand)), shape)
     extreme = random.random(shape[0])
-    patterns[extreme < 1 / 12] = int(values.argmin())
-    patterns[extreme > 11 / 12] = int(values.argmax())
+    patterns[extreme < 1 / 12] = _extreme(operand, True)
+    patterns[extreme > 11 / 12] = _extreme(operand, False)
     return patterns
+
+
+def _extreme(operand: OperandType, least: bool | int) -> int:
+    """The pattern of an operand's least or greatest value."""
+    values = values_of(operand)
+    return int(values.argmin() if least else values.argmax())
 
 
 def _beats(weights: Integers, bits: int, beat_bits: int, beats: int) -> Integers:

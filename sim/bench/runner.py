@@ -92,6 +92,12 @@ def build(
     for module, text in {**texts, "bench_top": bench}.items():
         (work / f"{module}.v").write_text(text)
     shutil.copy(STAND, work / "stand.sv")
+    # Verilator's own runtime takes longer to compile than most units, and is the same for all.
+    runtime = BUILD / "runtime" / hashlib.sha256(
+        json.dumps([arguments, tool.version, str(tool.executable)]).encode()
+    ).hexdigest()[:16]  # fmt: skip
+    if runtime.is_dir():
+        shutil.copytree(runtime, work, dirs_exist_ok=True, copy_function=shutil.copyfile)
     log = work / "build.log"
     runner = VerilatorRunner()
     try:
@@ -105,11 +111,22 @@ def build(
         )
     except (RuntimeError, subprocess.CalledProcessError, SystemExit) as error:
         raise RuntimeError(f"{name}: Verilator refuses the bench, see {log}: {_last_lines(log)}") from error
-    try:
-        work.rename(place)
-    except OSError:  # another process was faster
-        shutil.rmtree(work)
+    if not runtime.is_dir():
+        kept = Path(tempfile.mkdtemp(prefix="runtime-", dir=place.parent))
+        for file in work.glob("verilated*.[od]"):
+            shutil.copyfile(file, kept / file.name)
+        runtime.parent.mkdir(exist_ok=True)
+        _settle(kept, runtime)
+    _settle(work, place)
     return place
+
+
+def _settle(folder: Path, place: Path) -> None:
+    """Moves `folder` to `place`, or drops it where another process was faster."""
+    try:
+        folder.rename(place)
+    except OSError:
+        shutil.rmtree(folder)
 
 
 def _last_lines(log: Path, count: int = 12) -> str:

@@ -309,7 +309,7 @@ class Volume:
             bins[f"stage {stage + 1} filled behind a stall"] = int(stand.filled[stage].value)
         bins["all stages full and stalled"] = int(stand.all_full.value)
         bins["all stages full and moving"] = int(stand.full_speed.value)
-        if self.gate:
+        if self.gate is not None:
             bins["swaps that waited for weights"] = int(self.gate.waited.value)
             bins["swaps with the weights in time"] = int(self.gate.in_time.value)
         return bins

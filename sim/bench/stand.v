@@ -115,24 +115,31 @@ module stand #(
             moves[n] = !full[n] || moves[n+1];
     end
     wire enters = unit_i_valid && moves[0] && !blocked;
+    wire word_brings = word[LANES*IN_BYTES*8];
+    // Apart from the registers: Verilator 5.048 gets a loop wrong that reads what it assigns with `<=`.
+    reg [LATENCY-1:0] full_next, brings_next;
+    integer k;
+    always @* begin
+        for (k = 0; k < LATENCY; k = k + 1) begin
+            full_next[k] = full[k];
+            brings_next[k] = brings[k];
+            if (moves[k]) begin
+                full_next[k] = k == 0 ? enters && (LATENCY > 1 || word_brings)
+                    : full[k-1] && (k < LATENCY - 1 || brings[k-1]);
+                brings_next[k] = k == 0 ? word_brings : brings[k-1];
+            end
+            if (unit_rst) full_next[k] = 0;
+        end
+    end
     // Cycles in which a stage was stalled while full, and in which it was filled while the output was stalled.
     reg [31:0] stalled [0:LATENCY-1];
     reg [31:0] filled [0:LATENCY-1];
     reg [31:0] all_full = 0, full_speed = 0;
-    integer s;
-    always @(posedge clk) begin
-        for (s = 0; s < LATENCY; s = s + 1) begin
-            if (moves[s]) begin
-                full[s] <= s == 0 ? enters && (LATENCY > 1 || word[LANES*IN_BYTES*8])
-                    : full[s-1] && (s < LATENCY - 1 || brings[s-1]);
-                brings[s] <= s == 0 ? word[LANES*IN_BYTES*8] : brings[s-1];
-            end
-            if (unit_rst) full[s] <= 0;
-        end
-    end
-
     integer c;
     always @(posedge clk) begin
+        full <= full_next;
+        brings <= brings_next;
+
         go_now <= pattern[position][2:0];
         position <= position + 1;
         sink_ready <= state == FILL ? fills != 1 && pattern[position][1] : state == DRAIN || pattern[position][1];
