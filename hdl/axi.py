@@ -121,7 +121,7 @@ class AXI4Signature(_Bus):
 
 
 class AXI4LiteSignature(_Bus):
-    """An AXI4-Lite bus, seen by the slave; one that takes no notice of ``awprot`` and ``arprot``, which it may leave out."""
+    """An AXI4-Lite bus, seen by the slave; without ``awprot`` and ``arprot``, of which ours takes no notice."""
 
     def __init__(self, address_bits: int = 12, data_bits: int = 32) -> None:
         members = {

@@ -4,7 +4,14 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from hdl.axi import CACHE_NORMAL_BUFFERABLE, AXI4ReadSignature, BurstType, FaultSignature, Response
+from hdl.axi import (
+    CACHE_NORMAL_BUFFERABLE,
+    MAX_BURST_BEATS,
+    AXI4ReadSignature,
+    BurstType,
+    FaultSignature,
+    Response,
+)
 from hdl.bursts import BEAT_OFFSET_BITS, BurstSplitter, check_outstanding
 from hdl.checks import check_integer
 from hdl.fifo import Fifo
@@ -69,8 +76,8 @@ class ReadMaster(wiring.Component):
         Every beat that is read lies in ``[window_base, window_limit)``: a transfer of which one does not is dropped
         with the fault READ_WINDOW at its first beat. They must not change while anything is pending.
     fault : Out(FaultSignature)
-        READ_WINDOW is a pulse; READ_ERROR (any response but OKAY, or another ID) lasts while the client is offered such a beat, with
-        the address of its burst. Silent during `flush`.
+        READ_WINDOW is a pulse; READ_ERROR (any response but OKAY, or another ID) lasts while the client is offered
+        such a beat, with the address of its burst. Silent during `flush`.
     flush : In(1)
         While high, no burst is issued but the one whose address is on the bus already, arriving data and offered
         transfers are dropped. When `idle` has been high in such a cycle, all is as after reset.
@@ -98,7 +105,9 @@ class ReadMaster(wiring.Component):
                 f"`max_burst_beats` must have {count} values, one a client, not {len(max_burst_beats)}"
             )
         self.outstanding = check_outstanding(outstanding)
-        self._splitters = [BurstSplitter(beats, Cause.READ_WINDOW, unsigned(0)) for beats in max_burst_beats]
+        self.max_burst_beats = tuple(
+            check_integer("max_burst_beats", beats, 1, MAX_BURST_BEATS) for beats in max_burst_beats
+        )
         super().__init__(
             {
                 "clients": In(ReadClientSignature()).array(count),
@@ -115,12 +124,13 @@ class ReadMaster(wiring.Component):
 
     def elaborate(self, platform) -> Module:
         m = Module()
-        count = len(self._splitters)
-        m.submodules.issuer = issuer = _Issuer(self._splitters, self.outstanding)
+        count = len(self.max_burst_beats)
+        splitters = [BurstSplitter(beats, Cause.READ_WINDOW, unsigned(0)) for beats in self.max_burst_beats]
+        m.submodules.issuer = issuer = _Issuer(splitters, self.outstanding)
         m.submodules.returner = returner = _Returner(count)
         wiring.connect(m, issuer.issued, returner.issued)
         faults = [returner.fault]
-        for index, (client, splitter) in enumerate(zip(self.clients, self._splitters, strict=True)):
+        for index, (client, splitter) in enumerate(zip(self.clients, splitters, strict=True)):
             m.submodules[f"splitter_{index}"] = splitter
             transfer = client.transfer
             m.d.comb += [

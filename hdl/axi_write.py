@@ -4,8 +4,16 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from hdl.axi import CACHE_NORMAL_BUFFERABLE, AXI4WriteSignature, BurstType, FaultSignature, Response
+from hdl.axi import (
+    CACHE_NORMAL_BUFFERABLE,
+    MAX_BURST_BEATS,
+    AXI4WriteSignature,
+    BurstType,
+    FaultSignature,
+    Response,
+)
 from hdl.bursts import BEAT_BYTES, BEAT_OFFSET_BITS, BurstSplitter, check_outstanding
+from hdl.checks import check_integer
 from hdl.fifo import Fifo
 from hdl.isa import Cause
 
@@ -50,8 +58,8 @@ class WriteMaster(wiring.Component):
         Every beat that is touched lies in ``[window_base, window_limit)``: a transfer of which one does not is dropped
         with the fault WRITE_WINDOW at its first beat. They must not change while anything is pending.
     fault : Out(FaultSignature)
-        A pulse: WRITE_WINDOW, or WRITE_ERROR (any response but OKAY, or another ID) with the address of the burst. Silent during
-        `flush`.
+        A pulse: WRITE_WINDOW, or WRITE_ERROR (any response but OKAY, or another ID) with the address of the burst.
+        Silent during `flush`.
     flush : In(1)
         While high, no burst is issued but the one whose address is on the bus already; data that were promised go out
         without strobes; offered transfers and data are dropped. When `idle` has been high in such a cycle, all is as
@@ -71,7 +79,7 @@ class WriteMaster(wiring.Component):
 
     def __init__(self, max_burst_beats: int = 16, outstanding: int = 8) -> None:
         self.outstanding = check_outstanding(outstanding)
-        self._splitter = BurstSplitter(max_burst_beats, Cause.WRITE_WINDOW, _ENDS)
+        self.max_burst_beats = check_integer("max_burst_beats", max_burst_beats, 1, MAX_BURST_BEATS)
         super().__init__(
             {
                 "transfer": In(stream.Signature(WRITE_TRANSFER)),
@@ -90,7 +98,7 @@ class WriteMaster(wiring.Component):
 
     def elaborate(self, platform) -> Module:
         m = Module()
-        m.submodules.splitter = splitter = self._splitter
+        m.submodules.splitter = splitter = BurstSplitter(self.max_burst_beats, Cause.WRITE_WINDOW, _ENDS)
         m.submodules.promised = promised = Fifo(_PROMISED, self.outstanding)
         m.submodules.flight = flight = Fifo(_FLIGHT, self.outstanding)
         m.submodules.filler = filler = _DataFiller()
