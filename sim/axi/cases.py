@@ -700,8 +700,8 @@ async def registers_at_random(dut):
             new = old[:first] + value.to_bytes(size, "little") + old[first + size :]
             words[address] = int.from_bytes(new, "little")
         assert await host.read(address) == words[address], hex(address)
-    for register in SETTINGS:
-        assert int(getattr(dut, f"registers_{register.name.lower()}").value) == words[register]
+    for setting in SETTINGS:
+        assert int(getattr(dut, f"registers_{Register(setting).name.lower()}").value) == words[setting]
     assert host.starts == host.aborts == 0
 
 
