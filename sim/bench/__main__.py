@@ -20,6 +20,7 @@ from sim.verilator import VerilatorNotFound
 def main() -> int:
     arguments = _parse()
     console = Console()
+    console.width = max(console.width, 100)  # a log has room for the names
     started = time.perf_counter()
     try:
         chosen = [benches.load(name) for name in arguments.bench or benches.NAMES]
@@ -86,7 +87,7 @@ def _parse() -> argparse.Namespace:
 def _table(outcomes: list[Outcome]) -> Table:
     table = Table(caption="s: build and run of the whole bench")
     for column in ("unit", "configuration"):
-        table.add_column(column, overflow="fold")
+        table.add_column(column, no_wrap=True)
     for column in ("cases", "cycles", "bins", "seed", "s"):
         table.add_column(column, justify="right", no_wrap=True)
     table.add_column("result", no_wrap=True)
