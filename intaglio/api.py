@@ -1,0 +1,122 @@
+"""A network on simulated hardware, or in the golden model, in one call."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+import golden as golden_model
+from compiler import Program, compile_network
+from hdl.config import AcceleratorConfig
+from network import Network, NetworkError
+from network.inputs import load_inputs
+from network.load import load
+from sim.run import RunResult
+from sim.run import run as run_program
+
+Source = str | os.PathLike[str]
+Inputs = Source | Mapping[str, npt.NDArray] | npt.NDArray
+
+
+def run(
+    model: Source,
+    inputs: Inputs,
+    *,
+    config: Source | None = None,
+    bits: int = 4,
+    runtime: str = "litert",
+    limit: int | None = None,
+    jobs: int = 1,
+    check: bool = True,
+    trace: Source | None = None,
+) -> RunResult:
+    """Run a network on simulated hardware and compare every tensor with the golden model.
+
+    Parameters
+    ----------
+    model : a file that `network.load.load` reads
+    inputs : a file that `network.inputs.load_inputs` reads, or integers as the network takes them, batch first; by
+        name where the network has several inputs
+    config : a configuration that ships, or a TOML file; the smallest that ships and fits, where None
+    bits, runtime : as in `network.load.load`
+    limit : inferences to take from the front
+    jobs : worker processes; 1 runs in this one. With more, the calling script needs an ``if __name__ == "__main__"``
+    check : compare with the golden model
+    trace : write an FST trace of the first inference to this file
+
+    Raises
+    ------
+    NetworkError, ValueError, TypeError
+        One line: a file, a network, an input or a configuration is not usable, or they do not fit together.
+    sim.machine.MachineStopped
+        The machine stopped itself, or did not come to an end.
+    """
+    network = load(model, bits=bits, runtime=runtime)
+    batch = inputs_of(inputs, network, limit)
+    accelerator, program = compile_for(network, config)
+    return run_program(
+        network,
+        program,
+        accelerator,
+        batch,
+        jobs=jobs,
+        check=check,
+        trace=None if trace is None else Path(trace),
+    )
+
+
+def golden(
+    model: Source,
+    inputs: Inputs,
+    *,
+    bits: int = 4,
+    runtime: str = "litert",
+    limit: int | None = None,
+    outputs_only: bool = False,
+) -> golden_model.Result:
+    """The golden model alone: every tensor of the network, or its outputs. Parameters as those of `run`."""
+    network = load(model, bits=bits, runtime=runtime)
+    return golden_model.run(network, inputs_of(inputs, network, limit), outputs_only=outputs_only)
+
+
+def inputs_of(inputs: Inputs, network: Network, limit: int | None) -> dict[str, npt.NDArray]:
+    """Inputs by tensor name, from a file or from arrays."""
+    if isinstance(inputs, str | os.PathLike):
+        return dict(load_inputs(inputs, network, limit))
+    if not isinstance(inputs, Mapping):
+        if len(network.inputs) != 1:
+            raise NetworkError(f"network {network.name}: name each of its inputs, {', '.join(network.inputs)}")
+        inputs = {network.inputs[0]: inputs}
+    if limit is not None and limit < 1:
+        raise NetworkError(f"the limit of inferences must be 1 or more, not {limit}")
+    return {name: np.asarray(values)[:limit] for name, values in inputs.items()}
+
+
+def compile_for(network: Network, config: Source | None) -> tuple[AcceleratorConfig, Program]:
+    """The machine and the program for it: the configuration that is named, else the smallest that ships and fits.
+
+    Smallest is fewest multipliers, then narrowest activations, then least scratchpad.
+    """
+    if config is not None:
+        accelerator = AcceleratorConfig.load(os.fspath(config))
+        return accelerator, compile_network(network, accelerator)
+    shipped = sorted(map(AcceleratorConfig.load, AcceleratorConfig.names()), key=_size)
+    problems = []
+    for accelerator in shipped:
+        try:
+            return accelerator, compile_network(network, accelerator)
+        except NetworkError as error:
+            problems.append(f"{accelerator.name}: {error}")
+    raise NetworkError(
+        f"network {network.name} fits no configuration that ships, give one with --config; {' | '.join(problems)}"
+    )
+
+
+def _size(config: AcceleratorConfig) -> tuple[int, int, int, str]:
+    return config.rows * config.columns, config.element_bits, config.scratchpad_bytes, config.name
+
+
