@@ -1,5 +1,4 @@
 import gzip
-import time
 
 import numpy as np
 import pytest
@@ -386,16 +385,12 @@ def test_what_golden_cannot_compute_is_named(network, value, message):
 
 
 def test_the_sbnq_authors_network_on_mnist(shared):
-    """9,939 of 10,000: table I's 99.39 % [sbnq: table I]; no sum leaves 16 bits, and 2,000 images a second and more."""
+    """9,939 of 10,000: table I's 99.39 % [sbnq: table I]; no sum leaves 16 bits."""
     network = integernet.load(shared / "models/integernet_mnist_4bit/model.txt", bits=4)
     with gzip.open(shared / "data/mnist/t10k-images-idx3-ubyte.gz") as file:
         images = np.frombuffer(file.read(), np.uint8, offset=16).reshape(10_000, 28, 28, 1)
     with gzip.open(shared / "data/mnist/t10k-labels-idx1-ubyte.gz") as file:
         labels = np.frombuffer(file.read(), np.uint8, offset=8)
-    start = time.thread_time()
     result = run(network, images)
-    seconds = time.thread_time() - start
     assert int((result.tensors[network.outputs[0]].argmax(axis=1) == labels).sum()) == 9_939
     assert not any(result.overflows.values())
-    # Of this thread's processor time, so that other work on the machine does not count.
-    assert seconds < 10_000 / 2_000
