@@ -89,7 +89,9 @@ def inputs_of(inputs: Inputs, network: Network, limit: int | None) -> dict[str, 
         return dict(load_inputs(inputs, network, limit))
     if not isinstance(inputs, Mapping):
         if len(network.inputs) != 1:
-            raise NetworkError(f"network {network.name}: name each of its inputs, {', '.join(network.inputs)}")
+            raise NetworkError(
+                f"network {network.name}: name each of its inputs, {', '.join(network.inputs)}"
+            )
         inputs = {network.inputs[0]: inputs}
     if limit is not None and limit < 1:
         raise NetworkError(f"the limit of inferences must be 1 or more, not {limit}")
@@ -102,7 +104,7 @@ def compile_for(network: Network, config: Source | None) -> tuple[AcceleratorCon
     Smallest is fewest multipliers, then narrowest activations, then least scratchpad.
     """
     if config is not None:
-        accelerator = AcceleratorConfig.load(os.fspath(config))
+        accelerator = load_config(config)
         return accelerator, compile_network(network, accelerator)
     shipped = sorted(map(AcceleratorConfig.load, AcceleratorConfig.names()), key=_size)
     problems = []
@@ -116,7 +118,13 @@ def compile_for(network: Network, config: Source | None) -> tuple[AcceleratorCon
     )
 
 
+def load_config(name_or_path: Source) -> AcceleratorConfig:
+    """`AcceleratorConfig.load`, with NetworkError for all that is wrong with the user's."""
+    try:
+        return AcceleratorConfig.load(os.fspath(name_or_path))
+    except (TypeError, ValueError, OSError) as error:
+        raise NetworkError(f"--config: {error}") from error
+
+
 def _size(config: AcceleratorConfig) -> tuple[int, int, int, str]:
     return config.rows * config.columns, config.element_bits, config.scratchpad_bytes, config.name
-
-

@@ -6,7 +6,9 @@ import dataclasses
 import hashlib
 import json
 import os
+import re
 import shutil
+import signal
 import subprocess
 import tempfile
 from pathlib import Path
@@ -15,7 +17,7 @@ from hdl.config import AcceleratorConfig
 from sim import verilator
 
 ROOT = Path(__file__).resolve().parent.parent
-CACHE = Path("build/sim")
+CACHE = (ROOT if (ROOT / "pyproject.toml").is_file() else Path.cwd()) / "build" / "sim"
 HARNESS = Path(__file__).parent / "harness.cpp"
 _LIBRARY = "harness.so"
 _OPTIONS = (
@@ -35,8 +37,6 @@ _OPTIONS = (
     "-Wno-WIDTHTRUNC",
     "--top-module",
     "machine",
-    "-j",
-    "2",
     "-LDFLAGS",
     "-shared",
 )
@@ -53,14 +53,17 @@ def build(config: AcceleratorConfig, trace: bool = False) -> Path:
     Raises BuildError, or `sim.verilator.VerilatorNotFound`.
     """
     tool = verilator.find()
-    folder = CACHE / f"{config.name}-{_key(config, trace, tool)}"
+    folder = _folder(config, trace, tool)
     library = folder / _LIBRARY
     if library.is_file():
-        return library.resolve()
-    verilator.require_build_tools()
+        return library
     if trace:
         verilator.require_fst()
-    CACHE.mkdir(parents=True, exist_ok=True)
+    verilator.require_plain_path(CACHE)
+    try:
+        CACHE.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BuildError(f"{CACHE}: cannot be made ({error.strerror}); machines are built there") from error
     with tempfile.TemporaryDirectory(dir=CACHE, prefix="building-") as name:
         work = Path(name).resolve()
         _make(config, trace, tool, work)
@@ -74,15 +77,32 @@ def build(config: AcceleratorConfig, trace: bool = False) -> Path:
         except OSError:
             if not library.is_file():
                 raise
-    return library.resolve()
+    return library
+
+
+def cached(config: AcceleratorConfig, trace: bool = False) -> bool:
+    """Whether `build` has nothing to build."""
+    return (_folder(config, trace, verilator.find()) / _LIBRARY).is_file()
+
+
+def _folder(config: AcceleratorConfig, trace: bool, tool: verilator.Verilator) -> Path:
+    return CACHE / f"{re.sub(r'[^A-Za-z0-9_-]', '_', config.name)}-{_key(config, trace, tool)}"
 
 
 def _key(config: AcceleratorConfig, trace: bool, tool: verilator.Verilator) -> str:
     """A digest of all that the library is made from."""
     digest = hashlib.sha256()
     fields = {key: value for key, value in dataclasses.asdict(config).items() if key != "name"}
-    compiler = shutil.which("c++") or shutil.which("g++") or ""
-    digest.update(json.dumps([fields, trace, tool.version, _OPTIONS, _COMPILER_FLAGS, compiler]).encode())
+    made_with = [
+        fields,
+        trace,
+        str(tool.executable),
+        tool.version,
+        _OPTIONS,
+        _COMPILER_FLAGS,
+        shutil.which("g++"),
+    ]
+    digest.update(json.dumps(made_with).encode())
     for path in (HARNESS, *sorted((ROOT / "hdl").glob("*.py"))):
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
@@ -98,6 +118,8 @@ def _make(config: AcceleratorConfig, trace: bool, tool: verilator.Verilator, wor
         str(tool.executable),
         *_OPTIONS,
         *(("--trace-fst",) if trace else ()),
+        "-j",
+        str(len(os.sched_getaffinity(0))),
         "-CFLAGS",
         flags,
         "-o",
@@ -107,16 +129,22 @@ def _make(config: AcceleratorConfig, trace: bool, tool: verilator.Verilator, wor
         str(verilog),
         str(HARNESS),
     ]
-    result = subprocess.run(
-        command,
-        cwd=work,
-        env=tool.environment(os.environ),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
-    if result.returncode:
-        log = CACHE / f"{config.name}.log"
-        log.write_text(result.stdout)
-        raise BuildError(f"Verilator could not build {config.name}: see {log}")
+    log = CACHE / f"{work.name}.log"
+    with log.open("wb") as output:
+        # In a session of their own, so that an interrupt ends the compilers, too.
+        process = subprocess.Popen(
+            command, cwd=work, env=tool.environment(), stdout=output, stderr=output, start_new_session=True
+        )
+        try:
+            failed = process.wait()
+        except BaseException:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            log.unlink()
+            raise
+    if failed:
+        lines = [line for line in log.read_text(errors="replace").splitlines() if "rror" in line] or [
+            "no reason given"
+        ]
+        raise BuildError(f"Verilator could not build {config.name}: {lines[0].strip()}; see {log}")
+    log.unlink()

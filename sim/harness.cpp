@@ -3,7 +3,11 @@
 // The memory: one 64-bit AXI4 port; R and W each move a beat a cycle, LATENCY cycles from an address to its first data
 // and from the last data to B, at most 8 bursts in flight each way, answers in order. Addresses past its end answer
 // DECERR. The library owns the clock, so that nothing of Python runs in a cycle.
+//
+// Taps: a copy of the scratchpad is kept from what the machine writes, and a tensor is taken from it when the command
+// that completes it does. That reads ports which the machine has for this, and changes no cycle.
 
+#include <algorithm>
 #include <cstdint>
 #include <cstring>
 #include <deque>
@@ -24,6 +28,10 @@ constexpr int REGISTER_TIMEOUT_CYCLES = 1000;
 constexpr int OKAY = 0;
 constexpr int DECERR = 3;
 constexpr int ENGINES = 6;
+constexpr uint8_t NEVER_WRITTEN = 0xa5;
+constexpr uint32_t PAGE_BYTES = 4096;  // no burst crosses a multiple of it
+constexpr int SIZE_8_BYTES = 3;
+constexpr int INCREMENTING = 1;
 
 struct Burst {
     uint64_t due;  // cycle of the first data
@@ -38,8 +46,7 @@ struct Response {
 };
 
 struct Tap {
-    int engine;
-    uint64_t sequence;  // commands that the engine has completed by then
+    uint64_t sequence;  // commands that its engine has completed by then
     uint32_t address;   // in elements
     uint32_t elements;
     uint64_t offset;  // in the output, one byte an element
@@ -49,7 +56,9 @@ class Harness {
 public:
     Harness(uint64_t memory_bytes, uint32_t latency, uint32_t scratchpad_elements, uint32_t lanes, uint32_t element_bits)
         : memory(memory_bytes), latency(latency), lanes(lanes), element_bits(element_bits), scratchpad(scratchpad_elements) {
+#ifdef TRACE
         context.traceEverOn(true);
+#endif
         top = std::make_unique<Vmachine>(&context);
         reset(4);
     }
@@ -80,7 +89,10 @@ public:
             bool answered = top->s_axil_bvalid;
             edge();
             if (address_taken) top->s_axil_awvalid = 0;
-            if (data_taken) top->s_axil_wvalid = 0;
+            if (data_taken) {
+                top->s_axil_wvalid = 0;
+                written_cycle = cycles;
+            }
             if (answered) {
                 top->s_axil_bready = 0;
                 return true;
@@ -107,24 +119,40 @@ public:
         return false;
     }
 
-    // Runs until the interrupt; the cycles that took, or -1 if `limit` cycles did not bring it.
-    int64_t run(uint64_t limit, uint8_t* output) {
+    // Before a start: forgets what was on chip; taps go to `output`.
+    void arm(uint8_t* output) {
         tap_output = output;
+        std::memset(next_tap, 0, sizeof next_tap);
         std::memset(completed, 0, sizeof completed);
-        for (uint64_t count = 0; count < limit; count++) {
-            cycle();
-            if (top->irq) return static_cast<int64_t>(count + 1);
-        }
-        return -1;
+        std::fill(scratchpad.begin(), scratchpad.end(), NEVER_WRITTEN);
+        taken = 0;
+        bus_error = "";
     }
 
-    void trace(const char* path) {
+    // Runs until the interrupt, and says whether it came within `limit` cycles; may be called again if not.
+    bool run(uint64_t limit) {
+        for (uint64_t count = 0; count < limit; count++) {
+            if (top->irq) return true;
+            cycle();
+        }
+        return top->irq;
+    }
+
+    void add_tap(int engine, const Tap& tap) {
+        auto place = std::upper_bound(taps[engine].begin(), taps[engine].end(), tap,
+                                      [](const Tap& a, const Tap& b) { return a.sequence < b.sequence; });
+        taps[engine].insert(place, tap);
+    }
+
+    // Whether this library can trace.
+    bool trace([[maybe_unused]] const char* path) {
 #ifdef TRACE
         fst = std::make_unique<VerilatedFstC>();
         top->trace(fst.get(), 99);
         fst->open(path);
+        return fst->isOpen();
 #else
-        (void)path;
+        return false;
 #endif
     }
 
@@ -136,8 +164,10 @@ public:
     }
 
     std::vector<uint8_t> memory;
-    std::vector<Tap> taps;
     uint64_t cycles = 0;
+    uint64_t written_cycle = 0;  // in which the machine took the last write of a register
+    uint64_t taken = 0;          // taps since the last `arm`
+    const char* bus_error = "";
 
 private:
     void cycle() {
@@ -181,9 +211,15 @@ private:
             reads.pop_front();
             read_beat = 0;
         }
-        if (asked) reads.push_back(burst(top->m_axi_araddr, top->m_axi_arlen + 1u));
+        if (asked) {
+            check(top->m_axi_araddr, top->m_axi_arlen + 1u, top->m_axi_arsize, top->m_axi_arburst);
+            reads.push_back(burst(top->m_axi_araddr, top->m_axi_arlen + 1u));
+        }
         if (written) store();
-        if (announced) writes.push_back(burst(top->m_axi_awaddr, top->m_axi_awlen + 1u));
+        if (announced) {
+            check(top->m_axi_awaddr, top->m_axi_awlen + 1u, top->m_axi_awsize, top->m_axi_awburst);
+            writes.push_back(burst(top->m_axi_awaddr, top->m_axi_awlen + 1u));
+        }
         if (answered) responses.pop_front();
         top->clk = 1;
         top->eval();
@@ -191,6 +227,14 @@ private:
         if (fst) fst->dump(cycles * 10 + 5);
 #endif
         cycles++;
+    }
+
+    // What AXI forbids, and what this memory does not know.
+    void check(uint32_t address, uint32_t beats, int size, int kind) {
+        const uint64_t first = address & ~(BEAT_BYTES - 1u);
+        if (first / PAGE_BYTES != (first + BEAT_BYTES * beats - 1) / PAGE_BYTES) bus_error = "a burst crosses 4 KiB";
+        if (size != SIZE_8_BYTES) bus_error = "a burst of beats that are not 8 bytes";
+        if (kind != INCREMENTING) bus_error = "a burst whose addresses do not increment";
     }
 
     Burst burst(uint64_t address, uint32_t beats) const {
@@ -206,7 +250,9 @@ private:
             for (int lane = 0; lane < BEAT_BYTES; lane++)
                 if (top->m_axi_wstrb >> lane & 1) place[lane] = static_cast<uint8_t>(data >> 8 * lane);
         }
-        if (++write_beat == target.beats) {
+        const bool last = ++write_beat == target.beats;
+        if (top->m_axi_wlast != last) bus_error = "WLAST on another beat than the last";
+        if (last) {
             responses.push_back({cycles + latency, target.failed ? DECERR : OKAY});
             writes.pop_front();
             write_beat = 0;
@@ -229,11 +275,19 @@ private:
             }
         }
         if (!top->tap_done) return;
-        for (int engine = 0; engine < ENGINES; engine++)
-            if (top->tap_done >> engine & 1) completed[engine]++;
-        for (const Tap& tap : taps)
-            if ((top->tap_done >> tap.engine & 1) && completed[tap.engine] == tap.sequence)
-                std::memcpy(tap_output + tap.offset, &scratchpad[tap.address], tap.elements);
+        for (int engine = 0; engine < ENGINES; engine++) {
+            if (!(top->tap_done >> engine & 1)) continue;
+            completed[engine]++;
+            const std::vector<Tap>& queue = taps[engine];
+            for (size_t& next = next_tap[engine]; next < queue.size() && queue[next].sequence <= completed[engine]; next++)
+                take(queue[next]);
+        }
+    }
+
+    void take(const Tap& tap) {
+        for (uint32_t element = 0; element < tap.elements; element++)
+            tap_output[tap.offset + element] = scratchpad[(tap.address + element) & (scratchpad.size() - 1)];
+        taken++;
     }
 
     VerilatedContext context;
@@ -251,6 +305,8 @@ private:
     uint32_t read_beat = 0;
     uint32_t write_beat = 0;
     uint64_t completed[ENGINES] = {};
+    std::vector<Tap> taps[ENGINES];
+    size_t next_tap[ENGINES] = {};
     uint8_t* tap_output = nullptr;
 };
 
@@ -272,11 +328,16 @@ int harness_read_register(void* handle, uint32_t address, uint32_t* value) {
     return static_cast<Harness*>(handle)->read_register(address, value);
 }
 void harness_add_tap(void* handle, int engine, uint64_t sequence, uint32_t address, uint32_t elements, uint64_t offset) {
-    static_cast<Harness*>(handle)->taps.push_back({engine, sequence, address, elements, offset});
+    static_cast<Harness*>(handle)->add_tap(engine, {sequence, address, elements, offset});
 }
-int64_t harness_run(void* handle, uint64_t limit, uint8_t* tap_output) {
-    return static_cast<Harness*>(handle)->run(limit, tap_output);
+void harness_arm(void* handle, uint8_t* tap_output) { static_cast<Harness*>(handle)->arm(tap_output); }
+int harness_run(void* handle, uint64_t limit) { return static_cast<Harness*>(handle)->run(limit); }
+uint64_t harness_cycles_since_write(void* handle) {
+    const Harness* harness = static_cast<Harness*>(handle);
+    return harness->cycles - harness->written_cycle;
 }
-void harness_trace(void* handle, const char* path) { static_cast<Harness*>(handle)->trace(path); }
+uint64_t harness_taps_taken(void* handle) { return static_cast<Harness*>(handle)->taken; }
+const char* harness_bus_error(void* handle) { return static_cast<Harness*>(handle)->bus_error; }
+int harness_trace(void* handle, const char* path) { return static_cast<Harness*>(handle)->trace(path); }
 void harness_close_trace(void* handle) { static_cast<Harness*>(handle)->close_trace(); }
 }

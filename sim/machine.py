@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,12 @@ from hdl.isa import Register
 
 MEMORY_LATENCY_CYCLES = 32
 RESET_CYCLES = 2
+SLICE_CYCLES = 200_000
+"""Cycles that the harness runs at a time: Ctrl-C waits for no more."""
+START_TO_INTERRUPT_SLACK_CYCLES = 8
+"""The harness sees a start and an interrupt at the ports, the machine counts inside: they differ by this at most."""
+UNSET = 0xA5
+"""Bytes of memory that nobody wrote before a start, so that a store that does not come is seen."""
 _COUNTERS = tuple(register for register in Register if Register.CYCLES <= register <= Register.BUSY_STORE)
 
 
@@ -52,17 +59,24 @@ class Simulator:
     library : what `sim.build.build` made for `config`
     config : the machine
     program : compiled for it
-    trace : where to write an FST trace; the library must have been built for it
+    trace : where to write an FST trace of the first inference; the library must have been built for it
+    latency : cycles from an address to its first data, and from the last data to the response
 
     Raises
     ------
     ValueError
-        Where the program was compiled for another machine.
+        Where the program was compiled for another machine, or the library cannot trace.
     """
 
     def __init__(
-        self, library: Path, config: AcceleratorConfig, program: Program, trace: Path | None = None
+        self,
+        library: Path,
+        config: AcceleratorConfig,
+        program: Program,
+        trace: Path | None = None,
+        latency: int = MEMORY_LATENCY_CYCLES,
     ) -> None:
+        self._handle = ctypes.c_void_p()
         self._program = program
         self._library = _load(library)
         elements = config.scratchpad_elements
@@ -70,13 +84,14 @@ class Simulator:
         memory_bytes += -memory_bytes % config.bus_bytes
         self._handle = ctypes.c_void_p(
             self._library.harness_create(
-                memory_bytes, MEMORY_LATENCY_CYCLES, elements, config.vector_lanes, config.element_bits
+                memory_bytes, latency, elements, config.vector_lanes, config.element_bits
             )
         )
         memory = self._library.harness_memory(self._handle)
         self._memory = np.ctypeslib.as_array(memory, shape=(memory_bytes,))
+        self._initial = np.full(memory_bytes, UNSET, np.uint8)
         image = program.image_address
-        self._memory[image : image + len(program.image)] = program.image
+        self._initial[image : image + len(program.image)] = program.image
         self._taps = np.zeros(sum(tap.elements for tap in program.taps), np.uint8)
         offset = 0
         for tap in program.taps:
@@ -84,15 +99,13 @@ class Simulator:
                 self._handle, int(tap.engine), tap.sequence, tap.address, tap.elements, offset
             )
             offset += tap.elements
-        # Each weight beat, each command and each position of each sweep many times over: no run is that long.
-        self._limit = 10_000_000 + 1_000 * (memory_bytes + program.command_count) + 16 * sum(
-            layer.macs for layer in program.layers
-        )
+        self._limit = cycle_limit(program, config) + 4 * latency * (1 + program.command_count)
         if self._read(Register.FINGERPRINT) != program.fingerprint:
             self.close()
             raise ValueError(f"the program was compiled for another machine than {config.name}")
-        if trace is not None:
-            self._library.harness_trace(self._handle, str(trace).encode())
+        if trace is not None and not self._library.harness_trace(self._handle, os.fsencode(trace)):
+            self.close()
+            raise ValueError("the library was not built for traces")
 
     def __enter__(self) -> Simulator:
         return self
@@ -107,6 +120,9 @@ class Simulator:
             self._library.harness_destroy(self._handle)
             self._handle = ctypes.c_void_p()
 
+        """Clock cycles simulated so far, resets and register accesses too."""
+        return int(self._library.harness_cycles(self._handle))
+
     @property
     def cycles(self) -> int:
         """Clock cycles simulated so far, resets and register accesses too."""
@@ -115,14 +131,21 @@ class Simulator:
     def infer(self, inputs: Mapping[str, npt.NDArray]) -> Inference:
         """Resets the machine, runs the program on one inference, without a batch axis, and reads the results.
 
-        Raises MachineStopped, or NetworkError for inputs of another shape or range.
+        Raises
+        ------
+        MachineStopped
+            The machine stopped itself, did not come to an end, or ended with work undone.
+        NetworkError
+            An input is of another shape or range.
         """
         program = self._program
+        self._memory[:] = self._initial
         for binding in program.inputs:
             self._memory[binding.address : binding.address + binding.bytes] = binding.pack(
-                inputs[binding.tensor][None]
+                np.asarray(inputs[binding.tensor])[None]
             )[0]
         self._library.harness_reset(self._handle, RESET_CYCLES)
+        self._library.harness_arm(self._handle, self._taps.ctypes.data)
         for register, value in (
             (Register.COMMAND_ADDRESS, program.command_address),
             (Register.COMMAND_COUNT, program.command_count),
@@ -133,12 +156,29 @@ class Simulator:
             (Register.CONTROL, isa.CONTROL_START),
         ):
             self._write(register, value)
-        waited = self._library.harness_run(self._handle, self._limit, self._taps.ctypes.data)
-        if waited < 0:
-            raise MachineStopped(f"the machine raised no interrupt in {self._limit:,} cycles")
+        cycles = self._wait()
+        if violation := self._library.harness_bus_error(self._handle).decode():
+            raise MachineStopped(f"the machine broke the bus's rules: {violation}")
         if self._read(Register.STATUS) != isa.STATUS_DONE:
             self._raise_fault()
+        self._library.harness_close_trace(self._handle)
+        counted = self._read(Register.CYCLES)
+        if abs(counted - cycles) > START_TO_INTERRUPT_SLACK_CYCLES:
+            raise MachineStopped(
+                f"the machine counted {counted:,} cycles to its interrupt, there were {cycles:,}"
+            )
+        if (taken := self._library.harness_taps_taken(self._handle)) != len(program.taps):
+            raise MachineStopped(f"the machine ended with {taken} of {len(program.taps)} tensors computed")
         return self._collect()
+
+    def _wait(self) -> int:
+        """Cycles from the start to the interrupt."""
+        waited = 0
+        while not self._library.harness_run(self._handle, SLICE_CYCLES):
+            waited += SLICE_CYCLES
+            if waited >= self._limit:
+                raise MachineStopped(f"the machine hangs: no interrupt in {waited:,} cycles")
+        return int(self._library.harness_cycles_since_write(self._handle))
 
     def _collect(self) -> Inference:
         program = self._program
@@ -181,6 +221,27 @@ class Simulator:
         return value.value
 
 
+def cycle_limit(program: Program, config: AcceleratorConfig) -> int:
+    """Cycles that no run needs: those of all commands, one after the other, four times, and the watchdog's twice."""
+    cycles = 0
+    for index in range(program.command_count):
+        opcode, fields = program.command(index)
+        if opcode in (isa.Opcode.MATMUL, isa.Opcode.MAX_POOL):
+            positions = fields["output_rows"] * fields["output_columns"]
+            passes = (
+                fields["kernel_rows"] * fields["kernel_columns"] * fields["chunks"] * fields.get("digits", 1)
+            )
+            cycles += passes * (positions + config.tile_beats)
+        elif opcode in (isa.Opcode.LOAD, isa.Opcode.STORE):
+            cycles += fields["rows"] * (fields["row_bytes"] + config.bus_bytes)
+        elif opcode == isa.Opcode.WEIGHTS:
+            cycles += fields["beats"]
+        else:
+            cycles += fields["positions"] * config.columns
+        cycles += MEMORY_LATENCY_CYCLES
+    return 4 * cycles + 2 * isa.WATCHDOG_RESET
+
+
 def _load(path: Path) -> ctypes.CDLL:
     library = ctypes.CDLL(str(path))
     handle, u64, u32, i = ctypes.c_void_p, ctypes.c_uint64, ctypes.c_uint32, ctypes.c_int
@@ -193,8 +254,12 @@ def _load(path: Path) -> ctypes.CDLL:
         ("write_register", i, (handle, u32, u32)),
         ("read_register", i, (handle, u32, ctypes.POINTER(u32))),
         ("add_tap", None, (handle, i, u64, u32, u32, u64)),
-        ("run", ctypes.c_int64, (handle, u64, handle)),
-        ("trace", None, (handle, ctypes.c_char_p)),
+        ("arm", None, (handle, handle)),
+        ("run", i, (handle, u64)),
+        ("cycles_since_write", u64, (handle,)),
+        ("taps_taken", u64, (handle,)),
+        ("bus_error", ctypes.c_char_p, (handle,)),
+        ("trace", i, (handle, ctypes.c_char_p)),
         ("close_trace", None, (handle,)),
     ):
         function = getattr(library, f"harness_{name}")

@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
+import ctypes
 import multiprocessing
 import os
 import signal
+import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from dataclasses import dataclass, field
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 import golden
-from compiler.program import Program
+from compiler import LayerInfo, Program
 from hdl.config import AcceleratorConfig
 from network import Network
 from sim.build import build
-from sim.machine import Simulator
+from sim.machine import Inference, MachineStopped, Simulator
 
 BATCH = 25
 """Inferences that a worker runs between two reports."""
+
+Batch = Mapping[str, npt.NDArray]
 
 
 @dataclass(frozen=True)
@@ -37,25 +42,38 @@ class Difference:
     golden: int
 
 
-@dataclass
+@dataclass(frozen=True)
 class RunResult:
     """What `run` found.
 
-    `cycles`, `layer_cycles` and `counters` are of one inference (the mean, should they differ); `mismatches` counts
-    differing elements over all tensors and inferences, None where nothing was compared. `simulated_cycles` and
-    `seconds` are summed over the workers, so that their quotient is the speed of one core.
+    Attributes
+    ----------
+    outputs : the stored integers, by tensor name, batch first
+    cycles, layer_cycles, counters : of one inference (the mean, should they differ); the layers' add up to `cycles`
+    mismatches : differing elements over all tensors and inferences; None where nothing was compared
+    difference : the first of them: of the first inference, in the first layer
+    tensors : how many tensors of an inference were compared
+    simulated_cycles, seconds : clock cycles simulated, and the processors' time that it took, of all workers
+    warnings : what a user should know of, one line each
     """
 
     inferences: int
-    outputs: dict[str, npt.NDArray]
+    outputs: Mapping[str, npt.NDArray]
+    layers: tuple[LayerInfo, ...]
     cycles: float
-    layer_cycles: list[float]
-    counters: dict[str, float]
+    layer_cycles: tuple[float, ...]
+    counters: Mapping[str, float]
     mismatches: int | None
     difference: Difference | None
+    tensors: int
     simulated_cycles: int
     seconds: float
-    golden_overflows: dict[str, int] = field(default_factory=dict)
+    warnings: tuple[str, ...]
+
+    @property
+    def cycles_per_second(self) -> float:
+        """Of one core."""
+        return self.simulated_cycles / self.seconds if self.seconds else 0.0
 
 
 @dataclass
@@ -63,15 +81,14 @@ class _Part:
     """A batch's share of the result."""
 
     first: int
-    outputs: dict[str, list[npt.NDArray]]
+    outputs: dict[str, npt.NDArray]
     cycles: list[int]
     layer_cycles: list[tuple[int, ...]]
     counters: list[Mapping[str, int]]
-    mismatches: int
-    difference: Difference | None
     simulated_cycles: int
     seconds: float
-    overflows: dict[str, int]
+    mismatches: int = 0
+    difference: Difference | None = None
 
 
 @dataclass(frozen=True)
@@ -91,80 +108,60 @@ class _Worker:
         self._job = job
         self._simulator = Simulator(job.library, job.config, job.program, job.trace)
 
-    def run(self, first: int, inputs: Mapping[str, npt.NDArray]) -> _Part:
-        job, simulator = self._job, self._simulator
+    def run(self, first: int, inputs: Batch) -> _Part:
         count = len(next(iter(inputs.values())))
-        began, cycles = time.perf_counter(), simulator.cycles
-        runs = [simulator.infer({name: batch[i] for name, batch in inputs.items()}) for i in range(count)]
-        seconds = time.perf_counter() - began
+        began, cycles = time.process_time(), self._simulator.cycles
+        runs = [
+            self._infer(first + i, {name: batch[i] for name, batch in inputs.items()}) for i in range(count)
+        ]
         part = _Part(
             first=first,
-            outputs={name: [run.outputs[name] for run in runs] for name in runs[0].outputs},
+            outputs={name: np.stack([run.outputs[name] for run in runs]) for name in runs[0].outputs},
             cycles=[run.cycles for run in runs],
             layer_cycles=[run.layer_cycles for run in runs],
             counters=[run.counters for run in runs],
-            mismatches=0,
-            difference=None,
-            simulated_cycles=simulator.cycles - cycles,
-            seconds=seconds,
-            overflows={},
+            simulated_cycles=self._simulator.cycles - cycles,
+            seconds=time.process_time() - began,
         )
-        if job.check:
-            expected = golden.run(job.network, inputs)
-            part.overflows = dict(expected.overflows)
-            for layer in job.network.layers:
-                self._compare(part, layer.name, layer.output, expected.tensors, [run.tensors for run in runs])
-            for name in job.program.outputs:
-                self._compare(
-                    part, "output", name.tensor, expected.tensors, [run.outputs for run in runs], count=False
-                )
+        if self._job.check:
+            self._compare(part, runs, golden.run(self._job.network, inputs).tensors)
         return part
+
+    def _infer(self, number: int, inputs: Batch) -> Inference:
+        try:
+            return self._simulator.infer(inputs)
+        except MachineStopped as error:
+            raise MachineStopped(f"inference {number}: {error}") from None
+
+    def _compare(self, part: _Part, runs: list[Inference], expected: Mapping[str, npt.NDArray]) -> None:
+        """Every tensor as it was written on chip, and the outputs as they were stored, too: an element counts once."""
+        for layer in self._job.network.layers:
+            tensor = layer.output
+            seen = [np.stack([run.tensors[tensor] for run in runs])]
+            if tensor in part.outputs:
+                seen.append(part.outputs[tensor])
+            wrong = [values != expected[tensor] for values in seen]
+            any_wrong = np.logical_or.reduce(wrong)
+            if not any_wrong.any():
+                continue
+            part.mismatches += int(np.count_nonzero(any_wrong))
+            where = tuple(int(place) for place in np.argwhere(any_wrong)[0])
+            inference = part.first + where[0]
+            if part.difference is None or inference < part.difference.inference:
+                values = seen[0] if wrong[0][where] else seen[-1]
+                part.difference = Difference(
+                    inference, layer.name, tensor, where[1:], int(values[where]), int(expected[tensor][where])
+                )
 
     def close(self) -> None:
         self._simulator.close()
-
-    @staticmethod
-    def _compare(part: _Part, layer: str, tensor: str, expected, computed, count: bool = True) -> None:
-        """Adds the differing elements of one tensor. Outputs that a layer wrote on chip count once."""
-        hardware = np.stack([tensors[tensor] for tensors in computed])
-        wrong = np.asarray(hardware != expected[tensor])
-        differing = int(wrong.sum())
-        if not differing:
-            return
-        part.mismatches += differing if count or not part.mismatches else 0
-        index = tuple(int(place) for place in np.argwhere(wrong)[0])
-        candidate = Difference(
-            part.first + index[0],
-            layer,
-            tensor,
-            index[1:],
-            int(hardware[index]),
-            int(expected[tensor][index]),
-        )
-        if part.difference is None or candidate.inference < part.difference.inference:
-            part.difference = candidate
-
-
-_worker: _Worker | None = None
-
-
-def _start(job: _Job) -> None:
-    """In a worker process: Ctrl-C is the parent's to handle."""
-    global _worker
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _worker = _Worker(job)
-
-
-def _run_part(first: int, inputs: Mapping[str, npt.NDArray]) -> _Part:
-    assert _worker is not None
-    return _worker.run(first, inputs)
 
 
 def run(
     network: Network,
     program: Program,
     config: AcceleratorConfig,
-    inputs: Mapping[str, npt.NDArray],
+    inputs: Batch,
     *,
     jobs: int = 1,
     check: bool = True,
@@ -177,88 +174,130 @@ def run(
     ----------
     jobs : worker processes; 1 runs in this one
     check : compare every tensor with golden
-    trace : an FST file of all that is run; for one job
+    trace : an FST file of the first inference; all run in this process, then
     progress : called with the number of inferences that are done
 
     Raises
     ------
     NetworkError
         Where an input is of another shape or range.
+    ValueError
+        Where there is no inference, or the program lets a tensor go by without a tap.
     sim.machine.MachineStopped, sim.build.BuildError, sim.verilator.VerilatorNotFound
     """
-    count = len(next(iter(inputs.values())))
-    library = build(config, trace is not None)
-    job = _Job(library, config, program, network, check, trace)
-    size = max(1, min(BATCH, -(-count // max(jobs, 1))))
+    count = min((len(values) for values in inputs.values()), default=0)
+    if not count or jobs < 1:
+        raise ValueError(f"`inputs` and `jobs` must be at least one, not {count} and {jobs}")
+    tensors = {layer.output for layer in network.layers}
+    if check and (untapped := tensors - {tap.tensor for tap in program.taps}):
+        raise ValueError(f"the program has no tap for {', '.join(sorted(untapped))}")
+    job = _Job(build(config, trace is not None), config, program, network, check, trace)
+    size = max(1, min(BATCH, -(-count // jobs)))
     batches = [
         (first, {name: values[first : first + size] for name, values in inputs.items()})
         for first in range(0, count, size)
     ]
+    workers = 1 if trace is not None else min(jobs, len(batches))
     parts: list[_Part] = []
-    runner = _serial(job, batches) if jobs == 1 or trace is not None else _parallel(job, batches, jobs)
     done = 0
-    for part in runner:
-        parts.append(part)
-        done += len(part.cycles)
-        progress(done)
-    return _joined(sorted(parts, key=lambda part: part.first), check)
+    with closing(_serial(job, batches) if workers == 1 else _parallel(job, batches, workers)) as results:
+        for part in results:
+            parts.append(part)
+            done += len(part.cycles)
+            progress(done)
+    return _joined(sorted(parts, key=lambda part: part.first), program, len(tensors), check)
 
 
-def _serial(job: _Job, batches) -> Iterator[_Part]:
-    worker = _Worker(job)
-    try:
+def _serial(job: _Job, batches: Iterable[tuple[int, Batch]]) -> Iterator[_Part]:
+    with closing(_Worker(job)) as worker:
         for first, inputs in batches:
             yield worker.run(first, inputs)
-    finally:
-        worker.close()
 
 
-def _parallel(job: _Job, batches, jobs: int) -> Iterator[_Part]:
-    """A few batches a worker are handed out at a time, so that an interrupt has little to wait for."""
+_worker: _Worker | None = None
+
+
+def _start(job: _Job, parent: int) -> None:
+    """In a worker process."""
+    global _worker
+    if sys.platform == "linux":
+        # A parent that is killed can end nobody: the kernel does.
+        set_parent_death_signal = 1
+        ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL)
+        if os.getppid() != parent:
+            os._exit(1)
+    _worker = _Worker(job)
+
+
+def _run_part(first: int, inputs: Batch) -> _Part:
+    if _worker is None:
+        raise RuntimeError("a worker is used before its start")
+    return _worker.run(first, inputs)
+
+
+def _parallel(job: _Job, batches: Iterable[tuple[int, Batch]], workers: int) -> Iterator[_Part]:
+    """A few batches a worker are handed out at a time."""
     # numpy's own threads would fight with the workers for the cores.
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    others = set(multiprocessing.active_children())
     context = multiprocessing.get_context("spawn")
-    workers = min(jobs, len(batches))
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start, initargs=(job,))
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start, initargs=(job, os.getpid()))
     waiting: set[Future[_Part]] = set()
     remaining = iter(batches)
     try:
         while True:
-            while len(waiting) < 2 * workers and (batch := next(remaining, None)) is not None:
-                waiting.add(pool.submit(_run_part, *batch))
+            with _interrupts_held_back():
+                while len(waiting) < 2 * workers and (batch := next(remaining, None)) is not None:
+                    waiting.add(pool.submit(_run_part, *batch))
             if not waiting:
                 break
             finished, waiting = wait(waiting, return_when=FIRST_COMPLETED)
             for future in finished:
                 yield future.result()
     except BaseException:
-        for process in list((pool._processes or {}).values()):
+        for process in set(multiprocessing.active_children()) - others:
             process.terminate()
         raise
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _joined(parts: list[_Part], check: bool) -> RunResult:
+@contextmanager
+def _interrupts_held_back() -> Iterator[None]:
+    """Processes that are started meanwhile never see Ctrl-C, which is this one's to handle; it comes afterwards."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _joined(parts: list[_Part], program: Program, tensors: int, check: bool) -> RunResult:
     cycles = [value for part in parts for value in part.cycles]
     layers = np.array([value for part in parts for value in part.layer_cycles], np.float64)
     counters = [value for part in parts for value in part.counters]
-    overflows: dict[str, int] = {}
-    for part in parts:
-        for name, number in part.overflows.items():
-            overflows[name] = overflows.get(name, 0) + number
-    differences = [part.difference for part in parts if part.difference is not None]
+    warnings = list(program.warnings)
+    if min(cycles) != max(cycles):
+        warnings.append(
+            f"cycles differ between inferences: {min(cycles):,} to {max(cycles):,}; the mean is shown"
+        )
+    overflowing = [counter["overflows"] for counter in counters if counter["overflows"]]
+    if overflowing:
+        warnings.append(
+            f"{sum(overflowing):,} additions left the accumulator's range, in {len(overflowing):,} of "
+            f"{len(counters):,} inferences: sums wrapped"
+        )
     return RunResult(
         inferences=len(cycles),
-        outputs={
-            name: np.stack([value for part in parts for value in part.outputs[name]]) for name in parts[0].outputs
-        },
+        outputs={name: np.concatenate([part.outputs[name] for part in parts]) for name in parts[0].outputs},
+        layers=program.layers,
         cycles=float(np.mean(cycles)),
-        layer_cycles=[float(value) for value in layers.mean(axis=0)],
+        layer_cycles=tuple(float(value) for value in layers.mean(axis=0)),
         counters={name: float(np.mean([counter[name] for counter in counters])) for name in counters[0]},
         mismatches=sum(part.mismatches for part in parts) if check else None,
-        difference=differences[0] if differences else None,
+        difference=next((part.difference for part in parts if part.difference is not None), None),
+        tensors=tensors if check else 0,
         simulated_cycles=sum(part.simulated_cycles for part in parts),
         seconds=sum(part.seconds for part in parts),
-        golden_overflows=overflows,
+        warnings=tuple(warnings),
     )

@@ -1,0 +1,63 @@
+"""Every embedded network on simulated hardware: what `make run` shows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import golden as golden_model
+from intaglio import cli
+from intaglio.api import compile_for
+from intaglio.console import out
+from intaglio.report import accuracy_of, counted, scheme_of, table_of, verdict
+from network import NetworkError
+from network.inputs import load_inputs, load_labels
+from network.load import load
+
+MODELS = Path(__file__).parent / "models"
+
+
+def embedded() -> Iterator[tuple[Path, Path]]:
+    """Each network's file and that of its test images: DATASET_SCHEME.txt has DATASET_test.npz."""
+    for model in sorted(MODELS.glob("*.txt")):
+        images = model.with_name(f"{model.stem.split('_')[0]}_test.npz")
+        if not images.is_file():
+            raise NetworkError(f"{model.name}: its test images, {images.name}, are not beside it")
+        yield model, images
+
+
+def show(jobs: int | None = None) -> int:
+    """Prints a table and a verdict; returns how many elements differ, over all networks."""
+    table = table_of("embedded networks on simulated hardware")
+    for heading in ("network", "scheme", "config"):
+        table.add_column(heading, no_wrap=True)
+    for heading in ("images", "golden", "hardware", "cycles", "mismatches"):
+        table.add_column(heading, justify="right")
+    mismatches, verdicts = 0, []
+    for model, images in embedded():
+        network = load(model)
+        inputs = load_inputs(images, network)
+        count = len(next(iter(inputs.values())))
+        labels = load_labels(images, count)
+        config, program = compile_for(network, None)
+        expected = golden_model.run(network, inputs, outputs_only=True).tensors
+        result = cli.simulate(network, program, config, inputs, jobs=jobs, check=True, trace=None)
+        mismatches += result.mismatches
+        verdicts.append(f"{network.name}: {verdict(result)}")
+        table.add_row(
+            network.name,
+            scheme_of(network),
+            config.name,
+            counted(count),
+            f"{accuracy_of(expected, labels):.2%}",
+            f"{accuracy_of(result.outputs, labels):.2%}",
+            counted(result.cycles),
+            counted(result.mismatches),
+        )
+    console = out()
+    table.caption = "golden, hardware: the share of the images that each tells right; cycles: of one image"
+    table.caption_justify = "left"
+    console.print(table)
+    for line in verdicts:
+        console.print(line, markup=False, soft_wrap=True)
+    return mismatches

@@ -1,0 +1,75 @@
+"""Files that a command writes: found usable before the work begins, written when it is done."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from network import NetworkError
+from network.files import shown
+
+
+def check_writable(option: str, path: Path) -> None:
+    """Raise NetworkError, in one line, unless a file can be written at `path`. An existing file keeps its content."""
+    where = f"{option} {shown(path)}"
+    if path.is_dir():
+        raise NetworkError(f"{where}: is a directory; name a file in it")
+    if not path.parent.is_dir():
+        raise NetworkError(f"{where}: there is no directory {shown(path.parent)}; make it first")
+    try:
+        if path.exists():
+            with path.open("ab"):
+                pass
+        else:
+            with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".intaglio-"):
+                pass
+            if len(os.fsencode(path.name)) > os.pathconf(path.parent, "PC_NAME_MAX"):
+                raise OSError(0, "File name too long")
+    except (OSError, ValueError) as error:
+        raise NetworkError(f"{where}: cannot be written ({reason(error)}); name another file") from error
+
+
+def check_distinct(outputs: Mapping[str, Path | None], inputs: Iterable[Path | None]) -> None:
+    """Raise NetworkError where an output would overwrite an input or another output."""
+    taken = {path.resolve() for path in inputs if path is not None}
+    for option, path in outputs.items():
+        if path is None:
+            continue
+        if path.resolve() in taken:
+            raise NetworkError(
+                f"{option} {shown(path)}: would overwrite another file of this command; name another"
+            )
+        taken.add(path.resolve())
+
+
+def check_array_path(path: Path, tensors: Iterable[str]) -> None:
+    """Raise NetworkError unless the name's ending fits: .npy for one tensor, .npz for any number."""
+    names = list(tensors)
+    endings = (".npy", ".npz") if len(names) == 1 else (".npz",)
+    if path.suffix not in endings:
+        many = f" with {len(names)} outputs" if len(names) > 1 else ""
+        raise NetworkError(f"--outputs {shown(path)}: the name{many} must end in {' or '.join(endings)}")
+
+
+def write_arrays(path: Path, arrays: Mapping[str, npt.NDArray]) -> None:
+    """The stored integers: a .npy of the one, a .npz of all by tensor name."""
+    with path.open("wb") as file:
+        if path.suffix == ".npz":
+            np.savez(file, **{str(name): array for name, array in arrays.items()})  # type: ignore[arg-type]
+        else:
+            np.save(file, next(iter(arrays.values())))
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def reason(error: Exception) -> str:
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)
