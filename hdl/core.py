@@ -1,5 +1,7 @@
 """The core: dispatcher, engines and memories, without the buses. It is held in reset between runs."""
 
+from typing import Any
+
 from amaranth.hdl import Cat, Module
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
@@ -84,11 +86,15 @@ class Core(wiring.Component):
         m.submodules.rescale = rescale = Rescale(config)
         m.submodules.pool = pool = Pool(config)
         m.submodules.store = store = Store(config)
-        readers = (matmul, pool, store)
-        writers = {isa.Engine.RESCALE: rescale, isa.Engine.POOL: pool, isa.Engine.LOAD: load}
+        readers: tuple[Any, ...] = (matmul, pool, store)
+        writers: dict[isa.Engine, Any] = {
+            isa.Engine.RESCALE: rescale,
+            isa.Engine.POOL: pool,
+            isa.Engine.LOAD: load,
+        }
         m.submodules.scratchpad = scratchpad = Scratchpad(config, len(readers), len(writers))
 
-        engines = {
+        engines: dict[isa.Engine, Any] = {
             isa.Engine.LOAD: load,
             isa.Engine.WEIGHTS: weights,
             isa.Engine.MATMUL: matmul,

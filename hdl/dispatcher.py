@@ -1,4 +1,4 @@
-"""The dispatcher: fetches commands, refuses illegal ones, hands the rest to the engines and counts what they complete."""
+"""The dispatcher: fetches commands, refuses illegal ones, queues the rest for the engines, counts what completes."""
 
 from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib import stream, wiring

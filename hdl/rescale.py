@@ -133,7 +133,9 @@ class Rescale(wiring.Component):
         for lane, result in enumerate(results):
             value = Cat(result, (result[-1] & rescaled.signed).replicate(2)).as_signed()
             held = Signal(bits, name=f"limited_{lane}")
-            m.d.sync += held.eq(clamp(value, rescaled.low[: bits + 2].as_signed(), rescaled.high[: bits + 2].as_signed()))
+            m.d.sync += held.eq(
+                clamp(value, rescaled.low[: bits + 2].as_signed(), rescaled.high[: bits + 2].as_signed())
+            )
             limited.append(held)
         done = _delayed(m, rescaled, 1, "limited")
         m.d.comb += [
