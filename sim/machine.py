@@ -120,9 +120,6 @@ class Simulator:
             self._library.harness_destroy(self._handle)
             self._handle = ctypes.c_void_p()
 
-        """Clock cycles simulated so far, resets and register accesses too."""
-        return int(self._library.harness_cycles(self._handle))
-
     @property
     def cycles(self) -> int:
         """Clock cycles simulated so far, resets and register accesses too."""
