@@ -8,7 +8,6 @@ element, one of them writing, must be ordered by waits, queues and each engine's
 import dataclasses
 import itertools
 import time
-from typing import Any
 
 import numpy as np
 import pytest
@@ -23,15 +22,11 @@ from hdl.config import AcceleratorConfig
 from hdl.isa import Engine, Opcode
 from network import (
     AffineRescale,
-    Conv2D,
-    FullyConnected,
-    MaxPool2D,
-    Network,
     NetworkError,
-    SbnqRescale,
     Tensor,
     TensorType,
 )
+from tests.networks import Builder, draw, machine_of, random_network
 
 PIPELINED = 16
 """Commands that an engine's pipeline is taken to hold at most, besides its queue."""
@@ -335,90 +330,6 @@ def check(network, config, seed=0, runs=2, base=0):
     return program
 
 
-def draw(rng, kind, shape):
-    return rng.integers(kind.min, kind.max + 1, shape).astype(kind.dtype)
-
-
-def machine_of(name="test", **changes):
-    fields: dict[str, Any] = {
-        "rows": 16, "columns": 16, "activation_types": ("uint4", "int4"), "weight_type": "int4",
-        "accumulator_bits": 24, "accumulator_depth": 64, "rescales": ("sbnq",), "rescale_lanes": None,
-        "scratchpad_bytes": 32768, "weight_buffer_bytes": None,
-    } | changes  # fmt: skip
-    if fields["rescale_lanes"] is None:
-        fields["rescale_lanes"] = fields["columns"]
-    if fields["weight_buffer_bytes"] is None:
-        tile = (
-            fields["rows"]
-            * fields["columns"]
-            * {"int8": 8, "int4": 4, "binary": 1}.get(fields["weight_type"], 2)
-        )
-        fields["weight_buffer_bytes"] = max(512, 1 << (2 * (-(-tile // 64) * 8) - 1).bit_length())
-    return AcceleratorConfig(name=name, **fields)
-
-
-class Builder:
-    """A network of random weights, layer by layer."""
-
-    def __init__(self, seed, config, shape, kind=None):
-        self.rng, self.config = np.random.default_rng(seed), config
-        bits = config.element_bits
-        self.signed = config.signed_activations and not config.unsigned_activations
-        kind = kind or TensorType(bits, self.signed)
-        self.tensors = {"input": Tensor("input", shape, kind)}
-        self.layers, self.last = [], "input"
-
-    def _add(self, layer_type, source, kind, **fields):
-        source = self.last if source is None else source
-        name = f"layer{len(self.layers)}"
-        layer = layer_type(name, (source,), f"{name}_out", **fields)
-        shape = layer.output_shape(self.tensors[source].shape)
-        assert min(shape) > 0
-        self.tensors[layer.output] = Tensor(layer.output, shape, kind or self.tensors[source].type)
-        self.layers.append(layer)
-        self.last = layer.output
-        return self
-
-    def _products(self, shape, source, signed):
-        config, rng = self.config, self.rng
-        low, high = config.weight.min, config.weight.max
-        weights = rng.integers(low, high + 1, shape)
-        if config.weight.is_binary:
-            weights = np.where(weights >= 0, 1, -1)
-        bits = int(rng.choice([config.element_bits, config.element_bits, rng.integers(2, config.element_bits + 1)]))
-        kind = TensorType(bits, self.signed if signed is None else signed)
-        spread = np.sqrt(np.prod(shape[1:])) * high * 2.0 ** self.tensors[source or self.last].type.bits / 2
-        shift = max(0, int(np.log2(spread / 2.0**kind.bits) + 1))
-        rescale = SbnqRescale(
-            rng.integers(-int(spread), int(spread) + 1, shape[0]),
-            np.clip(rng.integers(shift - 2, shift + 2, shape[0]), -31, 31),
-            bool(rng.integers(2)) or not kind.signed,
-        )
-        weight_bits = max(config.weight.bits, 2)
-        return kind, {
-            "weights": weights.astype(np.int64), "weight_type": TensorType(weight_bits, True),
-            "rescale": rescale, "accumulator_bits": config.accumulator_bits,
-        }  # fmt: skip
-
-    def conv(
-        self, outputs, kernel, stride=(1, 1), padding=(0, 0, 0, 0), dilation=(1, 1), source=None, signed=None
-    ):
-        channels = self.tensors[source or self.last].shape[2]
-        kind, fields = self._products((outputs, *kernel, channels), source, signed)
-        return self._add(Conv2D, source, kind, stride=stride, padding=padding, dilation=dilation, **fields)
-
-    def fc(self, outputs, source=None, signed=None):
-        features = self.tensors[source or self.last].size
-        kind, fields = self._products((outputs, features), source, signed)
-        return self._add(FullyConnected, source, kind, **fields)
-
-    def pool(self, kernel=(2, 2), stride=(2, 2), padding=(0, 0, 0, 0), source=None):
-        return self._add(MaxPool2D, source, None, kernel=kernel, stride=stride, padding=padding)
-
-    def build(self, outputs=None, inputs=("input",)):
-        return Network("random", self.tensors, tuple(self.layers), inputs, tuple(outputs or (self.last,)))
-
-
 SBNQ16 = AcceleratorConfig.load("sbnq16x16")
 CONFIGS = [
     machine_of(),
@@ -430,43 +341,6 @@ CONFIGS = [
         rows=40, columns=12, activation_types=("int2", "uint2"), weight_type="int2", accumulator_depth=16
     ),
 ]
-
-
-def random_network(seed, config):
-    """A chain of a few layers with every kind of geometry."""
-    rng = np.random.default_rng(seed)
-    bits = config.element_bits
-    signed_only = not config.unsigned_activations
-    kind = TensorType(int(rng.choice([bits, bits, 8, max(1, bits - 1)])), signed_only)
-    if not signed_only and config.signed_activations and rng.integers(2):
-        kind = TensorType(kind.bits, True)
-    if signed_only:
-        kind = TensorType(bits, True)
-    shape = (int(rng.integers(1, 12)), int(rng.integers(1, 16)), int(rng.choice([1, 2, 3, 5, 8, 17, 24, 40])))
-    builder = Builder(seed, config, shape, kind)
-    for _ in range(int(rng.integers(1, 5))):
-        height, width, _ = builder.tensors[builder.last].shape
-        digits = -(-builder.tensors[builder.last].type.bits // bits)
-        signed = bool(rng.integers(2)) if config.signed_activations and config.unsigned_activations else None
-        kernel = tuple(int(v) for v in rng.integers(1, 8, 2))
-        dilation = tuple(int(v) for v in rng.choice([1, 1, 1, 2, 3], 2))
-        stride = tuple(int(v) for v in rng.integers(1, 4, 2))
-        if rng.random() < 0.3 and digits == 1 and min(height, width) > 1:
-            window = tuple(min(size, int(rng.integers(1, 4))) for size in (height, width))
-            edges = tuple(int(rng.integers(0, window[i // 2])) for i in range(4))
-            builder.pool(window, stride, edges)
-            continue
-        padding = [int(v) for v in rng.integers(0, 4, 4)]
-        for axis, size in enumerate((height, width)):
-            need = (kernel[axis] - 1) * dilation[axis] + 1 - size - sum(padding[2 * axis : 2 * axis + 2])
-            padding[2 * axis] += max(0, need)
-        outputs = int(rng.choice([1, 3, 7, 16, 20, 33]))
-        builder.conv(outputs, kernel, stride, tuple(padding), dilation, signed=signed)
-    if rng.integers(2):
-        builder.fc(int(rng.integers(1, 40)))
-        if rng.integers(2):
-            builder.fc(int(rng.integers(1, 20)))
-    return builder.build()
 
 
 @pytest.mark.parametrize("seed", range(12))
