@@ -1,9 +1,9 @@
 """The front door: `intaglio.run` and `intaglio.golden`, and the command line (`python -m intaglio`).
 
-    import intaglio
+import intaglio
 
-    result = intaglio.run("model.txt", "images.npy", config="sbnq8x8")
-    print(result.cycles, result.mismatches, result.outputs)
+result = intaglio.run("model.txt", "images.npy", config="sbnq8x8")
+print(result.cycles, result.mismatches, result.outputs)
 """
 
 from __future__ import annotations

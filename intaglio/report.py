@@ -106,9 +106,7 @@ def run_table(network: Network, config: AcceleratorConfig, result: RunResult) ->
     table.add_section()
     use = f"{utilisation(network.macs, result.cycles, config):.1%}"
     table.add_row("one inference", "", counted(result.cycles), counted(network.macs), use)
-    table.caption = (
-        "a layer's cycles end with it and begin where the one before ended, though it may have begun earlier"
-    )
+    table.caption = "a layer's cycles: from the end of the one before to its own; it may have begun earlier"
     table.caption_justify = "left"
     return table
 

@@ -11,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 from hdl.config import AcceleratorConfig
@@ -52,8 +53,44 @@ def build(config: AcceleratorConfig, trace: bool = False) -> Path:
 
     Raises BuildError, or `sim.verilator.VerilatorNotFound`.
     """
+
+    def text() -> str:
+        # Amaranth is not imported where nothing is to be built.
+        from hdl.verilog import emit_machine
+
+        return emit_machine(config)
+
+    return _built(config.name, _content(config), text, trace)
+
+
+def build_verilog(text: str, name: str, trace: bool = False) -> Path:
+    """As `build`, for Verilog of a module ``machine`` that has a machine's ports."""
+    return _built(name, [text.encode()], lambda: text, trace)
+
+
+def cached(config: AcceleratorConfig, trace: bool = False) -> bool:
+    """Whether `build` has nothing to build."""
+    return (_folder(config.name, _content(config), trace) / _LIBRARY).is_file()
+
+
+def _content(config: AcceleratorConfig) -> list[bytes]:
+    """All that a machine's Verilog is made from."""
+    fields = {key: value for key, value in dataclasses.asdict(config).items() if key != "name"}
+    sources = [path.read_bytes() for path in sorted((ROOT / "hdl").glob("*.py"))]
+    return [json.dumps(fields).encode(), *sources]
+
+
+def _folder(name: str, content: list[bytes], trace: bool) -> Path:
     tool = verilator.find()
-    folder = _folder(config, trace, tool)
+    made_with = [trace, str(tool.executable), tool.version, _OPTIONS, _COMPILER_FLAGS, shutil.which("g++")]
+    digest = hashlib.sha256(json.dumps(made_with).encode())
+    for part in (HARNESS.read_bytes(), *content):
+        digest.update(hashlib.sha256(part).digest())
+    return CACHE / f"{re.sub(r'[^A-Za-z0-9_-]', '_', name)}-{digest.hexdigest()[:16]}"
+
+
+def _built(name: str, content: list[bytes], text: Callable[[], str], trace: bool) -> Path:
+    folder = _folder(name, content, trace)
     library = folder / _LIBRARY
     if library.is_file():
         return library
@@ -64,10 +101,9 @@ def build(config: AcceleratorConfig, trace: bool = False) -> Path:
         CACHE.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise BuildError(f"{CACHE}: cannot be made ({error.strerror}); machines are built there") from error
-    with tempfile.TemporaryDirectory(dir=CACHE, prefix="building-") as name:
-        work = Path(name).resolve()
-        _make(config, trace, tool, work)
-        # Another builder may have been faster: its library is the same.
+    with tempfile.TemporaryDirectory(dir=CACHE, prefix="building-") as place:
+        work = Path(place)
+        _make(name, text(), trace, work)
         kept = work / "kept"
         kept.mkdir()
         shutil.move(work / "obj" / _LIBRARY, kept / _LIBRARY)
@@ -75,44 +111,16 @@ def build(config: AcceleratorConfig, trace: bool = False) -> Path:
         try:
             kept.rename(folder)
         except OSError:
+            # Another builder was faster: its library is the same.
             if not library.is_file():
                 raise
     return library
 
 
-def cached(config: AcceleratorConfig, trace: bool = False) -> bool:
-    """Whether `build` has nothing to build."""
-    return (_folder(config, trace, verilator.find()) / _LIBRARY).is_file()
-
-
-def _folder(config: AcceleratorConfig, trace: bool, tool: verilator.Verilator) -> Path:
-    return CACHE / f"{re.sub(r'[^A-Za-z0-9_-]', '_', config.name)}-{_key(config, trace, tool)}"
-
-
-def _key(config: AcceleratorConfig, trace: bool, tool: verilator.Verilator) -> str:
-    """A digest of all that the library is made from."""
-    digest = hashlib.sha256()
-    fields = {key: value for key, value in dataclasses.asdict(config).items() if key != "name"}
-    made_with = [
-        fields,
-        trace,
-        str(tool.executable),
-        tool.version,
-        _OPTIONS,
-        _COMPILER_FLAGS,
-        shutil.which("g++"),
-    ]
-    digest.update(json.dumps(made_with).encode())
-    for path in (HARNESS, *sorted((ROOT / "hdl").glob("*.py"))):
-        digest.update(path.read_bytes())
-    return digest.hexdigest()[:16]
-
-
-def _make(config: AcceleratorConfig, trace: bool, tool: verilator.Verilator, work: Path) -> None:
-    from hdl.verilog import emit_machine
-
+def _make(name: str, text: str, trace: bool, work: Path) -> None:
+    tool = verilator.find()
     verilog = work / "machine.v"
-    verilog.write_text(emit_machine(config))
+    verilog.write_text(text)
     flags = _COMPILER_FLAGS + (" -DTRACE" if trace else "")
     command = [
         str(tool.executable),
@@ -146,5 +154,5 @@ def _make(config: AcceleratorConfig, trace: bool, tool: verilator.Verilator, wor
         lines = [line for line in log.read_text(errors="replace").splitlines() if "rror" in line] or [
             "no reason given"
         ]
-        raise BuildError(f"Verilator could not build {config.name}: {lines[0].strip()}; see {log}")
+        raise BuildError(f"Verilator could not build {name}: {lines[0].strip()}; see {log}")
     log.unlink()

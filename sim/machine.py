@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +13,8 @@ from compiler.program import Program
 from hdl import isa
 from hdl.config import AcceleratorConfig
 from hdl.isa import Register
+from sim.harness import MEMORY_LATENCY_CYCLES, Harness
 
-MEMORY_LATENCY_CYCLES = 32
 RESET_CYCLES = 2
 SLICE_CYCLES = 200_000
 """Cycles that the harness runs at a time: Ctrl-C waits for no more."""
@@ -76,36 +74,31 @@ class Simulator:
         trace: Path | None = None,
         latency: int = MEMORY_LATENCY_CYCLES,
     ) -> None:
-        self._handle = ctypes.c_void_p()
         self._program = program
-        self._library = _load(library)
-        elements = config.scratchpad_elements
         memory_bytes = program.base_address + program.memory_bytes
         memory_bytes += -memory_bytes % config.bus_bytes
-        self._handle = ctypes.c_void_p(
-            self._library.harness_create(
-                memory_bytes, latency, elements, config.vector_lanes, config.element_bits
-            )
+        self._harness = Harness(
+            library,
+            memory_bytes,
+            config.scratchpad_elements,
+            config.vector_lanes,
+            config.element_bits,
+            latency,
         )
-        memory = self._library.harness_memory(self._handle)
-        self._memory = np.ctypeslib.as_array(memory, shape=(memory_bytes,))
         self._initial = np.full(memory_bytes, UNSET, np.uint8)
         image = program.image_address
         self._initial[image : image + len(program.image)] = program.image
-        self._taps = np.zeros(sum(tap.elements for tap in program.taps), np.uint8)
-        offset = 0
-        for tap in program.taps:
-            self._library.harness_add_tap(
-                self._handle, int(tap.engine), tap.sequence, tap.address, tap.elements, offset
-            )
-            offset += tap.elements
+        self._taps = [
+            (tap, self._harness.add_tap(int(tap.engine), tap.sequence, tap.address, tap.elements))
+            for tap in program.taps
+        ]
         self._limit = cycle_limit(program, config) + 4 * latency * (1 + program.command_count)
         if self._read(Register.FINGERPRINT) != program.fingerprint:
             self.close()
             raise ValueError(f"the program was compiled for another machine than {config.name}")
-        if trace is not None and not self._library.harness_trace(self._handle, os.fsencode(trace)):
+        if trace is not None and not self._harness.trace(trace):
             self.close()
-            raise ValueError("the library was not built for traces")
+            raise ValueError(f"no trace can be written to {trace}")
 
     def __enter__(self) -> Simulator:
         return self
@@ -115,15 +108,12 @@ class Simulator:
 
     def close(self) -> None:
         """Ends the simulation; a trace is whole afterwards."""
-        if self._handle:
-            self._library.harness_close_trace(self._handle)
-            self._library.harness_destroy(self._handle)
-            self._handle = ctypes.c_void_p()
+        self._harness.close()
 
     @property
     def cycles(self) -> int:
         """Clock cycles simulated so far, resets and register accesses too."""
-        return int(self._library.harness_cycles(self._handle))
+        return self._harness.cycles
 
     def infer(self, inputs: Mapping[str, npt.NDArray]) -> Inference:
         """Resets the machine, runs the program on one inference, without a batch axis, and reads the results.
@@ -136,13 +126,14 @@ class Simulator:
             An input is of another shape or range.
         """
         program = self._program
-        self._memory[:] = self._initial
+        memory = self._harness.memory
+        memory[:] = self._initial
         for binding in program.inputs:
-            self._memory[binding.address : binding.address + binding.bytes] = binding.pack(
+            memory[binding.address : binding.address + binding.bytes] = binding.pack(
                 np.asarray(inputs[binding.tensor])[None]
             )[0]
-        self._library.harness_reset(self._handle, RESET_CYCLES)
-        self._library.harness_arm(self._handle, self._taps.ctypes.data)
+        self._harness.reset(RESET_CYCLES)
+        self._harness.arm()
         for register, value in (
             (Register.COMMAND_ADDRESS, program.command_address),
             (Register.COMMAND_COUNT, program.command_count),
@@ -154,31 +145,31 @@ class Simulator:
         ):
             self._write(register, value)
         cycles = self._wait()
-        if violation := self._library.harness_bus_error(self._handle).decode():
+        if violation := self._harness.bus_error:
             raise MachineStopped(f"the machine broke the bus's rules: {violation}")
         if self._read(Register.STATUS) != isa.STATUS_DONE:
             self._raise_fault()
-        self._library.harness_close_trace(self._handle)
+        self._harness.close_trace()
         counted = self._read(Register.CYCLES)
         if abs(counted - cycles) > START_TO_INTERRUPT_SLACK_CYCLES:
             raise MachineStopped(
                 f"the machine counted {counted:,} cycles to its interrupt, there were {cycles:,}"
             )
-        if (taken := self._library.harness_taps_taken(self._handle)) != len(program.taps):
+        if (taken := self._harness.taps_taken) != len(program.taps):
             raise MachineStopped(f"the machine ended with {taken} of {len(program.taps)} tensors computed")
         return self._collect()
 
     def _wait(self) -> int:
         """Cycles from the start to the interrupt."""
         waited = 0
-        while not self._library.harness_run(self._handle, SLICE_CYCLES):
+        while not self._harness.run(SLICE_CYCLES):
             waited += SLICE_CYCLES
             if waited >= self._limit:
                 raise MachineStopped(f"the machine hangs: no interrupt in {waited:,} cycles")
-        return int(self._library.harness_cycles_since_write(self._handle))
+        return self._harness.cycles_since_write
 
     def _collect(self) -> Inference:
-        program = self._program
+        program, memory = self._program, self._harness.memory
         counters = {register.name.lower(): self._read(register) for register in _COUNTERS}
         cycles = counters["cycles"]
         marks = {layer.mark for layer in program.layers}
@@ -190,13 +181,10 @@ class Simulator:
             layer_cycles.append(stamps[layer.mark] - before)
             before = stamps[layer.mark]
         outputs = {
-            binding.tensor: binding.unpack(self._memory[binding.address : binding.address + binding.bytes])[0]
+            binding.tensor: binding.unpack(memory[binding.address : binding.address + binding.bytes])[0]
             for binding in program.outputs
         }
-        tensors, offset = {}, 0
-        for tap in program.taps:
-            tensors[tap.tensor] = tap.values_of(self._taps[offset : offset + tap.elements])
-            offset += tap.elements
+        tensors = {tap.tensor: tap.values_of(self._harness.tapped[place]) for tap, place in self._taps}
         return Inference(outputs, tensors, cycles, tuple(layer_cycles), counters)
 
     def _raise_fault(self) -> None:
@@ -208,14 +196,14 @@ class Simulator:
         raise MachineStopped(f"the machine stopped itself at command {index}: {name}{where}")
 
     def _write(self, register: int, value: int) -> None:
-        if not self._library.harness_write_register(self._handle, int(register), value):
+        if not self._harness.write(int(register), value):
             raise MachineStopped(f"the machine does not answer a write of register {int(register):#x}")
 
     def _read(self, register: int) -> int:
-        value = ctypes.c_uint32()
-        if not self._library.harness_read_register(self._handle, int(register), ctypes.byref(value)):
+        value = self._harness.read(int(register))
+        if value is None:
             raise MachineStopped(f"the machine does not answer a read of register {int(register):#x}")
-        return value.value
+        return value
 
 
 def cycle_limit(program: Program, config: AcceleratorConfig) -> int:
@@ -237,28 +225,3 @@ def cycle_limit(program: Program, config: AcceleratorConfig) -> int:
             cycles += fields["positions"] * config.columns
         cycles += MEMORY_LATENCY_CYCLES
     return 4 * cycles + 2 * isa.WATCHDOG_RESET
-
-
-def _load(path: Path) -> ctypes.CDLL:
-    library = ctypes.CDLL(str(path))
-    handle, u64, u32, i = ctypes.c_void_p, ctypes.c_uint64, ctypes.c_uint32, ctypes.c_int
-    for name, result, arguments in (
-        ("create", handle, (u64, u32, u32, u32, u32)),
-        ("destroy", None, (handle,)),
-        ("memory", ctypes.POINTER(ctypes.c_uint8), (handle,)),
-        ("cycles", u64, (handle,)),
-        ("reset", None, (handle, i)),
-        ("write_register", i, (handle, u32, u32)),
-        ("read_register", i, (handle, u32, ctypes.POINTER(u32))),
-        ("add_tap", None, (handle, i, u64, u32, u32, u64)),
-        ("arm", None, (handle, handle)),
-        ("run", i, (handle, u64)),
-        ("cycles_since_write", u64, (handle,)),
-        ("taps_taken", u64, (handle,)),
-        ("bus_error", ctypes.c_char_p, (handle,)),
-        ("trace", i, (handle, ctypes.c_char_p)),
-        ("close_trace", None, (handle,)),
-    ):
-        function = getattr(library, f"harness_{name}")
-        function.restype, function.argtypes = result, arguments
-    return library
