@@ -221,7 +221,7 @@ class _Issuer(wiring.Component):
             flight.i.valid.eq(free & request.any()),
             asking.eq(Mux((request & later).any(), request & later, request)),
             grant.eq(asking & -asking),
-            self.idle.eq(~self.valid & (flight.space == self._outstanding)),
+            self.idle.eq(flight.space == self._outstanding),
         ]
         wiring.connect(m, flight.o, wiring.flipped(self.issued))
         with m.If(self.ready):

@@ -123,7 +123,7 @@ class WriteMaster(wiring.Component):
             self.fault.payload.eq(splitter.fault.payload),
             self.beat.eq(bus.wvalid & bus.wready),
             self.progress.eq(self.beat | (bus.awvalid & bus.awready) | (bus.bvalid & bus.bready)),
-            self.idle.eq(~bus.awvalid & ~bus.wvalid & (flight.space == self.outstanding)),
+            self.idle.eq(flight.space == self.outstanding),
         ]
         with m.If(failed):
             m.d.comb += self.fault.payload.eq(

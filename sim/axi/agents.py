@@ -199,6 +199,11 @@ class Watch(Agent):
         self.most_in_flight = max(self.most_in_flight, self.in_flight)
         assert self.in_flight <= self._outstanding, "more bursts in flight than stated"
 
+    @property
+    def waits(self) -> int:
+        """Whether the address of a burst is on the bus, but not yet taken."""
+        return len({"ar", "aw"} & set(self._held))
+
     def _ar(self, ident: int, address: int, length: int, size: int, kind: int, cache: int, prot: int) -> None:
         assert (ident, size, kind, cache, prot) == (0, 3, 1, 3, 0)
         assert address % 8 == 0
@@ -359,6 +364,7 @@ class ReadClient(Agent):
         self.capacity = capacity
         self.habits = habits
         self.consumes = True
+        self.takes = True
         self.received = 0
         self.pending: deque[ReadTransfer] = deque()
         self.restart()
@@ -411,7 +417,7 @@ class ReadClient(Agent):
         if self._stored and self.consumes:
             self._stored -= luck() < self.habits.answer
         self._pin("space").value = self.capacity - self._stored
-        self._pin("data_ready").value = luck() < self.habits.client
+        self._pin("data_ready").value = self.takes and luck() < self.habits.client
         if not self._offers:
             self._offers = bool(self.pending) and luck() < self.habits.answer
             if self._offers:
