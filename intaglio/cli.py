@@ -202,15 +202,16 @@ def generate(
     from hdl.units import units
     from hdl.verilog import emit, emit_machine, write
 
-    sources = {name: lambda name=name, make=make: emit(make(), name) for name, make in units().items()}
-    sources["machine"] = lambda: emit_machine(accelerator)
-    bar = Bar("Verilog", len(sources))
+    made = units()
+    bar = Bar("Verilog", len(made) + 1)
     with bar.shown():
-        for index, (name, source) in enumerate(sources.items()):
-            write(source(), name, output)
+        for index, (name, make) in enumerate(made.items()):
+            write(emit(make(), name), name, output)
             bar(index + 1)
+        write(emit_machine(accelerator), "machine", output)
+        bar(len(made) + 1)
     out().print(
-        f"{output}: {len(sources) - 1} units, and the machine {accelerator.name}"
+        f"{output}: {len(made)} units, and the machine {accelerator.name}"
         f" ({accelerator.rows} x {accelerator.columns} MACs) as machine.v",
         markup=False,
         soft_wrap=True,
@@ -293,7 +294,7 @@ def _labels(path: Path | None, batch: Any, network: Any) -> Any:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command line and exits with its code."""
     if sys.stdout is not None and not isinstance(sys.stdout, ClosableStream):
-        sys.stdout = ClosableStream(sys.stdout)  # type: ignore[assignment]
+        sys.stdout = ClosableStream(sys.stdout)
     given = list(sys.argv[1:] if arguments is None else arguments)
     code = _run(given or ["--help"])
     if sys.stdout is not None:

@@ -128,7 +128,9 @@ def network_table(network: Network) -> Table:
             _operation(layer),
             f"{_shape(source.shape)} {source.type}",
             f"{_shape(target.shape)} {target.type}",
-            f"{_shape(layer.weights.shape)} {layer.weight_type}" if _weighted(layer) else "",
+            f"{_shape(layer.weights.shape)} {layer.weight_type}"
+            if isinstance(layer, Conv2D | FullyConnected)
+            else "",
             _rescale(layer),
             counted(layer.macs(target.shape)),
         )
@@ -171,10 +173,6 @@ def counted(value: float) -> str:
 
 def _number(value: float) -> int | float:
     return int(value) if value == round(value) else value
-
-
-def _weighted(layer: AnyLayer) -> bool:
-    return isinstance(layer, Conv2D | FullyConnected)
 
 
 def _shape(shape: tuple[int, ...]) -> str:

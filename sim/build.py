@@ -44,6 +44,9 @@ _OPTIONS = (
 _COMPILER_FLAGS = "-O2 -fPIC"
 
 
+_REASON = re.compile(r"^%(Error|Warning)|error:")
+
+
 class BuildError(RuntimeError):
     """The simulated machine could not be built; one line says why and where the log is."""
 
@@ -151,8 +154,7 @@ def _make(name: str, text: str, trace: bool, work: Path) -> None:
             log.unlink()
             raise
     if failed:
-        lines = [line for line in log.read_text(errors="replace").splitlines() if "rror" in line] or [
-            "no reason given"
-        ]
-        raise BuildError(f"Verilator could not build {name}: {lines[0].strip()}; see {log}")
+        reasons = [line for line in log.read_text(errors="replace").splitlines() if _REASON.search(line)]
+        reasons.append("it gave no reason")
+        raise BuildError(f"Verilator could not build {name}: {reasons[0].strip()}; see {log}")
     log.unlink()

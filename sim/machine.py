@@ -191,7 +191,7 @@ class Simulator:
         cause = self._read(Register.FAULT_CAUSE)
         index = self._read(Register.FAULT_COMMAND)
         address = self._read(Register.FAULT_ADDRESS)
-        name = isa.Cause(cause).name if cause in isa.Cause else f"cause {cause}"
+        name = isa.Cause(cause).name if cause in list(isa.Cause) else f"cause {cause}"
         where = f", address {address:#010x}" if address else ""
         raise MachineStopped(f"the machine stopped itself at command {index}: {name}{where}")
 

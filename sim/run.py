@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -208,7 +208,7 @@ def run(
     return _joined(sorted(parts, key=lambda part: part.first), program, len(tensors), check)
 
 
-def _serial(job: _Job, batches: Iterable[tuple[int, Batch]]) -> Iterator[_Part]:
+def _serial(job: _Job, batches: Iterable[tuple[int, Batch]]) -> Generator[_Part, None, None]:
     with closing(_Worker(job)) as worker:
         for first, inputs in batches:
             yield worker.run(first, inputs)
@@ -235,7 +235,7 @@ def _run_part(first: int, inputs: Batch) -> _Part:
     return _worker.run(first, inputs)
 
 
-def _parallel(job: _Job, batches: Iterable[tuple[int, Batch]], workers: int) -> Iterator[_Part]:
+def _parallel(job: _Job, batches: Iterable[tuple[int, Batch]], workers: int) -> Generator[_Part, None, None]:
     """A few batches a worker are handed out at a time."""
     # numpy's own threads would fight with the workers for the cores.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
