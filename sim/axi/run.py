@@ -19,7 +19,7 @@ __all__ = ["TESTS", "build", "run"]
 ROOT = Path(__file__).resolve().parents[2]
 BUILD = ROOT / "build" / "axi"
 WARNINGS = ["-Wno-WIDTHEXPAND", "-Wno-WIDTHTRUNC"]
-TIME_LIMIT_S = 300
+TIME_LIMIT_S = 900
 
 TESTS = {
     "read_at_random": len(READERS),
