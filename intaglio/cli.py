@@ -304,18 +304,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _run(arguments: list[str]) -> int:
     try:
-        return int(app(arguments, prog_name="intaglio", standalone_mode=False) or RIGHT)
+        code = int(app(arguments, prog_name="intaglio", standalone_mode=False) or RIGHT)
+        return _failed("interrupted", code) if code == INTERRUPTED else code
     except TyperException as error:
-        return _failed(error.format_message(), BAD_INPUT)
+        return _failed(f"{error.format_message().rstrip('.')}; see intaglio --help", BAD_INPUT)
     except KeyboardInterrupt:
         return _failed("interrupted", INTERRUPTED)
     except Exception as error:
         code = _code_of(error)
         if code == DEFECT:
             traceback.print_exc()
-        return _failed(
-            str(error) if code != DEFECT else "this is a defect of intaglio; please report it", code
-        )
+            return _failed("this is a defect of intaglio; please report it", code)
+        if isinstance(error, OSError) and error.strerror:
+            return _failed(f"{error.filename or 'standard output'}: {error.strerror}", code)
+        return _failed(str(error), code)
 
 
 def _code_of(error: Exception) -> int:

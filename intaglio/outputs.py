@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -19,19 +18,19 @@ from network.files import shown
 def check_writable(option: str, path: Path) -> None:
     """Raise NetworkError, in one line, unless a file can be written at `path`. An existing file keeps its content."""
     where = f"{option} {shown(path)}"
-    if path.is_dir():
-        raise NetworkError(f"{where}: is a directory; name a file in it")
-    if not path.parent.is_dir():
-        raise NetworkError(f"{where}: there is no directory {shown(path.parent)}; make it first")
     try:
+        if path.is_dir():
+            raise NetworkError(f"{where}: is a directory; name a file in it")
+        if not path.parent.is_dir():
+            raise NetworkError(f"{where}: there is no directory {shown(path.parent)}; make it first")
         if path.exists():
             with path.open("ab"):
                 pass
         else:
             with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".intaglio-"):
                 pass
-            if len(os.fsencode(path.name)) > os.pathconf(path.parent, "PC_NAME_MAX"):
-                raise OSError(0, "File name too long")
+    except NetworkError:
+        raise
     except (OSError, ValueError) as error:
         raise NetworkError(f"{where}: cannot be written ({reason(error)}); name another file") from error
 

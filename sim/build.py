@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import fcntl
 import hashlib
 import json
 import os
@@ -104,19 +105,22 @@ def _built(name: str, content: list[bytes], text: Callable[[], str], trace: bool
         CACHE.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise BuildError(f"{CACHE}: cannot be made ({error.strerror}); machines are built there") from error
-    with tempfile.TemporaryDirectory(dir=CACHE, prefix="building-") as place:
+    with (
+        # One builds, the others wait; a folder that is there is whole.
+        (CACHE / f"{folder.name}.lock").open("w") as lock,
+        tempfile.TemporaryDirectory(dir=CACHE, prefix="building-") as place,
+    ):
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if library.is_file():
+            return library
         work = Path(place)
         _make(name, text(), trace, work)
         kept = work / "kept"
         kept.mkdir()
         shutil.move(work / "obj" / _LIBRARY, kept / _LIBRARY)
         shutil.move(work / "machine.v", kept / "machine.v")
-        try:
-            kept.rename(folder)
-        except OSError:
-            # Another builder was faster: its library is the same.
-            if not library.is_file():
-                raise
+        shutil.rmtree(folder, ignore_errors=True)
+        kept.rename(folder)
     return library
 
 

@@ -125,6 +125,11 @@ class Simulator:
         NetworkError
             An input is of another shape or range.
         """
+        self.start(inputs)
+        return self.finish()
+
+    def start(self, inputs: Mapping[str, npt.NDArray], cycles: int = 0) -> None:
+        """The first part of `infer`: resets, starts, and runs for some cycles."""
         program = self._program
         memory = self._harness.memory
         memory[:] = self._initial
@@ -144,6 +149,11 @@ class Simulator:
             (Register.CONTROL, isa.CONTROL_START),
         ):
             self._write(register, value)
+        self._harness.run(cycles)
+
+    def finish(self) -> Inference:
+        """The second part: runs to the end and reads the results."""
+        program = self._program
         cycles = self._wait()
         if violation := self._harness.bus_error:
             raise MachineStopped(f"the machine broke the bus's rules: {violation}")

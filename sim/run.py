@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,10 @@ BATCH = 25
 """Inferences that a worker runs between two reports."""
 
 Batch = Mapping[str, npt.NDArray]
+
+
+class WorkerLost(RuntimeError):
+    """A worker process was ended by something else; one line."""
 
 
 @dataclass(frozen=True)
@@ -183,6 +188,8 @@ def run(
         Where an input is of another shape or range.
     ValueError
         Where there is no inference, or the program lets a tensor go by without a tap.
+    WorkerLost
+        Where a worker process was ended by something else.
     sim.machine.MachineStopped, sim.build.BuildError, sim.verilator.VerilatorNotFound
     """
     count = min((len(values) for values in inputs.values()), default=0)
@@ -237,8 +244,6 @@ def _run_part(first: int, inputs: Batch) -> _Part:
 
 def _parallel(job: _Job, batches: Iterable[tuple[int, Batch]], workers: int) -> Generator[_Part, None, None]:
     """A few batches a worker are handed out at a time."""
-    # numpy's own threads would fight with the workers for the cores.
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     others = set(multiprocessing.active_children())
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start, initargs=(job, os.getpid()))
@@ -246,7 +251,7 @@ def _parallel(job: _Job, batches: Iterable[tuple[int, Batch]], workers: int) -> 
     remaining = iter(batches)
     try:
         while True:
-            with _interrupts_held_back():
+            with _interrupts_held_back(), _one_thread_each():
                 while len(waiting) < 2 * workers and (batch := next(remaining, None)) is not None:
                     waiting.add(pool.submit(_run_part, *batch))
             if not waiting:
@@ -254,6 +259,10 @@ def _parallel(job: _Job, batches: Iterable[tuple[int, Batch]], workers: int) -> 
             finished, waiting = wait(waiting, return_when=FIRST_COMPLETED)
             for future in finished:
                 yield future.result()
+    except BrokenProcessPool:
+        raise WorkerLost(
+            "a worker process ended before its work did, perhaps for want of memory; lower --jobs"
+        ) from None
     except BaseException:
         for process in set(multiprocessing.active_children()) - others:
             process.terminate()
@@ -270,6 +279,19 @@ def _interrupts_held_back() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def _one_thread_each() -> Iterator[None]:
+    """numpy's own threads, in processes that are started meanwhile, would fight with each other for the cores."""
+    name = "OPENBLAS_NUM_THREADS"
+    before = os.environ.get(name)
+    os.environ.setdefault(name, "1")
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
 
 
 def _joined(parts: list[_Part], program: Program, tensors: int, check: bool) -> RunResult:

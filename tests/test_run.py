@@ -1,0 +1,248 @@
+"""Programs on the simulated machine: equal to golden, found out where they are not, stopped where they must be."""
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import golden
+from compiler import Program, compile_network
+from hdl import isa
+from hdl.config import AcceleratorConfig
+from network import Network
+from network.inputs import load_inputs
+from network.load import load
+from sim import verilator
+from sim.build import build, cached
+from sim.machine import MachineStopped, Simulator, cycle_limit
+from sim.run import run
+
+MODELS = Path(__file__).parent.parent / "intaglio" / "models"
+TINY = Path(__file__).with_name("tiny.toml")
+
+
+@pytest.fixture(scope="module")
+def config() -> AcceleratorConfig:
+    return AcceleratorConfig.load(TINY)
+
+
+@pytest.fixture(scope="module")
+def network() -> Network:
+    return load(MODELS / "digits_sbnq4.txt")
+
+
+@pytest.fixture(scope="module")
+def program(network: Network, config: AcceleratorConfig) -> Program:
+    return compile_network(network, config)
+
+
+@pytest.fixture(scope="module")
+def inputs(network: Network) -> dict[str, np.ndarray]:
+    return dict(load_inputs(MODELS / "digits_test.npz", network, 60))
+
+
+@pytest.fixture
+def simulator(config: AcceleratorConfig, program: Program) -> Iterator[Simulator]:
+    with Simulator(build(config), config, program) as simulator:
+        yield simulator
+
+
+def with_image(program: Program, commands: bytes) -> Program:
+    """The program with another list of commands in memory, of the same length."""
+    image = program.image.copy()
+    start = program.command_address - program.image_address
+    image[start : start + len(commands)] = np.frombuffer(commands, np.uint8)
+    return dataclasses.replace(program, image=image)
+
+
+def changed(program: Program, index: int, **fields: int) -> Program:
+    """The program with other fields in one command."""
+    opcode, values = program.command(index)
+    place = index * isa.COMMAND_BYTES
+    command = isa.encode(opcode, {**values, **fields})
+    commands = program.commands[:place] + command + program.commands[place + isa.COMMAND_BYTES :]
+    return dataclasses.replace(with_image(program, commands), commands=commands)
+
+
+def first_of(program: Program, opcode: isa.Opcode) -> int:
+    return next(i for i in range(program.command_count) if program.command(i)[0] == opcode)
+
+
+def infer(program: Program, config: AcceleratorConfig, inputs: dict[str, np.ndarray]):
+    with Simulator(build(config), config, program) as simulator:
+        return simulator.infer({name: values[0] for name, values in inputs.items()})
+
+
+def test_every_tensor_equals_golden(network, program, config, inputs) -> None:
+    result = run(network, program, config, inputs)
+    assert (result.mismatches, result.difference, result.inferences) == (0, None, 60)
+    assert result.tensors == len(network.layers)
+    expected = golden.run(network, inputs, outputs_only=True).tensors
+    for name, values in expected.items():
+        assert result.outputs[name].dtype == values.dtype
+        assert (result.outputs[name] == values).all()
+    assert sum(result.layer_cycles) == result.cycles == result.counters["cycles"]
+    assert min(result.layer_cycles) > 0
+    assert [layer.name for layer in result.layers] == [layer.name for layer in network.layers]
+    assert result.simulated_cycles >= 60 * result.cycles
+
+
+def test_workers_give_what_one_process_gives(network, program, config, inputs) -> None:
+    seen: list[int] = []
+    together = run(network, program, config, inputs, jobs=2, progress=seen.append)
+    alone = run(network, program, config, inputs)
+    assert seen == sorted(seen)
+    assert seen[-1] == 60
+    assert (together.cycles, together.mismatches, together.counters) == (alone.cycles, 0, alone.counters)
+    for name, values in alone.outputs.items():
+        assert (together.outputs[name] == values).all()
+
+
+def test_unchecked_runs_say_so(network, program, config, inputs) -> None:
+    result = run(network, program, config, inputs, check=False)
+    assert (result.mismatches, result.tensors) == (None, 0)
+
+
+@pytest.mark.parametrize("jobs", [1, 3])
+def test_the_first_difference_and_all_mismatches_are_found(network, program, config, inputs, jobs) -> None:
+    """A machine that computes another network: one whose last layer's clamp is lower."""
+    last = max(i for i in range(program.command_count) if program.command(i)[0] == isa.Opcode.RESCALE_SBNQ)
+    wrong = changed(program, last, high=-3)
+    channels, first = program.command(last)[1]["channels"], 10 - program.command(last)[1]["channels"]
+    result = run(network, wrong, config, inputs, jobs=jobs)
+    right = golden.run(network, inputs).tensors
+    expected = right["fc1"].copy() if "fc1" in right else right[network.outputs[0]].copy()
+    part = expected[:, first : first + channels]
+    differing = part > -3
+    assert result.mismatches == int(differing.sum()) > 0
+    inference, channel = (int(place) for place in np.argwhere(differing)[0])
+    assert result.difference is not None
+    assert result.difference.inference == inference
+    assert result.difference.layer == network.layers[-1].name
+    assert result.difference.index == (first + channel,)
+    assert (result.difference.hardware, result.difference.golden) == (-3, int(part[inference, channel]))
+
+
+def test_an_output_that_is_stored_wrongly_differs(network, program, config, inputs) -> None:
+    """What is on chip is right, what reaches memory is not."""
+    store = first_of(program, isa.Opcode.STORE)
+    wrong = changed(program, store, scratchpad_address=program.command(store)[1]["scratchpad_address"] + 1)
+    result = run(network, wrong, config, inputs)
+    assert result.mismatches
+    assert result.difference is not None
+    assert result.difference.layer == network.layers[-1].name
+
+
+def test_a_reset_at_any_cycle_leaves_nothing_behind(simulator, inputs) -> None:
+    image = {name: values[0] for name, values in inputs.items()}
+    other = {name: values[1] for name, values in inputs.items()}
+    expected = simulator.infer(image)
+    for cycles in (0, 1, 2, 31, 32, 33, 40, 57, 100, 333, 1000, 2500, expected.cycles - 1, expected.cycles):
+        simulator.start(other, cycles)
+        result = simulator.infer(image)
+        assert result.cycles == expected.cycles
+        for name, values in expected.tensors.items():
+            assert (result.tensors[name] == values).all(), (cycles, name)
+
+
+def test_a_later_memory_costs_cycles_and_changes_no_result(config, program, simulator, inputs) -> None:
+    image = {name: values[0] for name, values in inputs.items()}
+    expected = simulator.infer(image)
+    with Simulator(build(config), config, program, latency=100) as late:
+        result = late.infer(image)
+    assert result.cycles > expected.cycles
+    assert all((result.outputs[name] == values).all() for name, values in expected.outputs.items())
+
+
+def test_an_illegal_opcode_stops_the_machine_and_is_named(config, program, inputs) -> None:
+    index = first_of(program, isa.Opcode.MAX_POOL)
+    commands = bytearray(program.commands)
+    commands[index * isa.COMMAND_BYTES] = 0xFF
+    with pytest.raises(MachineStopped, match=f"at command {index}: ILLEGAL_OPCODE"):
+        infer(with_image(program, bytes(commands)), config, inputs)
+
+
+@pytest.mark.parametrize(
+    ("opcode", "cause"),
+    [
+        (isa.Opcode.LOAD, "READ_WINDOW"),
+        (isa.Opcode.WEIGHTS, "READ_WINDOW"),
+        (isa.Opcode.STORE, "WRITE_WINDOW"),
+    ],
+)
+def test_an_address_outside_the_windows_stops_the_machine_and_is_named(
+    config, program, inputs, opcode, cause
+) -> None:
+    index = first_of(program, opcode)
+    address = (program.base_address + program.memory_bytes + 0x1000) & ~7
+    with pytest.raises(MachineStopped, match=f"at command {index}: {cause}, address {address:#010x}"):
+        infer(changed(program, index, memory_address=address), config, inputs)
+
+
+def test_a_bus_error_stops_the_machine(config, program, inputs) -> None:
+    """The window grants more than there is memory."""
+    index = first_of(program, isa.Opcode.LOAD)
+    end = 0x10_0000
+    wide = dataclasses.replace(program, read_window=dataclasses.replace(program.read_window, limit=end))
+    with pytest.raises(MachineStopped, match=f"at command {index}: READ_ERROR"):
+        infer(changed(wide, index, memory_address=end - 0x1000), config, inputs)
+
+
+def test_commands_that_wait_for_ever_are_stopped(config, program, inputs) -> None:
+    index = first_of(program, isa.Opcode.MATMUL)
+    with pytest.raises(MachineStopped, match="WATCHDOG"):
+        infer(changed(program, index, wait_store=1000), config, inputs)
+
+
+def test_work_left_undone_is_no_success(config, program, inputs) -> None:
+    shorter = program.commands[: -4 * isa.COMMAND_BYTES]
+    with pytest.raises(MachineStopped, match="tensors computed"):
+        infer(dataclasses.replace(program, commands=shorter), config, inputs)
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_which_inference_stopped_the_machine_is_named(network, program, config, inputs, jobs) -> None:
+    index = first_of(program, isa.Opcode.LOAD)
+    wrong = changed(program, index, memory_address=0xFFFF_0000)
+    with pytest.raises(MachineStopped, match=r"^inference \d+: the machine stopped itself at command"):
+        run(network, wrong, config, inputs, jobs=jobs)
+
+
+def test_a_program_for_another_machine_is_refused(config, program) -> None:
+    with pytest.raises(ValueError, match="compiled for another machine than tiny"):
+        Simulator(build(config), config, dataclasses.replace(program, fingerprint=1))
+
+
+def test_a_program_without_a_tap_is_refused(network, program, config, inputs) -> None:
+    with pytest.raises(ValueError, match="no tap for"):
+        run(network, dataclasses.replace(program, taps=program.taps[1:]), config, inputs)
+
+
+def test_nothing_to_run_is_refused(network, program, config) -> None:
+    with pytest.raises(ValueError, match="at least one"):
+        run(network, program, config, {})
+
+
+def test_a_limit_is_far_from_what_a_run_needs(config, program, simulator, inputs) -> None:
+    cycles = simulator.infer({name: values[0] for name, values in inputs.items()}).cycles
+    assert cycles * 4 < cycle_limit(program, config) < 10_000_000
+
+
+def test_what_is_built_is_built_once(config) -> None:
+    library = build(config)
+    assert cached(config)
+    assert build(config) == library
+    assert not cached(dataclasses.replace(config, accumulator_bits=19))
+
+
+def test_a_trace_is_written(network, program, config, inputs, tmp_path) -> None:
+    try:
+        verilator.require_fst()
+    except verilator.VerilatorNotFound as error:
+        pytest.skip(str(error))
+    path = tmp_path / "waves.fst"
+    few = {name: values[:2] for name, values in inputs.items()}
+    assert run(network, program, config, few, trace=path).mismatches == 0
+    assert path.stat().st_size > 10_000
