@@ -35,6 +35,7 @@ def call(capsys, monkeypatch):
         with pytest.raises(SystemExit) as ended:
             cli.main([str(argument) for argument in arguments])
         printed = capsys.readouterr()
+        assert isinstance(ended.value.code, int)
         return ended.value.code, printed.out, printed.err
 
     return call
