@@ -22,8 +22,9 @@ _BURST_BEATS = 32
 
 class _State(enum.Enum, shape=2):
     IDLE = 0
-    RUN = 1
-    FLUSH = 2
+    SETTLE = 1
+    RUN = 2
+    FLUSH = 3
 
 
 class Machine(wiring.Component):
@@ -108,30 +109,38 @@ class Machine(wiring.Component):
         pass_through(m, reader.bus, self.m_axi)
         pass_through(m, writer.bus, self.m_axi)
 
-        stop = self._stop(m, running)
+        quiet = reader.idle & writer.idle
+        stop, stuck = self._stop(m, state)
         with m.Switch(state):
             with m.Case(_State.IDLE):
                 with m.If(registers.start):
+                    m.d.sync += state.eq(Mux(quiet, _State.RUN, _State.SETTLE))
+            with m.Case(_State.SETTLE):
+                # A run before was given up while the bus still owed it answers: they are not this run's.
+                with m.If(stop):
+                    m.d.comb += registers.finish.eq(1)
+                    m.d.sync += state.eq(_State.IDLE)
+                with m.Elif(quiet):
                     m.d.sync += state.eq(_State.RUN)
             with m.Case(_State.RUN):
                 with m.If(stop | core.finished):
                     m.d.sync += state.eq(_State.FLUSH)
             with m.Case(_State.FLUSH):
-                # Bursts that were promised on the bus are completed before the interrupt.
-                with m.If(reader.idle & writer.idle):
+                # Bursts that were promised on the bus are completed before the interrupt, if the bus answers at all.
+                with m.If(quiet | stuck):
                     m.d.comb += registers.finish.eq(1)
                     m.d.sync += state.eq(_State.IDLE)
         self._count(m, state != _State.IDLE)
         self._mark(m)
         return m
 
-    def _stop(self, m: Module, running: Signal) -> Value:
-        """Whatever stops a run, as one fault: the bus's, the core's, the watchdog's, the host's."""
+    def _stop(self, m: Module, state: Signal) -> tuple[Value, Value]:
+        """Whatever stops a run, as one fault: the bus's, the core's, the watchdog's, the host's; and the watchdog."""
         core, reader, writer, registers = self._core, self._reader, self._writer, self._registers
         waited = Signal(32)
         stuck = Signal()
         progress = core.progress | reader.progress | writer.progress
-        m.d.sync += waited.eq(Mux(running & ~progress, waited + 1, 0))
+        m.d.sync += waited.eq(Mux((state == _State.IDLE) | progress, 0, waited + 1))
         m.d.comb += stuck.eq((registers.watchdog != 0) & (waited >= registers.watchdog))
         fault = registers.fault
         with m.If(stuck):
@@ -143,8 +152,10 @@ class Machine(wiring.Component):
             with m.If(source.valid):
                 m.d.comb += fault.payload.eq(source.payload)
             found = found | source.valid
-        m.d.comb += fault.valid.eq(running & found)
-        return fault.valid
+        m.d.comb += fault.valid.eq(
+            ((state == _State.RUN) & found) | ((state == _State.SETTLE) & (stuck | registers.abort))
+        )
+        return fault.valid, stuck
 
     def _count(self, m: Module, working: Value) -> None:
         """Counters begin at 0 with a start and keep their value after the run."""
