@@ -325,11 +325,14 @@ def _code_of(error: Exception) -> int:
     from network import NetworkError
     from sim.build import BuildError
     from sim.machine import MachineStopped
+    from sim.run import WorkerLost
     from sim.verilator import VerilatorNotFound
 
     if isinstance(error, MachineStopped):
         return STOPPED
-    known = isinstance(error, NetworkError | BuildError | VerilatorNotFound | OSError | MemoryError)
+    known = isinstance(
+        error, NetworkError | BuildError | VerilatorNotFound | WorkerLost | OSError | MemoryError
+    )
     return BAD_INPUT if known else DEFECT
 
 

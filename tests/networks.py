@@ -143,7 +143,7 @@ class WildBuilder(Builder):
     def _products(self, shape, source, signed):
         rng, config = self.rng, self.config
         kind, fields = super()._products(shape, source, signed)
-        limit = 1 << (config.bias_bits - 1)
+        limit = 1 << (min(config.bias_bits, 48) - 1)  # golden's are as wide as the widest accumulator
         rescale, weights = fields["rescale"], fields["weights"]
         bias, shift = np.clip(rescale.bias, -limit, limit - 1), rescale.shift
         if rng.random() < 0.4:
@@ -219,22 +219,25 @@ def _add_wild_layer(builder, rng, name, room):
     for _ in range(20):
         kernel = tuple(int(k) for k in rng.choice([1, 1, 2, 3, 3, 5, 7], 2))
         stride = tuple(int(s) for s in rng.choice([1, 1, 2, 3, 5], 2))
-        if digits == 1 and rng.random() < 0.35:
+        pooled = digits == 1 and rng.random() < 0.35
+        if pooled:
             edges = tuple(int(rng.integers(0, kernel[i // 2])) for i in range(4))
-            dilation, outputs = (1, 1), channels
-            add = lambda k=kernel, s=stride, e=edges: builder.pool(k, s, e, name)  # noqa: E731
+            dilation = 1, 1
+            outputs = channels
         else:
             edges = tuple(int(e) for e in rng.choice([0, 0, 1, 2, max(size) + 1, 9], 4))
-            dilation = tuple(int(d) for d in rng.choice([1, 1, 1, 2, 3], 2))
-            add = lambda k=kernel, s=stride, e=edges, d=dilation, o=outputs: builder.conv(  # noqa: E731
-                o, k, s, e, d, name, signed
-            )
+            vertical, horizontal = rng.choice([1, 1, 1, 2, 3], 2)
+            dilation = int(vertical), int(horizontal)
         extents = [
             (size[axis] + edges[2 * axis] + edges[2 * axis + 1] - (kernel[axis] - 1) * dilation[axis] - 1)
             // stride[axis]
             + 1
             for axis in range(2)
         ]
-        if min(extents) > 0 and np.prod(extents) * outputs <= room:
-            add()
-            return
+        if min(extents) < 1 or np.prod(extents) * outputs > room:
+            continue
+        if pooled:
+            builder.pool(kernel, stride, edges, name)
+        else:
+            builder.conv(outputs, kernel, stride, edges, dilation, name, signed)
+        return
