@@ -1,0 +1,175 @@
+"""What the machine runs in the bench: a tiny configuration and small networks, compiled by the compiler."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+import golden
+from compiler import Program, compile_network
+from hdl import isa
+from hdl.config import AcceleratorConfig
+from hdl.isa import Opcode
+from network import Conv2D, FullyConnected, MaxPool2D, Network, SbnqRescale, Tensor, TensorType
+
+__all__ = ["CONFIG", "UNSET", "Job", "job", "network", "overflowing"]
+
+# Sums of 12 bits: the networks below keep to them, but for the one that is made not to.
+CONFIG = AcceleratorConfig(
+    name="tiny",
+    rows=4,
+    columns=3,
+    activation_types=("uint4", "int4"),
+    weight_type="int4",
+    accumulator_bits=12,
+    accumulator_depth=16,
+    rescales=("sbnq",),
+    rescale_lanes=3,
+    scratchpad_bytes=1024,
+    weight_buffer_bytes=512,
+)
+UNSET = 0xA5
+BASE = 0x1_0F80
+"""Where programs lie: not far below a 4 KiB boundary."""
+AROUND = 256
+"""Bytes on either side of a program that must stay as they were."""
+UINT4 = TensorType(4, False)
+INT4 = TensorType(4, True)
+
+
+@dataclass(frozen=True)
+class Job:
+    """A command list with the memory around it, and what memory must hold in the end."""
+
+    commands: bytes
+    command_address: int
+    count: int
+    read_window: tuple[int, int]
+    write_window: tuple[int, int]
+    base: int
+    memory: bytes
+    """From `base` on, before a start."""
+    expected: bytes
+    """The same after the run."""
+    known: bytes
+    """The bits of it that are: the last byte of an output of an odd number of elements is half anything."""
+    program: Program
+    overflows: int
+    """Exact sums that golden found out of range."""
+
+    def replaced(self, index: int, command: bytes) -> Job:
+        """With another command at `index`."""
+        start = index * isa.COMMAND_BYTES
+        return self._with(self.commands[:start] + command + self.commands[start + isa.COMMAND_BYTES :])
+
+    def changed(self, index: int, **fields: int) -> Job:
+        """With some fields of the command at `index` changed."""
+        opcode, values = self.program.command(index)
+        return self.replaced(index, isa.encode(opcode, values | fields))
+
+    def _with(self, commands: bytes) -> Job:
+        return dataclasses.replace(self, commands=commands)
+
+    def of(self, opcode: Opcode) -> list[int]:
+        """Where in the list commands of an opcode are."""
+        return [
+            index for index in range(self.program.command_count) if self.program.command(index)[0] == opcode
+        ]
+
+
+def job(net: Network, seed: int, base: int = BASE) -> Job:
+    """A network with random inputs, compiled; golden says what comes out."""
+    rng = np.random.default_rng(seed)
+    program = compile_network(net, CONFIG, base)
+    inputs = {}
+    for name in net.inputs:
+        tensor = net.tensors[name]
+        inputs[name] = rng.integers(tensor.type.min, tensor.type.max + 1, (1, *tensor.shape))
+    result = golden.run(net, inputs)
+    start = base - AROUND
+    memory = np.full(program.memory_bytes + 2 * AROUND, UNSET, np.uint8)
+    image = program.image_address - start
+    memory[image : image + len(program.image)] = program.image
+    for binding in program.inputs:
+        at = binding.address - start
+        memory[at : at + binding.bytes] = binding.pack(inputs[binding.tensor])[0]
+    expected = memory.copy()
+    known = np.full_like(memory, 0xFF)
+    for binding in program.outputs:
+        at = binding.address - start
+        expected[at : at + binding.bytes] = binding.pack(result.tensors[binding.tensor])[0]
+        if binding.size * binding.digits % 2:
+            known[at + binding.bytes - 1] = 0x0F
+    return Job(
+        program.commands,
+        program.command_address,
+        program.command_count,
+        (program.read_window.base, program.read_window.limit),
+        (program.write_window.base, program.write_window.limit),
+        start,
+        memory.tobytes(),
+        expected.tobytes(),
+        known.tobytes(),
+        program,
+        sum(result.overflows.values()),
+    )
+
+
+class _Layers:
+    def __init__(self, seed: int, shape: tuple[int, int, int], kind: TensorType) -> None:
+        self._rng = np.random.default_rng(seed)
+        self.tensors = {"input": Tensor("input", shape, kind)}
+        self.layers: list[Any] = []
+
+    def add(self, layer_type: type, kind: TensorType, **fields: Any) -> None:
+        source = list(self.tensors)[-1]
+        name = f"layer{len(self.layers)}"
+        layer = layer_type(name, (source,), f"{name}_out", **fields)
+        shape = layer.output_shape(self.tensors[source].shape)
+        self.tensors[layer.output] = Tensor(layer.output, shape, kind)
+        self.layers.append(layer)
+
+    def products(self, shape: tuple[int, ...], signed: bool) -> dict[str, Any]:
+        rng = self._rng
+        return {
+            "weights": rng.integers(-8, 8, shape),
+            "weight_type": INT4,
+            "accumulator_bits": CONFIG.accumulator_bits,
+            "rescale": SbnqRescale(
+                rng.integers(-60, 61, shape[0]), rng.integers(3, 7, shape[0]), not signed
+            ),
+        }
+
+    def network(self, outputs: tuple[str, ...] = ()) -> Network:
+        names = list(self.tensors)
+        return Network("bench", self.tensors, tuple(self.layers), ("input",), outputs or (names[-1],))
+
+
+@cache
+def network(seed: int, small: bool = False) -> Network:
+    """A convolution, a pooling and a fully connected layer; `small` takes some 300 cycles, else some 1,000."""
+    layers = _Layers(seed, (4, 4, 1) if small else (7, 6, 2), UINT4)
+    kernel, channels = ((2, 2), 3) if small else ((3, 3), 4)
+    fields = layers.products((channels, *kernel, 1 if small else 2), signed=seed % 2 == 1)
+    kind = INT4 if seed % 2 else UINT4
+    layers.add(Conv2D, kind, stride=(1, 1), padding=(1, 0, 1, 0), dilation=(1, 1), **fields)
+    layers.add(MaxPool2D, kind, kernel=(2, 2), stride=(2, 2), padding=(0, 0, 0, 0))
+    features = layers.tensors["layer1_out"].size
+    layers.add(FullyConnected, UINT4, **layers.products((3 if small else 7, features), signed=False))
+    return layers.network(("layer2_out",) if small else ("layer0_out", "layer2_out"))
+
+
+@cache
+def overflowing(seed: int) -> Network:
+    """A fully connected layer whose sums leave 12 bits: weights and inputs are large and of few signs."""
+    layers = _Layers(seed, (1, 1, 96), UINT4)
+    fields = layers.products((7, 96), signed=False)
+    rng = np.random.default_rng(seed)
+    fields["weights"] = np.where(rng.random((7, 96)) < 0.8, 7, -8) * np.where(rng.random((7, 1)) < 0.5, 1, -1)
+    fields["weights"] = np.clip(fields["weights"], -8, 7)
+    layers.add(FullyConnected, UINT4, **fields)
+    return layers.network()
