@@ -57,7 +57,9 @@ def main() -> int:
     console.print(_table(everything))
     for outcome in everything:
         if outcome.failure:
-            console.print(escape(f"{outcome.bench} {outcome.name}: {outcome.failure}"), style="red", soft_wrap=True)
+            console.print(
+                escape(f"{outcome.bench} {outcome.name}: {outcome.failure}"), style="red", soft_wrap=True
+            )
     failed = sum(bool(outcome.failure) for outcome in everything)
     console.print(
         f"{len(everything) - failed} of {len(everything)} configurations right, seed {arguments.seed},"
@@ -71,12 +73,19 @@ def _parse() -> argparse.Namespace:
         prog="python -m sim.bench", description="Simulates the units against the golden model."
     )
     parser.add_argument("bench", nargs="*", help=f"of {', '.join(benches.NAMES)}; all if none is named")
-    parser.add_argument("--only", action="append", default=[], metavar="NAME", help="this configuration alone")
-    parser.add_argument("--seed", type=int, default=secrets.randbelow(2**31), help="a random one if not given")
+    parser.add_argument(
+        "--only", action="append", default=[], metavar="NAME", help="this configuration alone"
+    )
+    parser.add_argument(
+        "--seed", type=int, default=secrets.randbelow(2**31), help="a random one if not given"
+    )
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="benches at a time")
     parser.add_argument("--quick", action="store_true", help="fewer random cases")
     parser.add_argument(
-        "--verilog", type=Path, metavar="DIR", help="take a configuration's Verilog from DIR/NAME.v where there is one"
+        "--verilog",
+        type=Path,
+        metavar="DIR",
+        help="take a configuration's Verilog from DIR/NAME.v where there is one",
     )
     arguments = parser.parse_args()
     if arguments.seed < 0 or arguments.jobs < 1:

@@ -1,3 +1,4 @@
+# amaranth: UnusedElaboratable=no
 """Bench of `hdl.affine_rescale`: every tie of both roundings, corners and random cases."""
 
 import numpy as np
@@ -16,7 +17,14 @@ UNLIMITED = 1 << 62
 
 
 def configurations() -> list[Configuration]:
-    parameters = [(32, 8, "double"), (32, 8, "single"), (32, 8, None), (32, 32, None), (16, 9, None), (8, 2, None)]
+    parameters = [
+        (32, 8, "double"),
+        (32, 8, "single"),
+        (32, 8, None),
+        (32, 32, None),
+        (16, 9, None),
+        (8, 2, None),
+    ]
     return [
         Configuration(
             f"affine_rescale_{accumulator}_{output}_{rounding or 'any'}",
@@ -32,11 +40,18 @@ def configurations() -> list[Configuration]:
     ]
 
 
-def _cases(bits: int, output_bits: int, rounding: str | None, random: np.random.Generator, quick: bool) -> Cases:
+def _cases(
+    bits: int, output_bits: int, rounding: str | None, random: np.random.Generator, quick: bool
+) -> Cases:
     low, high = _range(bits)
     least, greatest = _range(output_bits)
     size = 8_000 if quick else RANDOM_CASES
-    parts = [_ties(bits), _corners(bits), _random(bits, least, greatest, size, random), _random_any(bits, size // 4, random)]
+    parts = [
+        _ties(bits),
+        _corners(bits),
+        _random(bits, least, greatest, size, random),
+        _random_any(bits, size // 4, random),
+    ]
     accumulator, multiplier, exponent = (np.concatenate(column) for column in zip(*parts, strict=True))
     accumulator = np.clip(accumulator, low, high)
     total = len(accumulator)
@@ -112,7 +127,9 @@ def _corners(bits: int) -> list[Integers]:
     low, high = _range(bits)
     least, greatest = _range(32)
     multipliers = [least, least + 1, -HALF, -1, 0, 1, HALF, HALF + 1, greatest - 1, greatest]
-    accumulators = sorted({low, low + 1, -1, 0, 1, 3, high - 1, high} | {1 << k for k in range(0, bits - 1, 5)})
+    accumulators = sorted(
+        {low, low + 1, -1, 0, 1, 3, high - 1, high} | {1 << k for k in range(0, bits - 1, 5)}
+    )
     return grid(accumulators, multipliers, np.arange(-32, 32))
 
 
@@ -177,7 +194,10 @@ def _bins(inputs: dict[str, Integers], single, rounded, bits: int, output_bits: 
             f"{name}: clamped above": mode & (result > hi) & (lo <= hi),
             f"{name}: inside": mode & (result > lo) & (result < hi),
             f"{name}: zero point at its least": mode & (zero_point == least) & (result > lo) & (result < hi),
-            f"{name}: zero point at its greatest": mode & (zero_point == greatest) & (result > lo) & (result < hi),
+            f"{name}: zero point at its greatest": mode
+            & (zero_point == greatest)
+            & (result > lo)
+            & (result < hi),
         }
     if not single.all():
         found |= {
@@ -189,14 +209,18 @@ def _bins(inputs: dict[str, Integers], single, rounded, bits: int, output_bits: 
             "double: two roundings differ from one": ~single & tie & (accumulator & 1 == 1),
         }
     if single.any():
-        found["single: the largest product"] = single & (accumulator == -(1 << (bits - 1))) & (multiplier == -(1 << 31))
+        found["single: the largest product"] = (
+            single & (accumulator == -(1 << (bits - 1))) & (multiplier == -(1 << 31))
+        )
     bins = count(found)
     for name, mode in (("double", ~single), ("single", single)):
         if mode.any():
             bins[f"{name}: each exponent"] = int(len(np.unique(exponent[mode])) == 64)
             last = 30 if bits == 32 else bits - 2
             shifts = set(whole[mode & tie].tolist())
-            bins[f"{name}: a tie at each right shift"] = int(set(range(1, last)) <= shifts or (name == "single" and len(shifts) >= bits - 2))
+            bins[f"{name}: a tie at each right shift"] = int(
+                set(range(1, last)) <= shifts or (name == "single" and len(shifts) >= bits - 2)
+            )
     return bins
 
 

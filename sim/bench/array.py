@@ -1,3 +1,4 @@
+# amaranth: UnusedElaboratable=no
 """Bench of `hdl.array`: random tiles of weights that change while the array works, and sums at their extremes."""
 
 import numpy as np
@@ -99,7 +100,9 @@ def _beats(weights: Integers, bits: int, beat_bits: int, beats: int) -> Integers
     return padded.reshape(tiles * beats, beat_bits)
 
 
-def _bins(array: MacArray, uses: Integers, weights: Integers, inputs: Integers, exact: Integers) -> dict[str, int]:
+def _bins(
+    array: MacArray, uses: Integers, weights: Integers, inputs: Integers, exact: Integers
+) -> dict[str, int]:
     operand = values_of(array.activation), values_of(array.weight)
     products = operand[0][:, None] * operand[1][None, :]
     low, high = -(1 << (array.sum_bits - 1)), (1 << (array.sum_bits - 1)) - 1

@@ -13,7 +13,7 @@ from amaranth.lib import wiring
 
 from sim.bench.cases import Cases
 
-__all__ = ["STAND", "Bench", "Configuration", "module_ports", "stalls", "top"]
+__all__ = ["STAND", "Bench", "Configuration", "stalls", "top"]
 
 STAND = Path(__file__).with_name("stand.v")
 
@@ -75,7 +75,16 @@ class Bench:
 
 def stalls(random: np.random.Generator, latency: int) -> npt.NDArray[np.uint8]:
     """A byte a cycle for `stand.v`: stretches of different habits on both sides, 60 cycles at full speed first."""
-    chances = [(1.0, 1.0), (0.5, 0.5), (1.0, 0.15), (0.15, 1.0), (0.9, 0.9), (1.0, 0.5), (0.5, 1.0), (1.0, 1.0)]
+    chances = [
+        (1.0, 1.0),
+        (0.5, 0.5),
+        (1.0, 0.15),
+        (0.15, 1.0),
+        (0.9, 0.9),
+        (1.0, 0.5),
+        (0.5, 1.0),
+        (1.0, 1.0),
+    ]
     pattern = np.zeros((PATTERN, 3), bool)
     pattern[:60] = True
     start = 60

@@ -1,3 +1,4 @@
+# amaranth: UnusedElaboratable=no
 """Bench of `hdl.mac`: every pair of operands, sums of every length, and accumulators that wrap both ways."""
 
 import numpy as np
@@ -36,7 +37,8 @@ def configurations() -> list[Configuration]:
             lambda random, quick, activation=activation, weight=weight, bits=bits: _cases(
                 OperandType(activation), OperandType(weight), bits, random, quick
             ),
-            mutants=(activation, weight, bits) in (("int8", "int8", 16), ("int8", "ternary", 16), ("int8", "binary", 16)),
+            mutants=(activation, weight, bits)
+            in (("int8", "int8", 16), ("int8", "ternary", 16), ("int8", "binary", 16)),
         )
         for activation, weight, bits in parameters
     ]
@@ -52,7 +54,9 @@ def values_of(operand: OperandType) -> Integers:
     return wrap(patterns, operand.bits) if operand.signed else patterns
 
 
-def _cases(activation: OperandType, weight: OperandType, bits: int, random: np.random.Generator, quick: bool) -> Cases:
+def _cases(
+    activation: OperandType, weight: OperandType, bits: int, random: np.random.Generator, quick: bool
+) -> Cases:
     activations, weights = values_of(activation), values_of(weight)
     # A port of plain bits takes a pattern, a port of numbers its value.
     w_port = weights if weight.is_integer else np.arange(len(weights))
@@ -82,7 +86,12 @@ def _as_sums(a: Integers, w: Integers, first, last) -> list[Integers]:
 
 
 def _random(
-    activations: int, weights: int, size: int, random: np.random.Generator, begins: float = 0.1, ends: float = 0.2
+    activations: int,
+    weights: int,
+    size: int,
+    random: np.random.Generator,
+    begins: float = 0.1,
+    ends: float = 0.2,
 ) -> list[Integers]:
     """Sums of random lengths; some go on from the one before, some are dropped."""
     return [
@@ -93,7 +102,9 @@ def _random(
     ]
 
 
-def _long_sums(activations: Integers, weights: Integers, bits: int, random: np.random.Generator) -> list[list[Integers]]:
+def _long_sums(
+    activations: Integers, weights: Integers, bits: int, random: np.random.Generator
+) -> list[list[Integers]]:
     """Sums of the most positive and of the most negative products, as long as wraps take, up to 32 bits."""
     products = activations[:, None] * weights[None, :]
     parts = []

@@ -1,3 +1,4 @@
+# amaranth: UnusedElaboratable=no
 """Bench of `hdl.rounding_shift`: exhaustive at 8 and 12 bits; corners, every tie and random cases at 32."""
 
 import numpy as np
@@ -55,9 +56,11 @@ def _cases(width: int, mode: Rounding | None, random: np.random.Generator, quick
     return Cases(inputs, {"": expected}, bins)
 
 
-def shift_values(width: int, most: int, random_cases: int, random: np.random.Generator) -> tuple[Integers, Integers]:
-    """Values and shifts 0...`most`: each shift with ties and their neighbours at quotients 0, ±1, ±2 and the
-    extremes, all corners, and `random_cases` others."""
+def shift_values(
+    width: int, most: int, random_cases: int, random: np.random.Generator
+) -> tuple[Integers, Integers]:
+    """Values and shifts 0...`most`: each shift with ties, their neighbours and ties with one more bit at
+    quotients 0, ±1, ±2 and the extremes, all corners, and `random_cases` others."""
     low, high = -(1 << (width - 1)), (1 << (width - 1)) - 1
     shifts, values = [], []
     for shift in range(most + 1):
@@ -65,12 +68,18 @@ def shift_values(width: int, most: int, random_cases: int, random: np.random.Gen
         least, greatest = low >> shift, high >> shift
         quotients = {-3, -2, -1, 0, 1, 2, least, least + 1, greatest - 1, greatest}
         near = {(quotient << shift) + tie + offset for quotient in quotients for offset in (-1, 0, 1)}
+        # What is dropped beside the half, one bit at a time.
+        near |= {
+            (quotient << shift) + tie + (1 << bit) for quotient in (-2, -1, 0, 1) for bit in range(shift - 1)
+        }
         near |= {low, low + 1, -1, 0, 1, high - 1, high}
         inside = [value for value in sorted(near) if low <= value <= high]
         values += inside
         shifts += [shift] * len(inside)
     # Of all magnitudes, so that small quotients come up at large shifts.
-    spread = random.integers(low, high, random_cases, endpoint=True) >> random.integers(0, width, random_cases)
+    spread = random.integers(low, high, random_cases, endpoint=True) >> random.integers(
+        0, width, random_cases
+    )
     return (
         np.concatenate([np.array(values, np.int64), spread]),
         np.concatenate([np.array(shifts, np.int64), random.integers(0, most, random_cases, endpoint=True)]),

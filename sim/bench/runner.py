@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -18,7 +19,6 @@ from cocotb_tools.runner import Verilator as VerilatorRunner
 
 from hdl.verilog import emit
 from sim import verilator
-from sim.bench import benches
 from sim.bench.bench import STAND, Bench, Configuration, top
 
 __all__ = ["BUILD", "Outcome", "build", "run", "simulate"]
@@ -83,7 +83,9 @@ def build(
     tool = verilator.find()
     bench = top(configurations, selectors)
     arguments = [*WARNINGS, "-O3", "--x-initial", "unique", *flags]
-    content = json.dumps([bench, STAND.read_text(), dict(texts), arguments, tool.version, str(tool.executable)])
+    content = json.dumps(
+        [bench, STAND.read_text(), dict(texts), arguments, tool.version, str(tool.executable)]
+    )
     place = BUILD / name / hashlib.sha256(content.encode()).hexdigest()[:16]
     if (place / "bench").is_file():
         return place
@@ -157,21 +159,25 @@ def simulate(
             test_dir=work,
             seed=spec["seed"],
             plusargs=["+verilator+rand+reset+2", f"+verilator+seed+{spec['seed'] % 2**31 or 1}"],
-            extra_env={"INTAGLIO_BENCH": json.dumps(spec), "PYTHONPATH": str(ROOT), "NO_COLOR": "1"},
+            extra_env={
+                "INTAGLIO_BENCH": json.dumps(spec),
+                "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path]),
+                "NO_COLOR": "1",
+            },
             results_xml=str(work / "results.xml"),
             log_file=log,
         )
     except (RuntimeError, subprocess.CalledProcessError, SystemExit) as error:
-        failure = f"the simulator stopped: {error}"
+        failure = f"the simulator stopped: {error}"  # or a test failed, which the results tell better
     results = work / "results.xml"
-    if not failure and not results.is_file():
-        failure = "the simulator left no results"
-    if not failure:
+    if results.is_file():
         ran, failed = get_results(results)
         if ran != len(tests):
             failure = f"{ran} tests ran, not {len(tests)}"
         elif failed:
             failure = f"{failed} of {ran} tests failed"
+    else:
+        failure = failure or "the simulator left no results"
     report_file = work / "report.json"
     report = json.loads(report_file.read_text()) if report_file.is_file() else {}
     if failure:

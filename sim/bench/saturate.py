@@ -1,3 +1,4 @@
+# amaranth: UnusedElaboratable=no
 """Bench of `hdl.saturate`: exhaustive up to 12 bits, corners and random cases at 32."""
 
 import numpy as np
@@ -5,7 +6,7 @@ import numpy as np
 from golden import fixed_point
 from hdl.saturate import Clamp, Saturate
 from sim.bench.bench import Configuration
-from sim.bench.cases import Cases, Integers, count, grid
+from sim.bench.cases import Cases, count, grid
 
 __all__ = ["configurations"]
 
@@ -48,15 +49,22 @@ def _clamp_cases(width: int, bits: int, random: np.random.Generator, quick: bool
         size = 5_000 if quick else RANDOM_CASES
         # Pairs of limits that return, so that golden clamps many values at once.
         pairs = random.integers(least, greatest, (200, 2), endpoint=True)
-        pairs[:5] = [[least, greatest], [least, least], [greatest, greatest], [0, greatest], [greatest, least]]
+        pairs[:5] = [
+            [least, greatest],
+            [least, least],
+            [greatest, greatest],
+            [0, greatest],
+            [greatest, least],
+        ]
         pairs[5:15] = np.sort(pairs[5:15])[:, ::-1]
         lo, hi = pairs[random.integers(0, len(pairs), size)].T
         value = random.integers(low, high, size, endpoint=True) >> random.integers(0, width, size)
         near = random.random(size) < 0.5
         value[near] = (np.where(random.random(size) < 0.5, lo, hi) + random.integers(-2, 3, size))[near]
-        # A single bit above the result's range, of either sign.
-        for index in range(bits - 1, width - 1):
-            value[2 * index], value[2 * index + 1] = 1 << index, -(1 << index) - 1
+        # A limit with one bit wrong.
+        flipped = np.array([(limit[side], bit) for limit in pairs for side in (0, 1) for bit in range(width)])
+        lo, hi = (np.concatenate([c, np.repeat(pairs[:, k], 2 * width)]) for k, c in enumerate((lo, hi)))
+        value = np.concatenate([value, fixed_point.wrap(flipped[:, 0] ^ (1 << flipped[:, 1]), width)])
         value[:4] = [low, high, low, high]
     order = random.permutation(len(value))
     value, lo, hi = value[order], lo[order], hi[order]
@@ -86,7 +94,9 @@ def _clamp_cases(width: int, bits: int, random: np.random.Generator, quick: bool
     return Cases({"value": value, "lo": lo, "hi": hi}, {"": expected}, bins)
 
 
-def _saturate_cases(width: int, bits: int, is_signed: bool, random: np.random.Generator, quick: bool) -> Cases:
+def _saturate_cases(
+    width: int, bits: int, is_signed: bool, random: np.random.Generator, quick: bool
+) -> Cases:
     low, high = _range(width)
     least, greatest = _range(bits) if is_signed else (0, (1 << bits) - 1)
     if width <= 12:
@@ -95,7 +105,12 @@ def _saturate_cases(width: int, bits: int, is_signed: bool, random: np.random.Ge
         size = 5_000 if quick else RANDOM_CASES
         corners = {low, low + 1, high - 1, high, -1, 0, 1}
         corners |= {edge + offset for edge in (least, greatest) for offset in (-1, 0, 1)}
-        corners |= {sign * (1 << index) + offset for index in range(width) for sign in (1, -1) for offset in (-1, 0, 1)}
+        corners |= {
+            sign * (1 << index) + offset
+            for index in range(width)
+            for sign in (1, -1)
+            for offset in (-1, 0, 1)
+        }
         spread = random.integers(low, high, size, endpoint=True) >> random.integers(0, width, size)
         value = np.concatenate([np.array([c for c in sorted(corners) if low <= c <= high]), spread])
     value = random.permutation(value)

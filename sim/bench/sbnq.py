@@ -1,3 +1,4 @@
+# amaranth: UnusedElaboratable=no
 """Bench of `hdl.sbnq`: exhaustive with small accumulators and at 12 bits; 4 bits out of 16, 24 and 32."""
 
 import numpy as np
@@ -30,7 +31,9 @@ def configurations() -> list[Configuration]:
     ]
 
 
-def _cases(accumulator_bits: int, bits: int, bias_bits: int, random: np.random.Generator, quick: bool) -> Cases:
+def _cases(
+    accumulator_bits: int, bits: int, bias_bits: int, random: np.random.Generator, quick: bool
+) -> Cases:
     low, high = _range(accumulator_bits)
     bias_low, bias_high = _range(bias_bits)
     if accumulator_bits + bias_bits <= 14:
@@ -68,9 +71,19 @@ def _chosen(
             base = (edge << right) >> left
             wanted += [(base + offset, shift) for offset in (-2, -1, 0, 1, 2)]
             wanted += [(base + (1 << right) - 1, shift), (base + (1 << right) // 2, shift)]
+    # Every single bit of the shifted difference that takes it across a threshold.
+    for shift in (-1, 0, 1, 7):
+        right = max(shift, 0)
+        for edge in (-(1 << bits), 1 - (1 << (bits - 1)), 0, (1 << (bits - 1)) - 1, 1 << bits):
+            for value in (edge - 1, edge, edge + 1):
+                wanted += [
+                    ((value ^ (1 << bit)) << right, shift) for bit in range(range_[1].bit_length() + 2)
+                ]
     corners = [(a, b, s) for a in range_ for b in bias_range for s in range(-32, 32)]
     difference, near_shift = np.array([(d, s) for d, s in wanted], np.int64).T
-    near_bias = random.integers(*bias_range, len(difference), endpoint=True) >> random.integers(0, 16, len(difference))
+    near_bias = random.integers(*bias_range, len(difference), endpoint=True) >> random.integers(
+        0, 16, len(difference)
+    )
     near = np.clip(difference + near_bias, *range_)
     near_bias = np.clip(near - difference, *bias_range)
 
@@ -91,7 +104,9 @@ def _chosen(
     return [*columns, flags & 1, flags >> 1]
 
 
-def _bins(accumulator, bias, shift, relu, signed, expected, accumulator_bits: int, bits: int) -> dict[str, int]:
+def _bins(
+    accumulator, bias, shift, relu, signed, expected, accumulator_bits: int, bits: int
+) -> dict[str, int]:
     low, high = _range(accumulator_bits)
     difference = accumulator - bias
     relu, signed = relu == 1, signed == 1

@@ -95,7 +95,9 @@ class Streams:
         self.out_bits = len(self.out_payload) // configuration.lanes
         self.cycle = 0
         self.sink_chance = 1.0
-        self.scoreboard: deque[tuple[int, int]] = deque()  # expected payload, cycle in which its input was taken
+        self.scoreboard: deque[tuple[int, int]] = (
+            deque()
+        )  # expected payload, cycle in which its input was taken
         self.received = 0
         self.waiting: int | None = None
         self.side_taken = 0
@@ -112,7 +114,9 @@ class Streams:
         payload = int(self.out_payload.value) & ((1 << self.out_bits) - 1) if valid else None
         if self.waiting is not None:
             assert valid, f"{self.name}: `valid` was taken back before `ready`, in cycle {self.cycle}"
-            assert payload == self.waiting, f"{self.name}: the payload changed before `ready`, in cycle {self.cycle}"
+            assert payload == self.waiting, (
+                f"{self.name}: the payload changed before `ready`, in cycle {self.cycle}"
+            )
         self.waiting = payload if valid and not is_ready else None
         if valid and is_ready:
             assert self.scoreboard, f"{self.name}: an output that nothing asked for, in cycle {self.cycle}"
@@ -196,7 +200,9 @@ class Streams:
         for _ in range(2 * self.latency + 4):
             await self.step(total, ready=True)
         assert not self.scoreboard
-        assert self.received == len(self.expected), f"{self.name}: {self.received} results, not {len(self.expected)}"
+        assert self.received == len(self.expected), (
+            f"{self.name}: {self.received} results, not {len(self.expected)}"
+        )
         assert self.received > 20, f"{self.name}: only {self.received} results"
 
 
@@ -246,7 +252,9 @@ class Volume:
         lanes = configuration.lanes
         brings = np.ones(len(cases), bool) if cases.brings is None else cases.brings
         if lanes > 1 and cases.brings is not None:
-            raise ValueError(f"`{configuration.name}` cannot have lanes: not each of its inputs brings a result")
+            raise ValueError(
+                f"`{configuration.name}` cannot have lanes: not each of its inputs brings a result"
+            )
         inputs = _in_lanes(pack(configuration.in_shape, cases.inputs), lanes)
         flags = brings[::lanes][: len(inputs)].astype(np.uint8)[:, None]
         np.concatenate([flags, inputs], axis=1).tofile(f"stand{index}.i")
@@ -255,6 +263,7 @@ class Volume:
         stalls(configuration.random(SEED + 2), configuration.latency).tofile(f"stand{index}.s")
         self.stand.words.value = len(inputs)
         self.stand.results.value = len(outputs)
+        self.stand.limit.value = 20 * (len(inputs) + len(outputs)) + 100_000
         self.gate = None
         if cases.side is not None:
             side = pack_bits(cases.side)
@@ -356,7 +365,9 @@ async def volume(dut) -> None:
         outcome, bins = each.outcome(), each.bins()
         missed = [name for name, count in bins.items() if not count]
         if missed:
-            outcome = "; ".join(filter(None, [outcome, f"{each.configuration.name}: no case for {', '.join(missed)}"]))
+            outcome = "; ".join(
+                filter(None, [outcome, f"{each.configuration.name}: no case for {', '.join(missed)}"])
+            )
         note(
             each.configuration,
             cases=len(each.cases),

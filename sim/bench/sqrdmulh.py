@@ -1,3 +1,4 @@
+# amaranth: UnusedElaboratable=no
 """Bench of `hdl.sqrdmulh`: every pair at 8 and 12 bits, corners and random cases at 32 and 64."""
 
 import numpy as np
@@ -36,11 +37,28 @@ def _cases(width: int, random: np.random.Generator, quick: bool) -> Cases:
             rows = np.isin(a, [low, -1, 0, 1, high]) | (a % 8 == random.integers(8))
             a, b = a[rows], b[rows]
     else:
-        corners = [low, low + 1, -(1 << (width // 2)), -3, -2, -1, 0, 1, 2, 3, 1 << (width // 2), high // 2, high - 1, high]
+        corners = [
+            low,
+            low + 1,
+            -(1 << (width // 2)),
+            -3,
+            -2,
+            -1,
+            0,
+            1,
+            2,
+            3,
+            1 << (width // 2),
+            high // 2,
+            high - 1,
+            high,
+        ]
         corners += [1 << (width - 2), -(1 << (width - 2))]
         corner_a, corner_b = grid(corners, corners)
         size = 3_000 if quick or width > 32 else RANDOM_CASES
-        spread = [random.integers(low, high, size, endpoint=True) >> random.integers(0, width, size) for _ in "ab"]
+        spread = [
+            random.integers(low, high, size, endpoint=True) >> random.integers(0, width, size) for _ in "ab"
+        ]
         # Ties: a product of an odd multiple of 2**(width-2).
         odd = random.integers(low // 2, high // 2, size // 4) * 2 + 1
         power = np.full(size // 4, 1 << (width - 2)) * random.choice([-1, 1], size // 4)
@@ -55,7 +73,8 @@ def _cases(width: int, random: np.random.Generator, quick: bool) -> Cases:
         # Golden's products are int64; here are the words of its definition, in Python's integers.
         half, shift = 1 << (width - 2), width - 1
         expected = np.array(
-            [min((x * y + half) >> shift, high) for x, y in zip(a.tolist(), b.tolist(), strict=True)], np.int64
+            [min((x * y + half) >> shift, high) for x, y in zip(a.tolist(), b.tolist(), strict=True)],
+            np.int64,
         )
     return Cases({"a": a, "b": b}, {"": expected}, _bins(a, b, expected, width))
 

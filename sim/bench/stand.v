@@ -48,6 +48,7 @@ module stand #(
     reg stop_early = 0;     // end the run at the first error
     reg [31:0] words = 0;
     reg [31:0] results = 0;
+    reg [31:0] limit = 0;   // cycles
 
     // Read by Python.
     reg done = 0;
@@ -227,8 +228,8 @@ module stand #(
                 code = $fread(expected, o_file);
             end
             if (state == PLAY) begin
-                if (taken || delivered) timer <= 0;
-                else if (timer == PATIENCE) begin
+                if (taken || delivered && received != results) timer <= 0;
+                if (timer == PATIENCE || cycles == limit) begin
                     hang <= 1;
                     state <= DONE;
                 end
