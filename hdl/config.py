@@ -81,15 +81,21 @@ class AcceleratorConfig:
         self._check_power_of_two("scratchpad_bytes", 1024, 1 << 20)
         self._check_power_of_two("weight_buffer_bytes", 512, 1 << 16)
         allowed = [
-            types for bits in (2, 4, 8) for types in ({f"uint{bits}"}, {f"int{bits}"}, {f"uint{bits}", f"int{bits}"})
+            types
+            for bits in (2, 4, 8)
+            for types in ({f"uint{bits}"}, {f"int{bits}"}, {f"uint{bits}", f"int{bits}"})
         ]
-        if set(self.activation_types) not in allowed or len(set(self.activation_types)) != len(self.activation_types):
+        if set(self.activation_types) not in allowed or len(set(self.activation_types)) != len(
+            self.activation_types
+        ):
             raise ValueError(
                 "`activation_types` must be int2, int4 or int8, its unsigned peer or both, "
                 f"not {', '.join(self.activation_types)}"
             )
         if self.weight_type not in ("int8", "int4", "int2", "ternary", "binary"):
-            raise ValueError(f"`weight_type` must be int8, int4, int2, ternary or binary, not {self.weight_type}")
+            raise ValueError(
+                f"`weight_type` must be int8, int4, int2, ternary or binary, not {self.weight_type}"
+            )
         for scheme in self.rescales:
             if scheme not in RESCALES or self.rescales.count(scheme) > 1:
                 raise ValueError(f"`rescales` must be different ones of {', '.join(RESCALES)}, not {scheme}")
@@ -104,7 +110,9 @@ class AcceleratorConfig:
                 f"{self.bus_bits // self.record_bits}, not {self.rescale_lanes}"
             )
         if self.vector_lanes * self.element_bits * 4 > self.scratchpad_bytes * 8:
-            raise ValueError(f"`scratchpad_bytes` must hold at least four vectors, not {self.scratchpad_bytes}")
+            raise ValueError(
+                f"`scratchpad_bytes` must hold at least four vectors, not {self.scratchpad_bytes}"
+            )
         if 2 * self.tile_beats * 8 > self.weight_buffer_bytes:
             raise ValueError(
                 f"`weight_buffer_bytes` must hold two tiles of {self.tile_beats * 8} bytes, "
@@ -229,7 +237,9 @@ class AcceleratorConfig:
         }
         known = {field.name for field in dataclasses.fields(cls)}
         if unknown := sorted(set(fields) - known):
-            raise ValueError(f"{path}: unknown field `{unknown[0]}`; a configuration has {', '.join(sorted(known))}")
+            raise ValueError(
+                f"{path}: unknown field `{unknown[0]}`; a configuration has {', '.join(sorted(known))}"
+            )
         if missing := sorted(known - set(fields)):
             raise ValueError(f"{path}: field `{missing[0]}` is missing")
         try:

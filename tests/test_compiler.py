@@ -562,7 +562,7 @@ def rescaled(network, **fields):
         (None, {"scratchpad_bytes": 1024}, "^layer layer0: its tensors need 2,464 elements of scratchpad, test has "
          r"2,048 \(416 too many\)$"),
         (None, {"weight_type": "int2"}, r"layer layer0: a weight is -8, test has int2 weights \(-2...1\)"),
-        (None, {"activation_types": ("uint2",)}, "layer layer0: its output is uint4, test's rescale writes at most 2 bits"),
+        (None, {"activation_types": ("uint2",)}, "layer layer0: its output is uint4, test's rescale writes at most 2"),
         (None, {"activation_types": ("int4",)}, "layer layer0: its input input is uint8 and its low digits are unsig"),
         (None, {"activation_types": ("int4",)}, "layer layer2: its input layer1_out is uint4, test has int4"),
         (lambda n: rescaled(n, bias=np.arange(16) + (1 << 23) - 2), {}, "layer layer0: the bias of channel 2 is 8,388,"
