@@ -1,6 +1,8 @@
 # amaranth: UnusedElaboratable=no
 """Bench of `hdl.affine_rescale`: every tie of both roundings, corners and random cases."""
 
+from functools import partial
+
 import numpy as np
 
 from golden import rescale
@@ -28,12 +30,8 @@ def configurations() -> list[Configuration]:
     return [
         Configuration(
             f"affine_rescale_{accumulator}_{output}_{rounding or 'any'}",
-            lambda accumulator=accumulator, output=output, rounding=rounding: AffineRescale(
-                accumulator, output, rounding
-            ),
-            lambda random, quick, accumulator=accumulator, output=output, rounding=rounding: _cases(
-                accumulator, output, rounding, random, quick
-            ),
+            partial(AffineRescale, accumulator, output, rounding),
+            partial(_cases, accumulator, output, rounding),
             mutants=(accumulator, output, rounding) == (32, 8, None),
         )
         for accumulator, output, rounding in parameters
@@ -138,7 +136,8 @@ def _random(bits: int, least: int, greatest: int, size: int, random: np.random.G
     multiplier = random.integers(HALF, 1 << 31, size)
     exponent = random.integers(-31, 32, size)
     target = random.integers(min(2 * least, -4), max(2 * greatest, 4), size)
-    ideal = np.clip(target * 2.0 ** (31 - exponent) / multiplier, *map(float, _range(bits)))
+    low, high = _range(bits)
+    ideal = np.clip(target * 2.0 ** (31 - exponent) / multiplier, float(low), float(high))
     accumulator = ideal.astype(np.int64) + random.integers(-2, 3, size)
     return [accumulator, multiplier, exponent]
 

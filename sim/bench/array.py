@@ -1,6 +1,8 @@
 # amaranth: UnusedElaboratable=no
 """Bench of `hdl.array`: random tiles of weights that change while the array works, and sums at their extremes."""
 
+from functools import partial
+
 import numpy as np
 
 from golden.fixed_point import wrap
@@ -31,8 +33,8 @@ def configurations() -> list[Configuration]:
         found.append(
             Configuration(
                 f"array_{rows}x{columns}_{activation}_{weight}_{component.sum_bits}",
-                lambda component=component: component,
-                lambda random, quick, component=component: _cases(component, random, quick),
+                partial(MacArray, rows, columns, activation, weight, bits, tag_bits, beat_bits),
+                partial(_cases, component),
                 mutants=(rows, columns) in ((5, 3), (3, 2)),
                 tile_beats=component.tile_beats,
             )

@@ -1,3 +1,4 @@
+# amaranth: UnusedElaboratable=no
 """What a bench is made of, and the Verilog that its units stand in."""
 
 from collections.abc import Callable, Mapping, Sequence
@@ -11,7 +12,7 @@ import numpy.typing as npt
 from amaranth.hdl import Shape
 from amaranth.lib import wiring
 
-from sim.bench.cases import Cases
+from sim.bench.cases import Cases, fields_of
 
 __all__ = ["STAND", "Bench", "Configuration", "stalls", "top"]
 
@@ -128,7 +129,7 @@ def _stand(index: int, configuration: Configuration, selector: int) -> list[str]
         f"    wire [{lanes * in_bits - 1}:0] {s}_ip;",
         f"    wire [{lanes * out_bits - 1}:0] {s}_op;",
     ]
-    side = blocked = error = ""
+    side, blocked, error = "", "1'b0", "1'b0"
     if tile:
         beat = bits_of(configuration.component.w.payload.shape())
         swap = sum(bits * count for _, count, bits, _ in _before(configuration.in_shape, "swap"))
@@ -147,7 +148,7 @@ def _stand(index: int, configuration: Configuration, selector: int) -> list[str]
         f"    stand #(.INDEX({index}), .LANES({lanes}), .IN_BITS({in_bits}), .OUT_BITS({out_bits}),",
         f"        .LATENCY({configuration.latency})) {s} (.clk(clk), .unit_rst({s}_rst), .unit_i_valid({s}_iv),",
         f"        .unit_i_payload({s}_ip), .unit_i_ready({s}_ir), .unit_o_valid({s}_ov), .unit_o_payload({s}_op),",
-        f"        .unit_o_ready({s}_or), .blocked({blocked or zero}), .side_error({error or zero}), .go({s}_go),",
+        f"        .unit_o_ready({s}_or), .blocked({blocked}), .side_error({error}), .go({s}_go),",
         f"        .rewind({s}_rewind), .drive_manually({s}_manual));",
     ]
     select = f", .mutsel(mutsel[{selector - 1}:0])" if selector else ""
@@ -161,12 +162,8 @@ def _stand(index: int, configuration: Configuration, selector: int) -> list[str]
     return text
 
 
-zero = "1'b0"
-
-
 def _before(shape, name: str):
-    from sim.bench.cases import fields_of
-
+    """The fields of a payload below the field `name`."""
     for field in fields_of(shape):
         if field[0] == name:
             return

@@ -9,7 +9,18 @@ import numpy.typing as npt
 from amaranth.hdl import Shape
 from amaranth.lib import data
 
-__all__ = ["Cases", "Integers", "count", "fields_of", "grid", "pack", "pack_bits", "repeated", "unpack_word"]
+__all__ = [
+    "Cases",
+    "Integers",
+    "count",
+    "fields_of",
+    "grid",
+    "pack",
+    "pack_bits",
+    "repeated",
+    "thinned",
+    "unpack_word",
+]
 
 Integers = npt.NDArray[np.int64]
 
@@ -111,6 +122,16 @@ def grid(*axes: npt.ArrayLike) -> list[Integers]:
 
 def _axis(values: npt.ArrayLike) -> Integers:
     return np.asarray(values, np.int64)
+
+
+def thinned(
+    random: np.random.Generator, quick: bool, columns: list[Integers], most: int = 100_000
+) -> list[Integers]:
+    """The columns; in a quick run `most` of their cases, drawn at random."""
+    if not quick or len(columns[0]) <= most:
+        return columns
+    kept = random.choice(len(columns[0]), most, replace=False)
+    return [column[kept] for column in columns]
 
 
 def repeated(*columns: Integers, least: int = 1000) -> list[Integers]:

@@ -1,6 +1,8 @@
 # amaranth: UnusedElaboratable=no
 """Bench of `hdl.mac`: every pair of operands, sums of every length, and accumulators that wrap both ways."""
 
+from functools import partial
+
 import numpy as np
 
 from golden.fixed_point import wrap
@@ -33,10 +35,8 @@ def configurations() -> list[Configuration]:
     return [
         Configuration(
             f"mac_{activation}_{weight}_{bits}",
-            lambda activation=activation, weight=weight, bits=bits: MAC(activation, weight, bits),
-            lambda random, quick, activation=activation, weight=weight, bits=bits: _cases(
-                OperandType(activation), OperandType(weight), bits, random, quick
-            ),
+            partial(MAC, activation, weight, bits),
+            partial(_cases, OperandType(activation), OperandType(weight), bits),
             mutants=(activation, weight, bits)
             in (("int8", "int8", 16), ("int8", "ternary", 16), ("int8", "binary", 16)),
         )

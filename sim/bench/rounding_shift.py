@@ -32,15 +32,16 @@ def _configuration(width: int, mode: Rounding | None) -> Configuration:
 
 
 def _cases(width: int, mode: Rounding | None, random: np.random.Generator, quick: bool) -> Cases:
-    if width <= 12:
+    if width <= (8 if quick else 12):
         value, shift = grid(np.arange(-(1 << (width - 1)), 1 << (width - 1)), np.arange(32))
     else:
-        random_cases = RANDOM_CASES if width == 32 and not quick else 2_000
-        value, shift = shift_values(width, 31, random_cases, random)
+        many = {12: 30_000, 32: 2_000 if quick else RANDOM_CASES}
+        value, shift = shift_values(width, 31, many.get(width, 2_000), random)
     value, shift = repeated(value, shift)
-    modes = np.full(len(value), mode.value) if mode else None
     if mode is None:
         value, shift, modes = (np.tile(value, 4), np.tile(shift, 4), np.repeat(np.arange(4), len(value)))
+    else:
+        modes = np.full(len(value), mode.value)
     order = random.permutation(len(value))
     value, shift, modes = value[order], shift[order], modes[order]
 

@@ -63,11 +63,11 @@ def sources(configurations: Sequence[Configuration], replaced: Path | None = Non
     """Verilog of each configuration by module name; from `replaced`/NAME.v where there is one."""
     texts = {}
     for configuration in configurations:
-        other = replaced / f"{configuration.name}.v" if replaced else None
-        is_there = other is not None and other.is_file()
-        texts[configuration.name] = (
-            other.read_text() if is_there else emit(configuration.component, configuration.name)
-        )
+        other = (replaced or BUILD) / f"{configuration.name}.v"
+        if replaced and other.is_file():
+            texts[configuration.name] = other.read_text()
+        else:
+            texts[configuration.name] = emit(configuration.component, configuration.name)
     return texts
 
 

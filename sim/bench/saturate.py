@@ -1,12 +1,14 @@
 # amaranth: UnusedElaboratable=no
 """Bench of `hdl.saturate`: exhaustive up to 12 bits, corners and random cases at 32."""
 
+from functools import partial
+
 import numpy as np
 
 from golden import fixed_point
 from hdl.saturate import Clamp, Saturate
 from sim.bench.bench import Configuration
-from sim.bench.cases import Cases, count, grid
+from sim.bench.cases import Cases, count, grid, thinned
 
 __all__ = ["configurations"]
 
@@ -17,8 +19,8 @@ def configurations() -> list[Configuration]:
     clamps = [
         Configuration(
             f"clamp_{width}_{bits}",
-            lambda width=width, bits=bits: Clamp(width, bits),
-            lambda random, quick, width=width, bits=bits: _clamp_cases(width, bits, random, quick),
+            partial(Clamp, width, bits),
+            partial(_clamp_cases, width, bits),
             lanes=lanes,
             mutants=width == 32 or width == 6,
         )
@@ -27,10 +29,8 @@ def configurations() -> list[Configuration]:
     saturates = [
         Configuration(
             f"saturate_{width}_{'' if is_signed else 'u'}{bits}",
-            lambda width=width, bits=bits, is_signed=is_signed: Saturate(width, bits, is_signed),
-            lambda random, quick, width=width, bits=bits, is_signed=is_signed: _saturate_cases(
-                width, bits, is_signed, random, quick
-            ),
+            partial(Saturate, width, bits, is_signed),
+            partial(_saturate_cases, width, bits, is_signed),
             mutants=width == 12 and bits == 8,
         )
         for width, bits in ((12, 1), (12, 8), (12, 12), (32, 8), (32, 32))
@@ -44,7 +44,7 @@ def _clamp_cases(width: int, bits: int, random: np.random.Generator, quick: bool
     least, greatest = _range(bits)
     limits = np.arange(least, greatest + 1)
     if width <= 12:
-        value, lo, hi = grid(np.arange(low, high + 1), limits, limits)
+        value, lo, hi = thinned(random, quick, grid(np.arange(low, high + 1), limits, limits))
     else:
         size = 5_000 if quick else RANDOM_CASES
         # Pairs of limits that return, so that golden clamps many values at once.

@@ -1,12 +1,14 @@
 # amaranth: UnusedElaboratable=no
 """Bench of `hdl.sbnq`: exhaustive with small accumulators and at 12 bits; 4 bits out of 16, 24 and 32."""
 
+from functools import partial
+
 import numpy as np
 
 from golden import rescale
 from hdl.sbnq import SBNQ
 from sim.bench.bench import Configuration
-from sim.bench.cases import Cases, Integers, count, grid
+from sim.bench.cases import Cases, Integers, count, grid, thinned
 
 __all__ = ["configurations"]
 
@@ -20,10 +22,8 @@ def configurations() -> list[Configuration]:
     return [
         Configuration(
             f"sbnq_{accumulator}_{bits}_bias{bias}",
-            lambda accumulator=accumulator, bits=bits, bias=bias: SBNQ(accumulator, bits, bias),
-            lambda random, quick, accumulator=accumulator, bits=bits, bias=bias: _cases(
-                accumulator, bits, bias, random, quick
-            ),
+            partial(SBNQ, accumulator, bits, bias),
+            partial(_cases, accumulator, bits, bias),
             lanes=lanes,
             mutants=(accumulator, bits) in ((16, 4), (5, 8)),
         )
@@ -37,9 +37,14 @@ def _cases(
     low, high = _range(accumulator_bits)
     bias_low, bias_high = _range(bias_bits)
     if accumulator_bits + bias_bits <= 14:
-        accumulator, bias, shift, relu, signed = grid(
-            np.arange(low, high + 1), np.arange(bias_low, bias_high + 1), np.arange(-32, 32), [0, 1], [0, 1]
+        axes = (
+            np.arange(low, high + 1),
+            np.arange(bias_low, bias_high + 1),
+            np.arange(-32, 32),
+            [0, 1],
+            [0, 1],
         )
+        accumulator, bias, shift, relu, signed = thinned(random, quick, grid(*axes))
     else:
         accumulator, bias, shift, relu, signed = _chosen(
             (low, high), (bias_low, bias_high), bits, 10_000 if quick else RANDOM_CASES, random
@@ -89,12 +94,12 @@ def _chosen(
 
     accumulator = random.integers(*range_, size, endpoint=True) >> random.integers(0, 32, size)
     bias = random.integers(*bias_range, size, endpoint=True) >> random.integers(0, 32, size)
-    shift = random.integers(-32, 32, size)
+    any_shift = random.integers(-32, 32, size)
     corner = np.array(corners, np.int64).T
     columns = [
         np.concatenate([corner[0], near, accumulator]),
         np.concatenate([corner[1], near_bias, bias]),
-        np.concatenate([corner[2], near_shift, shift]),
+        np.concatenate([corner[2], near_shift, any_shift]),
     ]
     # The corners and the thresholds with all four settings, the random cases with one.
     settled = len(columns[0]) - size

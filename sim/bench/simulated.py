@@ -89,7 +89,7 @@ class Streams:
             words = _words(pack_bits(cases.side))
             self.side = Source(getattr(dut, f"s{index}_w"), "", words, self.random)
         self.in_ready = getattr(dut, f"s{index}_ir")
-        self.side_ready = getattr(dut, f"s{index}_wr") if self.side else None
+        self.side_ready = getattr(dut, f"s{index}_wr") if self.side else self.in_ready
         self.out_valid = getattr(dut, f"s{index}_ov")
         self.out_payload = getattr(dut, f"s{index}_op")
         self.out_bits = len(self.out_payload) // configuration.lanes
