@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,7 @@ import golden as golden_model
 from compiler import Program, compile_network
 from hdl.config import AcceleratorConfig
 from network import Network, NetworkError
+from network.files import shown
 from network.inputs import load_inputs
 from network.load import load
 from sim.run import RunResult
@@ -81,6 +82,44 @@ def golden(
     """The golden model alone: every tensor of the network, or its outputs. Parameters as those of `run`."""
     network = load(model, bits=bits, runtime=runtime)
     return golden_model.run(network, inputs_of(inputs, network, limit), outputs_only=outputs_only)
+
+
+def generate(
+    config: Source = "sbnq8x8",
+    output: Source = "build/verilog",
+    progress: Callable[[int], None] = lambda done: None,
+) -> tuple[AcceleratorConfig, list[Path]]:
+    """Write the Verilog of every unit and of a machine; the machine's configuration, and the files, its own the last.
+
+    Parameters
+    ----------
+    config : a configuration that ships, or a TOML file
+    output : a folder, made if needed
+    progress : called with the number of files that are written
+
+    Raises
+    ------
+    NetworkError
+        The configuration or the folder is not usable.
+    """
+    accelerator, folder = load_config(config), Path(output)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (OSError, ValueError) as error:
+        raise NetworkError(
+            f"--output {shown(folder)}: no directory can be made there; name another"
+        ) from error
+
+    from hdl.units import units
+    from hdl.verilog import emit, emit_machine, write
+
+    files = []
+    for name, make in units().items():
+        files.append(write(emit(make(), name), name, folder))
+        progress(len(files))
+    files.append(write(emit_machine(accelerator), "machine", folder))
+    progress(len(files))
+    return accelerator, files
 
 
 def inputs_of(inputs: Inputs, network: Network, limit: int | None) -> dict[str, npt.NDArray]:

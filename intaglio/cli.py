@@ -187,31 +187,14 @@ def generate(
     ] = DEFAULT_VERILOG_FOLDER,
 ) -> int:
     """Write the Verilog of every unit and of a machine."""
-    from intaglio.api import load_config
-    from network import NetworkError
-    from network.files import shown
-
-    accelerator = load_config(config)
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-    except (OSError, ValueError) as error:
-        raise NetworkError(
-            f"--output {shown(output)}: no directory can be made there; name another"
-        ) from error
-
     from hdl.units import units
-    from hdl.verilog import emit, emit_machine, write
+    from intaglio import api
 
-    made = units()
-    bar = Bar("Verilog", len(made) + 1)
+    bar = Bar("Verilog", len(units()) + 1)
     with bar.shown():
-        for index, (name, make) in enumerate(made.items()):
-            write(emit(make(), name), name, output)
-            bar(index + 1)
-        write(emit_machine(accelerator), "machine", output)
-        bar(len(made) + 1)
+        accelerator, made = api.generate(config, output, bar)
     out().print(
-        f"{output}: {len(made)} units, and the machine {accelerator.name}"
+        f"{output}: {len(made) - 1} units, and the machine {accelerator.name}"
         f" ({accelerator.rows} x {accelerator.columns} MACs) as machine.v",
         markup=False,
         soft_wrap=True,

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -59,7 +61,7 @@ def check_array_path(path: Path, tensors: Iterable[str]) -> None:
 
 def write_arrays(path: Path, arrays: Mapping[str, npt.NDArray]) -> None:
     """The stored integers: a .npy of the one, a .npz of all by tensor name."""
-    with path.open("wb") as file:
+    with _whole(path) as file:
         if path.suffix == ".npz":
             np.savez(file, **{str(name): array for name, array in arrays.items()})  # type: ignore[arg-type]
         else:
@@ -67,7 +69,35 @@ def write_arrays(path: Path, arrays: Mapping[str, npt.NDArray]) -> None:
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    with _whole(path) as file:
+        file.write((json.dumps(content, indent=2) + "\n").encode())
+
+
+@contextmanager
+def _whole(path: Path) -> Iterator[IO[bytes]]:
+    """Where to write what `path` shall hold: it takes its place when it is whole. Devices and links, and files in
+    folders that take no other, are written to."""
+    special = path.is_symlink() or (path.exists() and not path.is_file())
+    if special or not os.access(path.parent, os.W_OK):
+        with path.open("wb") as file:
+            yield file
+        return
+    mode = path.stat().st_mode if path.exists() else 0o666 & ~_umask()
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".intaglio-", delete=False) as file:
+        try:
+            yield file
+            file.flush()
+            os.chmod(file.name, mode & 0o777)
+            os.replace(file.name, path)
+        except BaseException:
+            os.unlink(file.name)
+            raise
+
+
+def _umask() -> int:
+    current = os.umask(0)
+    os.umask(current)
+    return current
 
 
 def reason(error: Exception) -> str:

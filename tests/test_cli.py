@@ -15,7 +15,7 @@ import pytest
 import golden
 import intaglio
 from hdl import isa
-from intaglio import api, cli
+from intaglio import api, cli, outputs
 from network.inputs import load_inputs
 from network.load import load
 
@@ -219,6 +219,23 @@ def test_two_outputs_in_one_file_are_refused(refused, tmp_path) -> None:
 
 def test_the_name_of_the_outputs_says_their_format(refused, tmp_path) -> None:
     assert ".npy or .npz" in refused("run", MODEL, "--inputs", IMAGES, "--outputs", tmp_path / "out.txt")
+
+
+def test_an_output_is_whole_or_as_it_was(tmp_path) -> None:
+    path = tmp_path / "report.json"
+    path.write_text("before")
+    path.chmod(0o640)
+    with pytest.raises(TypeError):
+        outputs.write_json(path, {"unwritable": object()})
+    assert path.read_text() == "before"
+    outputs.write_json(path, {})
+    assert path.read_text() == "{}\n"
+    assert path.stat().st_mode & 0o777 == 0o640
+    link = tmp_path / "link.npy"
+    link.symlink_to(tmp_path / "target.npy")
+    outputs.write_arrays(link, {"y": np.arange(3)})
+    assert np.load(tmp_path / "target.npy").tolist() == [0, 1, 2]
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["link.npy", "report.json", "target.npy"]
 
 
 def test_labels_beyond_the_classes_are_refused(refused, tmp_path) -> None:
