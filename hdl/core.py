@@ -41,8 +41,8 @@ class Core(wiring.Component):
         A command cannot be run.
     finished : Out(1)
         All commands are complete.
-    mark : Out(1)
-        A marked command completes.
+    marks : Out(range(number of engines + 1))
+        Marked commands that complete in this cycle.
     progress : Out(1)
         Something moved on chip.
     busy : Out(number of engines)
@@ -64,7 +64,7 @@ class Core(wiring.Component):
                 "written": In(1),
                 "fault": Out(FaultSignature()),
                 "finished": Out(1),
-                "mark": Out(1),
+                "marks": Out(range(len(isa.Engine) + 1)),
                 "progress": Out(1),
                 "busy": Out(len(isa.Engine)),
                 "overflows": Out(range(config.columns + 1)),
@@ -114,7 +114,7 @@ class Core(wiring.Component):
             dispatcher.address.eq(self.command_address),
             dispatcher.count.eq(self.command_count),
             self.finished.eq(dispatcher.finished),
-            self.mark.eq(dispatcher.mark),
+            self.marks.eq(dispatcher.marks),
         ]
         wiring.connect(m, weights.o, weight_stream.i)
         wiring.connect(m, weight_stream.tiles, matmul.weights)

@@ -32,8 +32,8 @@ class Dispatcher(wiring.Component):
     commands : Out(command_signature), one member an opcode, by its name in lower case
     done, done_mark : In(number of engines)
         An engine completes a command, one bit an engine.
-    mark : Out(1)
-        A marked command completes.
+    marks : Out(range(number of engines + 1))
+        Marked commands that complete in this cycle.
     fault, fault_cause, fault_command : Out
         The command at hand is refused.
     finished : Out(1)
@@ -52,7 +52,7 @@ class Dispatcher(wiring.Component):
                 **{opcode.name.lower(): Out(command_signature(opcode)) for opcode in isa.FORMATS},
                 "done": In(len(isa.Engine)),
                 "done_mark": In(len(isa.Engine)),
-                "mark": Out(1),
+                "marks": Out(range(len(isa.Engine) + 1)),
                 "fault": Out(1),
                 "fault_cause": Out(isa.Cause),
                 "fault_command": Out(COMMAND_INDEX_BITS),
@@ -147,7 +147,7 @@ class Dispatcher(wiring.Component):
         m.d.sync += total.eq(total + sum(self.done[engine] for engine in isa.Engine))
         m.d.comb += [
             self.finished.eq(total == self.count),
-            self.mark.eq((self.done & self.done_mark).any()),
+            self.marks.eq(sum((self.done & self.done_mark)[engine] for engine in isa.Engine)),
         ]
         return completed
 

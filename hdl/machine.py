@@ -176,12 +176,19 @@ class Machine(wiring.Component):
                 m.d.sync += counter.eq(counter + amount)
 
     def _mark(self, m: Module) -> None:
-        """Time stamps of the marked commands, in the order in which they complete; the last place is overwritten."""
+        """Time stamps of the marked commands, in the order in which they complete; the last place is overwritten.
+
+        Of several that complete in one cycle, each one's is taken a cycle after the other's.
+        """
         registers = self._registers
         m.submodules.marks = marks = SyncMemory(32, isa.MARKS)
         place = Signal(range(isa.MARKS))
+        late = Signal(range(len(isa.Engine) * (isa.QUEUE_DEPTH + 4)))
+        """Marked commands without their time stamp: no more than the engines and their queues hold."""
+        due = Signal(range(len(isa.Engine) * (isa.QUEUE_DEPTH + 5)))
         m.d.comb += [
-            marks.write_enable.eq(self._core.mark),
+            due.eq(late + self._core.marks),
+            marks.write_enable.eq(due != 0),
             marks.write_address.eq(place),
             marks.write_data.eq(registers.cycles),
             marks.read_enable.eq(registers.mark_enable),
@@ -189,6 +196,8 @@ class Machine(wiring.Component):
             registers.mark_data.eq(marks.read_data),
         ]
         with m.If(registers.start):
-            m.d.sync += place.eq(0)
-        with m.Elif(self._core.mark & (place != isa.MARKS - 1)):
-            m.d.sync += place.eq(place + 1)
+            m.d.sync += [place.eq(0), late.eq(0)]
+        with m.Elif(due != 0):
+            m.d.sync += late.eq(due - 1)
+            with m.If(place != isa.MARKS - 1):
+                m.d.sync += place.eq(place + 1)
