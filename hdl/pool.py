@@ -3,6 +3,7 @@
 from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
+from amaranth.utils import exact_log2
 
 from hdl import isa
 from hdl.command import command_signature
@@ -131,7 +132,8 @@ class Pool(wiring.Component):
             )
         )
         pixel = Signal(address_bits(config))
-        channel = Signal(17)
+        # As far as any number of chunks goes: none may come round to the channels again.
+        channel = Signal(16 + exact_log2(lanes))
         window_last = vector.last.kernel_columns & vector.last.kernel_rows
         pixel_last = window_last & vector.last.chunks
         all_last = Value.cast(vector.last).all()
