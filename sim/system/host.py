@@ -18,7 +18,7 @@ from hdl import isa
 from hdl.isa import Cause, Register
 from sim.system.programs import Job
 
-__all__ = ["RULES", "Fault", "Host"]
+__all__ = ["RULES", "SETTINGS", "Fault", "Host"]
 
 PERIOD_NS = 10
 PATIENCE_CYCLES = 30000
@@ -94,6 +94,12 @@ class Host:
         self.given = {"r": 0, "b": 0}
         for channel in ("r", "b"):
             self._spoil(channel)
+        self.burst = {"r": 0, "b": 0}
+        """Address of the burst that memory serves."""
+        self.on_burst: Callable[[int], None] | None = None
+        """Told of each read burst that memory begins to serve."""
+        self._note("r", "ar")
+        self._note("b", "aw")
 
     def _spoil(self, name: str) -> None:
         channel = self.channels[name]
@@ -107,6 +113,19 @@ class Host:
             await send(transaction)
 
         channel.send = spoiled
+
+    def _note(self, name: str, address: str) -> None:
+        channel = self.channels[address]
+        receive = channel.recv
+
+        async def noted() -> Any:
+            transaction = await receive()
+            self.burst[name] = int(getattr(transaction, f"{address}addr"))
+            if name == "r" and self.on_burst is not None:
+                self.on_burst(self.burst[name])
+            return transaction
+
+        channel.recv = noted
 
     async def start(self) -> None:
         for name in ("read_base", "read_limit", "write_base", "write_limit", "forgive", "unanswered"):
@@ -158,9 +177,7 @@ class Host:
 
     async def fault(self) -> Fault:
         cause = Cause(await self.read(Register.FAULT_CAUSE))
-        return Fault(
-            cause, await self.read(Register.FAULT_COMMAND), await self.read(Register.FAULT_ADDRESS)
-        )
+        return Fault(cause, await self.read(Register.FAULT_COMMAND), await self.read(Register.FAULT_ADDRESS))
 
     # Runs
 

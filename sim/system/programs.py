@@ -16,7 +16,7 @@ from hdl.config import AcceleratorConfig
 from hdl.isa import Opcode
 from network import Conv2D, FullyConnected, MaxPool2D, Network, SbnqRescale, Tensor, TensorType
 
-__all__ = ["CONFIG", "UNSET", "Job", "job", "network", "overflowing"]
+__all__ = ["CONFIG", "LIST", "OUTPUTS", "SOURCE", "UNSET", "Job", "bare", "job", "network", "overflowing"]
 
 # Sums of 12 bits: the networks below keep to them, but for the one that is made not to.
 CONFIG = AcceleratorConfig(
@@ -57,28 +57,37 @@ class Job:
     """The same after the run."""
     known: bytes
     """The bits of it that are: the last byte of an output of an odd number of elements is half anything."""
-    program: Program
+    program: Program | None
+    """That it was made from, if it was compiled."""
     overflows: int
     """Exact sums that golden found out of range."""
+
+    @property
+    def outputs(self) -> bytes:
+        """What the WRITE window must hold in the end."""
+        return self.expected[self.write_window[0] - self.base : self.write_window[1] - self.base]
+
+    def command(self, index: int) -> tuple[Opcode, dict[str, int]]:
+        return isa.decode(self.commands[index * isa.COMMAND_BYTES :][: isa.COMMAND_BYTES])
 
     def replaced(self, index: int, command: bytes) -> Job:
         """With another command at `index`."""
         start = index * isa.COMMAND_BYTES
-        return self._with(self.commands[:start] + command + self.commands[start + isa.COMMAND_BYTES :])
+        commands = self.commands[:start] + command + self.commands[start + isa.COMMAND_BYTES :]
+        return self.having(commands=commands)
 
     def changed(self, index: int, **fields: int) -> Job:
         """With some fields of the command at `index` changed."""
-        opcode, values = self.program.command(index)
+        opcode, values = self.command(index)
         return self.replaced(index, isa.encode(opcode, values | fields))
 
-    def _with(self, commands: bytes) -> Job:
-        return dataclasses.replace(self, commands=commands)
+    def having(self, **fields: Any) -> Job:
+        return dataclasses.replace(self, **fields)
 
     def of(self, opcode: Opcode) -> list[int]:
         """Where in the list commands of an opcode are."""
-        return [
-            index for index in range(self.program.command_count) if self.program.command(index)[0] == opcode
-        ]
+        places = range(0, len(self.commands), isa.COMMAND_BYTES)
+        return [place // isa.COMMAND_BYTES for place in places if self.commands[place] == opcode]
 
 
 def job(net: Network, seed: int, base: int = BASE) -> Job:
@@ -119,6 +128,37 @@ def job(net: Network, seed: int, base: int = BASE) -> Job:
     )
 
 
+OUTPUTS, SOURCE, LIST = 0x2_0000, 0x2_0400, 0x2_0F80
+"""Where a list made by hand writes, reads, and lies."""
+WINDOW_BYTES = 256
+
+
+def bare(
+    *commands: tuple[Opcode, dict[str, int]], source: bytes = b"", outputs: bytes = b"", at: int = 0
+) -> Job:
+    """Commands made by hand. `outputs` is what the WRITE window holds in the end, from its byte `at` on."""
+    base = OUTPUTS - AROUND
+    words = b"".join(isa.encode(opcode, fields) for opcode, fields in commands)
+    memory = np.full(LIST - base + len(words) + AROUND, UNSET, np.uint8)
+    memory[SOURCE - base :][: len(source)] = np.frombuffer(source, np.uint8)
+    memory[LIST - base :][: len(words)] = np.frombuffer(words, np.uint8)
+    expected = memory.copy()
+    expected[OUTPUTS - base + at :][: len(outputs)] = np.frombuffer(outputs, np.uint8)
+    return Job(
+        words,
+        LIST,
+        len(commands),
+        (SOURCE, LIST + len(words)),
+        (OUTPUTS, OUTPUTS + WINDOW_BYTES),
+        base,
+        memory.tobytes(),
+        expected.tobytes(),
+        bytes([0xFF]) * len(memory),
+        None,
+        0,
+    )
+
+
 class _Layers:
     def __init__(self, seed: int, shape: tuple[int, int, int], kind: TensorType) -> None:
         self._rng = np.random.default_rng(seed)
@@ -139,9 +179,7 @@ class _Layers:
             "weights": rng.integers(-8, 8, shape),
             "weight_type": INT4,
             "accumulator_bits": CONFIG.accumulator_bits,
-            "rescale": SbnqRescale(
-                rng.integers(-60, 61, shape[0]), rng.integers(3, 7, shape[0]), not signed
-            ),
+            "rescale": SbnqRescale(rng.integers(-60, 61, shape[0]), rng.integers(3, 7, shape[0]), not signed),
         }
 
     def network(self, outputs: tuple[str, ...] = ()) -> Network:

@@ -33,7 +33,31 @@ OPTIONS = [
 TIME_LIMIT_S = 300
 
 TESTS = {
-    "right_under_back_pressure": 4,
+    "right_under_back_pressure": 6,
+    "bursts_in_flight": 1,
+    "an_empty_list": 1,
+    "rows_of_any_shape": 1,
+    "overflows": 1,
+    "reset_at_any_cycle": 2,
+    "abort_at_any_cycle": 2,
+    "a_host_that_meddles": 1,
+    "controls": 1,
+    "unknown_opcodes": 1,
+    "reserved_bits": 1,
+    "counts_of_zero": 1,
+    "more_than_there_is": 1,
+    "windows": 1,
+    "command_lists": 1,
+    "windows_after_reset": 1,
+    "read_errors": 1,
+    "write_errors": 1,
+    "waits_for_ever": 1,
+    "a_patient_watchdog": 1,
+    "a_memory_that_never_answers": 1,
+    "leftovers": 1,
+    "marks": 1,
+    "chunks_without_end": 1,
+    "faults_that_meet": 1,
 }
 """Each test of `sim.system.cases`, and how often it must run."""
 

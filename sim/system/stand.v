@@ -60,8 +60,6 @@ module top (
     output [1:0] s_axil_rresp,
     output s_axil_rvalid,
     input s_axil_rready,
-    output [5:0] tap_done,
-
     // What the host granted, and what it asks of the judge.
     input [31:0] read_base,
     input [31:0] read_limit,
@@ -80,6 +78,8 @@ module top (
     output reg [31:0] w_beats,
     output reg [31:0] silent_beats,     // without a strobe
     output reg [31:0] responses,
+    output reg [31:0] together,         // cycles in which several engines completed a command
+    output reg [31:0] completed,
     output reg [7:0] reads_open,
     output reg [7:0] writes_open,
     output reg [7:0] most_reads_open,
@@ -109,6 +109,10 @@ module top (
         .tap_done(tap_done), .tap_write_address(), .tap_write_data(), .tap_write_engine(), .tap_write_mask(),
         .tap_write_valid()
     );
+
+    wire [5:0] tap_done;
+    wire [2:0] completing = {2'd0, tap_done[0]} + {2'd0, tap_done[1]} + {2'd0, tap_done[2]} + {2'd0, tap_done[3]}
+        + {2'd0, tap_done[4]} + {2'd0, tap_done[5]};
 
     wire [58:0] ar = {
         m_axi_arid, m_axi_araddr, m_axi_arlen, m_axi_arsize, m_axi_arburst, m_axi_arcache, m_axi_arprot, 6'd0
@@ -187,6 +191,8 @@ module top (
         w_beats <= w_beats + {31'd0, w_moves && !rst};
         silent_beats <= silent_beats + {31'd0, w_moves && m_axi_wstrb == 0 && !rst};
         responses <= responses + {31'd0, b_moves && !rst};
+        together <= together + {31'd0, completing > 1 && !rst};
+        completed <= completed + {29'd0, rst ? 3'd0 : completing};
         reads_open <= rst ? 0 : reads_open + {7'd0, ar_moves} - {7'd0, r_moves && m_axi_rlast};
         writes_open <= rst ? 0 : writes_open + {7'd0, aw_moves} - {7'd0, b_moves};
         if (reads_open > most_reads_open) most_reads_open <= reads_open;
@@ -209,7 +215,7 @@ module top (
 
     initial begin
         {broken, cycle, written_cycle, irq_cycle, irq_rises, ar_bursts, r_beats, aw_bursts, w_beats} = 0;
-        {silent_beats, responses, reads_open, writes_open, most_reads_open, most_writes_open} = 0;
+        {silent_beats, responses, together, completed, reads_open, writes_open, most_reads_open, most_writes_open} = 0;
         {ar_held, aw_held, w_held, reset_before, irq_before, written_before} = 0;
         {announced_head, sent_head, compared, beats_sent} = 0;
     end
