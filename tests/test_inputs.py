@@ -179,7 +179,10 @@ def test_an_image_of_several_channels_needs_them(write):
         (struct.pack(">HBB3I", 0, 8, 3, 0, *[2**32 - 1] * 2), "header is damaged"),
         (struct.pack(">HBB255I", 0, 8, 255, *[1] * 255) + b"\0", "header is damaged"),
         (gzip.compress(IDX, mtime=0)[:-9], "gzip data is damaged"),
-        (gzip.compress(IDX, mtime=0)[:20] + b"\xff" + gzip.compress(IDX)[21:], "gzip data is damaged"),
+        (
+            gzip.compress(IDX, mtime=0)[:20] + b"\xff" + gzip.compress(IDX, mtime=0)[21:],
+            "gzip data is damaged",
+        ),
         (npy(PIXELS)[:-1], ".npy data is damaged"),
         (npy(PIXELS)[:30], ".npy data is damaged"),
         (npy(PIXELS).replace(b"(4, 2, 3, 1)", b"(4,2,9999,1)"), ".npy data is damaged"),
