@@ -1,7 +1,8 @@
 """The graph of a quantized network: tensors, layers, rescales.
 
-Every layer is ``accumulate -> rescale``: ``acc = sum(a * w) (+ bias)`` modulo ``2**accumulator_bits``, then a
-rescale per output channel that ends in a clamp to the output tensor's type. Shapes leave out the batch: an image is
+Every layer with weights is ``accumulate -> rescale``: ``acc = sum(a * w) (+ bias)`` modulo ``2**accumulator_bits``,
+then a rescale per output channel that ends in a clamp to the output tensor's type. The others pool, combine two
+tensors, map each element by a function of its own, or move elements. Shapes leave out the batch: an image is
 ``(height, width, channels)``, a vector ``(features,)``. A fully connected layer reads its input flattened in that
 order; importers permute weights that were trained for another.
 """
@@ -19,6 +20,7 @@ import numpy.typing as npt
 from network.errors import NetworkError
 
 Integers = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
 
 
 class Rounding(enum.Enum):
@@ -101,6 +103,9 @@ class AffineRescale:
     `multiplier` (int32 M0) and `exponent` (e, positive = left) an output channel, ``M = M0 * 2**(e - 31)``.
     `double_rounding`: SQRDMULH, then HALF_AWAY shift (TFLM, gemmlowp); else one HALF_AWAY of the exact product.
     The output zero point is the output tensor's; `low`, `high` is the fused activation's range.
+    `real`: float64 an output channel, where the runtime multiplies by that instead of `multiplier` and `exponent`: the
+    product is rounded to float64, then half away from zero (LiteRT's fully connected layers). It is then single
+    rounding, and `multiplier`, `exponent` are what hardware takes for it.
     """
 
     bias: Integers
@@ -109,6 +114,7 @@ class AffineRescale:
     double_rounding: bool
     low: int
     high: int
+    real: Floats | None = None
 
 
 @dataclass(frozen=True)
@@ -133,6 +139,15 @@ Rescale = SbnqRescale | AffineRescale | LlsqRescale | PowerOfTwoRescale
 
 
 @dataclass(frozen=True)
+class FixedPointScale:
+    """A real factor ``multiplier * 2**(exponent - 31)`` of a whole layer, rounded as in AffineRescale."""
+
+    multiplier: int
+    exponent: int
+    double_rounding: bool = True
+
+
+@dataclass(frozen=True)
 class Layer:
     """What all layers have: a unique name, the names of the tensors read and of the one written."""
 
@@ -144,10 +159,44 @@ class Layer:
     def op(self) -> str:
         return type(self).__name__
 
+    def output_shape(self, *shapes: tuple[int, ...]) -> tuple[int, ...]:
+        """The output's shape for inputs of these; a layer of one operand that keeps its shape need not say so."""
+        return shapes[0]
 
-def _window_extent(size: int, kernel: int, stride: int, before: int, after: int, dilation: int) -> int:
-    """Output positions of a sliding window along one axis (0 or less: the window does not fit)."""
-    return (size + before + after - (kernel - 1) * dilation - 1) // stride + 1
+    def macs(self, output_shape: tuple[int, ...]) -> int:
+        return 0
+
+
+def _window_extents(
+    shape: tuple[int, ...],
+    kernel: tuple[int, int],
+    stride: tuple[int, int],
+    padding: tuple[int, int, int, int],
+    dilation: tuple[int, int],
+) -> tuple[int, int]:
+    """Output rows and columns of a sliding window (0 or less: it does not fit)."""
+    top, bottom, left, right = padding
+    sizes = (shape[0] + top + bottom, shape[1] + left + right)
+    height, width = (
+        (size - (extent - 1) * apart - 1) // step + 1
+        for size, extent, step, apart in zip(sizes, kernel, stride, dilation, strict=True)
+    )
+    return height, width
+
+
+def _pooled_shape(
+    name: str,
+    shape: tuple[int, ...],
+    kernel: tuple[int, int],
+    stride: tuple[int, int],
+    padding: tuple[int, int, int, int],
+) -> tuple[int, ...]:
+    if len(shape) != 3:
+        raise NetworkError(f"layer {name}: pooling takes (height, width, channels), its input is {shape}")
+    top, bottom, left, right = padding
+    if max(top, bottom) >= kernel[0] or max(left, right) >= kernel[1]:
+        raise NetworkError(f"layer {name}: padding {padding} leaves windows without any element")
+    return (*_window_extents(shape, kernel, stride, padding, (1, 1)), shape[2])
 
 
 @dataclass(frozen=True)
@@ -166,16 +215,15 @@ class Conv2D(Layer):
     padding: tuple[int, int, int, int] = (0, 0, 0, 0)
     dilation: tuple[int, int] = (1, 1)
 
-    def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+    def output_shape(self, *shapes: tuple[int, ...]) -> tuple[int, ...]:
+        (shape,) = shapes
         outputs, kernel_height, kernel_width, channels = self.weights.shape
         if len(shape) != 3 or shape[2] != channels:
             raise NetworkError(
                 f"layer {self.name}: its weights take {channels} channels, its input is {shape}"
             )
-        top, bottom, left, right = self.padding
-        height = _window_extent(shape[0], kernel_height, self.stride[0], top, bottom, self.dilation[0])
-        width = _window_extent(shape[1], kernel_width, self.stride[1], left, right, self.dilation[1])
-        return (height, width, outputs)
+        kernel = (kernel_height, kernel_width)
+        return (*_window_extents(shape, kernel, self.stride, self.padding, self.dilation), outputs)
 
     def macs(self, output_shape: tuple[int, ...]) -> int:
         return int(np.prod(output_shape)) * int(np.prod(self.weights.shape[1:]))
@@ -190,7 +238,8 @@ class FullyConnected(Layer):
     rescale: Rescale
     accumulator_bits: int
 
-    def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+    def output_shape(self, *shapes: tuple[int, ...]) -> tuple[int, ...]:
+        (shape,) = shapes
         outputs, features = self.weights.shape
         if int(np.prod(shape)) != features:
             raise NetworkError(
@@ -210,25 +259,284 @@ class MaxPool2D(Layer):
     stride: tuple[int, int]
     padding: tuple[int, int, int, int] = (0, 0, 0, 0)
 
-    def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        if len(shape) != 3:
+    def output_shape(self, *shapes: tuple[int, ...]) -> tuple[int, ...]:
+        (shape,) = shapes
+        return _pooled_shape(self.name, shape, self.kernel, self.stride, self.padding)
+
+
+@dataclass(frozen=True)
+class DepthwiseConv2D(Layer):
+    """Convolution of each input channel by itself. `weights` is (output channels, kernel height, kernel width).
+
+    There are m output channels for each input channel, m the channel multiplier: output channel o reads input channel
+    ``o // m``. The rest as in Conv2D.
+    """
+
+    weights: Integers
+    weight_type: TensorType
+    rescale: Rescale
+    accumulator_bits: int
+    stride: tuple[int, int] = (1, 1)
+    padding: tuple[int, int, int, int] = (0, 0, 0, 0)
+    dilation: tuple[int, int] = (1, 1)
+
+    def output_shape(self, *shapes: tuple[int, ...]) -> tuple[int, ...]:
+        (shape,) = shapes
+        outputs, *kernel = self.weights.shape
+        if len(shape) != 3 or outputs % shape[2]:
             raise NetworkError(
-                f"layer {self.name}: pooling takes (height, width, channels), its input is {shape}"
+                f"layer {self.name}: its weights have {outputs} output channels, its input is {shape}"
             )
-        top, bottom, left, right = self.padding
-        if max(top, bottom) >= self.kernel[0] or max(left, right) >= self.kernel[1]:
-            raise NetworkError(
-                f"layer {self.name}: padding {self.padding} leaves windows without any element"
-            )
-        height = _window_extent(shape[0], self.kernel[0], self.stride[0], top, bottom, 1)
-        width = _window_extent(shape[1], self.kernel[1], self.stride[1], left, right, 1)
-        return (height, width, shape[2])
+        return (*_window_extents(shape, (kernel[0], kernel[1]), self.stride, self.padding, self.dilation), outputs)
 
     def macs(self, output_shape: tuple[int, ...]) -> int:
-        return 0
+        return int(np.prod(output_shape)) * int(np.prod(self.weights.shape[1:]))
 
 
-AnyLayer = Conv2D | FullyConnected | MaxPool2D
+@dataclass(frozen=True)
+class AveragePool2D(Layer):
+    """The mean of each window, ties away from zero, clamped to `low`...`high`. Padding takes part in no mean."""
+
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+    padding: tuple[int, int, int, int]
+    low: int
+    high: int
+
+    def output_shape(self, *shapes: tuple[int, ...]) -> tuple[int, ...]:
+        (shape,) = shapes
+        return _pooled_shape(self.name, shape, self.kernel, self.stride, self.padding)
+
+
+@dataclass(frozen=True)
+class Mean(Layer):
+    """The mean over `axes` (of the shape without the batch), which `keep_dims` leaves as axes of one element.
+
+    ``clamp(zero_point + scale * (sum - n * input zero point))``: `scale` holds the division by n, the number of
+    elements summed. Sums are taken modulo ``2**32``.
+    """
+
+    axes: tuple[int, ...]
+    keep_dims: bool
+    scale: FixedPointScale
+
+    def output_shape(self, *shapes: tuple[int, ...]) -> tuple[int, ...]:
+        (shape,) = shapes
+        if len(set(self.axes)) != len(self.axes) or not all(0 <= axis < len(shape) for axis in self.axes):
+            raise NetworkError(f"layer {self.name}: takes the mean over the axes {self.axes} of {shape}")
+        if self.keep_dims:
+            return tuple(1 if axis in self.axes else extent for axis, extent in enumerate(shape))
+        return tuple(extent for axis, extent in enumerate(shape) if axis not in self.axes) or (1,)
+
+
+@dataclass(frozen=True)
+class _Binary(Layer):
+    """Two operands, whose shapes broadcast as numpy's do (the batch stays apart)."""
+
+    def output_shape(self, *shapes: tuple[int, ...]) -> tuple[int, ...]:
+        first, second = shapes
+        try:
+            return np.broadcast_shapes(first, second)
+        except ValueError:
+            raise NetworkError(f"layer {self.name}: its inputs are {first} and {second}") from None
+
+
+@dataclass(frozen=True)
+class Add(_Binary):
+    """``clamp(zero_point + total * (first * (a << left_shift) + second * (b << left_shift)), low, high)``.
+
+    a and b are the operands less their zero points, each product is rounded by itself [jacob2017: A.2].
+    """
+
+    first: FixedPointScale
+    second: FixedPointScale
+    total: FixedPointScale
+    low: int
+    high: int
+    left_shift: int = 20
+
+
+@dataclass(frozen=True)
+class Sub(Add):
+    """As Add, the second product subtracted."""
+
+
+@dataclass(frozen=True)
+class Mul(_Binary):
+    """``clamp(zero_point + scale * a * b, low, high)``, a and b the operands less their zero points."""
+
+    scale: FixedPointScale
+    low: int
+    high: int
+
+
+@dataclass(frozen=True)
+class Requantize(Layer):
+    """``clamp(zero_point + scale * (a - input zero point), low, high)``: a change of scale, ReLU, or a clamp alone."""
+
+    scale: FixedPointScale
+    low: int
+    high: int
+
+
+@dataclass(frozen=True)
+class LeakyRelu(Layer):
+    """As Requantize by `positive` where ``a >= input zero point``, else by `negative`.
+
+    A negative multiplier is a negated product: ``-round(|multiplier| * a)``.
+    """
+
+    positive: FixedPointScale
+    negative: FixedPointScale
+
+
+@dataclass(frozen=True)
+class HardSwish(Layer):
+    """``x * clamp(x + 3, 0, 6) / 6`` in 16-bit fixed point, as TFLite's kernels compute it (golden has the steps).
+
+    `output_multiplier` (int16) and `output_exponent` (0 or less) take the input, times 2**7, to the output's scale;
+    `relu_multiplier` and `relu_exponent` to one in which 3.0 is 2**15.
+    """
+
+    output_multiplier: int
+    output_exponent: int
+    relu_multiplier: int
+    relu_exponent: int
+
+
+@dataclass(frozen=True)
+class Logistic(Layer):
+    """``1 / (1 + exp(-x))``, to a scale of 1/256 and a zero point of -128.
+
+    `scale` takes the input less its zero point to Q4.27, of which `golden` has the fixed-point function [jacob2017:
+    A.1]; where the input is `radius` or more from its zero point, the result saturates. With `real`, the input's
+    scale as a float32, the result is instead the function's true value, rounded to nearest (LiteRT's tables).
+    """
+
+    scale: FixedPointScale
+    radius: int
+    real: float | None = None
+
+
+@dataclass(frozen=True)
+class Tanh(Layer):
+    """``tanh(x)``, to a scale of 1/128 and a zero point of 0; the rest as in Logistic."""
+
+    scale: FixedPointScale
+    radius: int
+    real: float | None = None
+
+
+@dataclass(frozen=True)
+class Softmax(Layer):
+    """``exp(beta * x) / sum(exp(beta * x))`` along the last axis, to a scale of 1/256 and a zero point of -128.
+
+    `scale` takes an element less the greatest of its row to Q5.26; below `least` it counts as minus infinity.
+    """
+
+    scale: FixedPointScale
+    least: int
+
+
+@dataclass(frozen=True)
+class Pad(Layer):
+    """`value` around the input: (before, after) of each axis."""
+
+    padding: tuple[tuple[int, int], ...]
+    value: int
+
+    def output_shape(self, *shapes: tuple[int, ...]) -> tuple[int, ...]:
+        (shape,) = shapes
+        if len(self.padding) != len(shape) or any(min(pair) < 0 for pair in self.padding):
+            raise NetworkError(f"layer {self.name}: pads {shape} by {self.padding}")
+        return tuple(extent + before + after for extent, (before, after) in zip(shape, self.padding, strict=True))
+
+
+@dataclass(frozen=True)
+class Concatenation(Layer):
+    """The inputs one after the other along `axis`; all have the output's parameters [jacob2017: A.3]."""
+
+    axis: int
+
+    def output_shape(self, *shapes: tuple[int, ...]) -> tuple[int, ...]:
+        first, axis = shapes[0], self.axis
+        rest = {(len(shape), shape[:axis], shape[axis + 1 :]) for shape in shapes}
+        if not 0 <= axis < len(first) or len(rest) != 1:
+            raise NetworkError(f"layer {self.name}: joins {', '.join(map(str, shapes))} along axis {axis}")
+        return (*first[:axis], sum(shape[axis] for shape in shapes), *first[axis + 1 :])
+
+
+@dataclass(frozen=True)
+class Reshape(Layer):
+    """The same elements in the same order, as `shape`."""
+
+    shape: tuple[int, ...]
+
+    def output_shape(self, *shapes: tuple[int, ...]) -> tuple[int, ...]:
+        (shape,) = shapes
+        if math.prod(shape) != math.prod(self.shape):
+            raise NetworkError(f"layer {self.name}: {shape} cannot become {self.shape}")
+        return self.shape
+
+
+@dataclass(frozen=True)
+class StridedSlice(Layer):
+    """Of each axis `extent` elements, from `begin` on, `stride` apart (a negative one goes backwards)."""
+
+    begin: tuple[int, ...]
+    extent: tuple[int, ...]
+    stride: tuple[int, ...]
+
+    def output_shape(self, *shapes: tuple[int, ...]) -> tuple[int, ...]:
+        (shape,) = shapes
+        if not len(self.begin) == len(self.extent) == len(self.stride) == len(shape):
+            raise NetworkError(f"layer {self.name}: slices {len(self.begin)} axes of {shape}")
+        for size, begin, extent, stride in zip(shape, self.begin, self.extent, self.stride, strict=True):
+            last = begin + (extent - 1) * stride
+            if extent < 1 or not stride or not (0 <= begin < size and 0 <= last < size):
+                raise NetworkError(f"layer {self.name}: takes elements {begin}...{last} of {size}")
+        return self.extent
+
+
+@dataclass(frozen=True)
+class Transpose(Layer):
+    """Axis i of the output is axis ``permutation[i]`` of the input."""
+
+    permutation: tuple[int, ...]
+
+    def output_shape(self, *shapes: tuple[int, ...]) -> tuple[int, ...]:
+        (shape,) = shapes
+        if sorted(self.permutation) != list(range(len(shape))):
+            raise NetworkError(f"layer {self.name}: permutes {shape} by {self.permutation}")
+        return tuple(shape[axis] for axis in self.permutation)
+
+
+AnyLayer = (
+    Conv2D
+    | DepthwiseConv2D
+    | FullyConnected
+    | MaxPool2D
+    | AveragePool2D
+    | Mean
+    | Add
+    | Sub
+    | Mul
+    | Requantize
+    | LeakyRelu
+    | HardSwish
+    | Logistic
+    | Tanh
+    | Softmax
+    | Pad
+    | Concatenation
+    | Reshape
+    | StridedSlice
+    | Transpose
+)
+WeightLayer = Conv2D | DepthwiseConv2D | FullyConnected
+
+_SAME_PARAMETERS = (MaxPool2D, AveragePool2D, Pad, Concatenation, Reshape, StridedSlice, Transpose)
+"""What moves or compares stored integers: their meaning must stay."""
 
 
 def _check_range(what: str, values: Integers, low: int, high: int) -> None:
@@ -250,11 +558,18 @@ class Network:
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     source_format: str = field(default="")
+    constants: Mapping[str, Integers] = field(default_factory=dict)
+    """Tensors that layers read and that are the same in every inference, by name; of their tensor's shape."""
 
     def __post_init__(self) -> None:
-        known = set(self.inputs)
+        known = {*self.inputs, *self.constants}
         if not self.layers:
             raise NetworkError(f"network {self.name} has no layers")
+        for name, values in self.constants.items():
+            tensor = self.tensors[name]
+            if values.shape != tensor.shape:
+                raise NetworkError(f"constant {name}: its values are {values.shape}, its tensor {tensor.shape}")
+            _check_range(f"constant {name}", values, tensor.type.min, tensor.type.max)
         for layer in self.layers:
             for name in layer.inputs:
                 if name not in known:
@@ -268,20 +583,30 @@ class Network:
                 raise NetworkError(f"network {self.name}: its output {name} is not computed")
 
     def _check_layer(self, layer: AnyLayer) -> None:
-        source, target = self.tensors[layer.inputs[0]], self.tensors[layer.output]
-        shape = layer.output_shape(source.shape)
-        if min(shape) < 1 or shape != target.shape:
+        sources, target = [self.tensors[name] for name in layer.inputs], self.tensors[layer.output]
+        operands = {Concatenation: len(sources), Add: 2, Sub: 2, Mul: 2}.get(type(layer), 1)
+        if len(sources) != operands or not operands:
+            raise NetworkError(f"layer {layer.name}: {layer.op} of {len(sources)} inputs")
+        for what in ("stride", "dilation", "kernel"):
+            if isinstance(layer, Transpose | StridedSlice) or min(getattr(layer, what, (1,)), default=1) < 1:
+                if isinstance(layer, Transpose | StridedSlice):
+                    continue
+                raise NetworkError(f"layer {layer.name}: a {what} must be 1 or more, not {getattr(layer, what)}")
+        shape = layer.output_shape(*(source.shape for source in sources))
+        if min(shape, default=1) < 1 or shape != target.shape:
             raise NetworkError(
                 f"layer {layer.name}: its output is {shape}, its tensor {target.name} {target.shape}"
             )
-        if isinstance(layer, MaxPool2D):
-            if (
-                source.type != target.type
-                or source.zero_point != target.zero_point
-                or source.scale != target.scale
-            ):
-                raise NetworkError(f"layer {layer.name}: pooling cannot change the type or scale of a tensor")
-            return
+        if isinstance(layer, _SAME_PARAMETERS):
+            for source in sources:
+                if (source.type, source.zero_point, source.scale) != (target.type, target.zero_point, target.scale):
+                    raise NetworkError(f"layer {layer.name}: {_LABELS[type(layer)]} cannot change the type or scale of a tensor")
+        if isinstance(layer, Conv2D | DepthwiseConv2D | FullyConnected):
+            self._check_weights(layer)
+        else:
+            _check_parameters(layer, target.type)
+
+    def _check_weights(self, layer: WeightLayer) -> None:
         if not 8 <= layer.accumulator_bits <= 48:
             raise NetworkError(
                 f"layer {layer.name}: accumulators have 8...48 bits, not {layer.accumulator_bits}"
@@ -295,6 +620,7 @@ class Network:
                 raise NetworkError(
                     f"layer {layer.name}: {values.size} of {key} for {channels} output channels"
                 )
+        _check_range(f"layer {layer.name}: bias", layer.rescale.bias, -(1 << 47), (1 << 47) - 1)
         if isinstance(layer.rescale, LlsqRescale):
             mantissa = layer.rescale.mantissa
             if not bool(np.all((mantissa == 1) | ((mantissa >= 128) & (mantissa <= 255)))):
@@ -305,6 +631,9 @@ class Network:
         elif isinstance(layer.rescale, AffineRescale):
             _check_range(f"layer {layer.name}: multiplier", layer.rescale.multiplier, 0, 2**31 - 1)
             _check_range(f"layer {layer.name}: exponent", layer.rescale.exponent, -31, 31)
+
+            if layer.rescale.real is not None:
+                _check_real(layer.name, layer.rescale)
 
     @cached_property
     def macs(self) -> int:
