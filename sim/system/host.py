@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import cocotb
+import numpy as np
 from cocotb.clock import Clock
 from cocotb.triggers import First, RisingEdge, Timer
 from cocotbext.axi import AxiBus, AxiLiteBus, AxiLiteMaster, AxiRam
@@ -232,18 +233,20 @@ class Host:
 
     def check_memory(self, job: Job, whole: bool = True) -> None:
         """All of memory around the program; where a run was cut off, an output byte may be the old one."""
-        memory = self.ram.read(job.base, len(job.memory))
-        before = bytearray(job.memory)
+        memory = np.frombuffer(self.ram.read(job.base, len(job.memory)), np.uint8)
+        old = np.frombuffer(job.memory, np.uint8).copy()
         start = job.command_address - job.base
-        before[start : start + len(job.commands)] = job.commands
-        for place, (value, old, new, known) in enumerate(
-            zip(memory, before, job.expected, job.known, strict=True)
-        ):
-            address = job.base + place
-            output = job.write_window[0] <= address < job.write_window[1]
-            right = value == old if not output else (value ^ new) & known == 0
-            assert right or (output and not whole and value == old), (
-                f"{address:#x} holds {value:#04x}, not {new:#04x}; {old:#04x} before"
+        old[start : start + len(job.commands)] = np.frombuffer(job.commands, np.uint8)
+        new = np.frombuffer(job.expected, np.uint8)
+        output = np.zeros(len(memory), bool)
+        output[job.write_window[0] - job.base : job.write_window[1] - job.base] = True
+        right = (memory ^ new) & np.frombuffer(job.known, np.uint8) == 0
+        right = np.where(output, right if whole else right | (memory == old), memory == old)
+        if not right.all():
+            place = int(right.argmin())
+            raise AssertionError(
+                f"{job.base + place:#x} holds {memory[place]:#04x}, not {new[place]:#04x}; "
+                f"{old[place]:#04x} before"
             )
 
     async def run(self, job: Job) -> None:

@@ -84,6 +84,12 @@ class Job:
     def having(self, **fields: Any) -> Job:
         return dataclasses.replace(self, **fields)
 
+    @property
+    def compiled(self) -> Program:
+        if self.program is None:
+            raise ValueError("this job was made by hand")
+        return self.program
+
     def of(self, opcode: Opcode) -> list[int]:
         """Where in the list commands of an opcode are."""
         places = range(0, len(self.commands), isa.COMMAND_BYTES)
@@ -128,8 +134,8 @@ def job(net: Network, seed: int, base: int = BASE) -> Job:
     )
 
 
-OUTPUTS, SOURCE, LIST = 0x2_0000, 0x2_0400, 0x2_0F80
-"""Where a list made by hand writes, reads, and lies."""
+OUTPUTS, SOURCE, LIST = 0x1_FF80, 0x2_0F80, 0x2_1FA0
+"""Where a list made by hand writes, reads, and lies: each across a 4 KiB boundary."""
 WINDOW_BYTES = 256
 
 
