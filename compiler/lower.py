@@ -134,6 +134,8 @@ def _plan(layer: AnyLayer, network: Network, config: AcceleratorConfig) -> _Plan
     source, target = network.tensors[layer.inputs[0]], network.tensors[layer.output]
     if isinstance(layer, MaxPool2D):
         return _Plan(pool_sweep(layer, source, target, config), [], b"")
+    if not isinstance(layer, Conv2D | FullyConnected):
+        raise NetworkError(f"layer {layer.name}: there is no command for {layer.op}")
     sweep = matmul_sweep(layer, source, target, digits_of(source, config), config)
     return _Plan(sweep, matmul_blocks(sweep, config), block_stream(layer, sweep, config))
 
@@ -259,8 +261,10 @@ class _Emission:
         self._followers = {layer.inputs[0]: layer for layer in layers[1:] if isinstance(layer, MaxPool2D)}
         if isinstance(head, MaxPool2D):
             self._pool_in_quarters(head)
-        else:
+        elif isinstance(head, Conv2D | FullyConnected):
             self._matmul_layer(head)
+        else:
+            raise NetworkError(f"layer {head.name}: there is no command for {head.op}")
         for layer in layers:
             self._finish(layer)
 
