@@ -10,6 +10,7 @@ order; importers permute weights that were trained for another.
 from __future__ import annotations
 
 import enum
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -287,7 +288,10 @@ class DepthwiseConv2D(Layer):
             raise NetworkError(
                 f"layer {self.name}: its weights have {outputs} output channels, its input is {shape}"
             )
-        return (*_window_extents(shape, (kernel[0], kernel[1]), self.stride, self.padding, self.dilation), outputs)
+        return (
+            *_window_extents(shape, (kernel[0], kernel[1]), self.stride, self.padding, self.dilation),
+            outputs,
+        )
 
     def macs(self, output_shape: tuple[int, ...]) -> int:
         return int(np.prod(output_shape)) * int(np.prod(self.weights.shape[1:]))
@@ -449,7 +453,9 @@ class Pad(Layer):
         (shape,) = shapes
         if len(self.padding) != len(shape) or any(min(pair) < 0 for pair in self.padding):
             raise NetworkError(f"layer {self.name}: pads {shape} by {self.padding}")
-        return tuple(extent + before + after for extent, (before, after) in zip(shape, self.padding, strict=True))
+        return tuple(
+            extent + before + after for extent, (before, after) in zip(shape, self.padding, strict=True)
+        )
 
 
 @dataclass(frozen=True)
@@ -545,6 +551,37 @@ def _check_range(what: str, values: Integers, low: int, high: int) -> None:
         raise NetworkError(f"{what}: {worst} is outside {low}...{high}")
 
 
+def _meaning(tensor: Tensor) -> tuple[TensorType, float | None, int]:
+    return tensor.type, tensor.scale, tensor.zero_point
+
+
+def _check_scale(what: str, scale: FixedPointScale, lowest: int = 0) -> None:
+    _check_range(f"{what}: multiplier", np.array([scale.multiplier]), lowest, 2**31 - 1)
+    _check_range(f"{what}: exponent", np.array([scale.exponent]), -31, 30)
+
+
+def _check_parameters(layer: AnyLayer, target: TensorType) -> None:
+    """The numbers of a layer without weights."""
+    where = f"layer {layer.name}"
+    for key, value in vars(layer).items():
+        if isinstance(value, FixedPointScale):
+            _check_scale(f"{where}: {key}", value, 1 - 2**31 if key == "negative" else 0)
+    if isinstance(layer, AveragePool2D | Add | Mul | Requantize):
+        if not target.min <= layer.low <= layer.high <= target.max:
+            raise NetworkError(f"{where}: a clamp to {layer.low}...{layer.high} does not fit {target}")
+    elif isinstance(layer, Pad):
+        _check_range(f"{where}: padding", np.array([layer.value]), target.min, target.max)
+    elif isinstance(layer, HardSwish):
+        multipliers = np.array([layer.output_multiplier, layer.relu_multiplier])
+        _check_range(f"{where}: multiplier", multipliers, -(2**15), 2**15 - 1)
+        _check_range(f"{where}: exponent", np.array([layer.output_exponent]), -31, 0)
+        _check_range(f"{where}: exponent", np.array([layer.relu_exponent]), -31, 31)
+    if isinstance(layer, Add) and not 0 <= layer.left_shift <= 22:
+        raise NetworkError(
+            f"{where}: a left shift of {layer.left_shift}; of operands of 9 bits at most 22 fits"
+        )
+
+
 @dataclass(frozen=True)
 class Network:
     """A checked graph: layers in the order in which they run, every tensor by name.
@@ -568,7 +605,9 @@ class Network:
         for name, values in self.constants.items():
             tensor = self.tensors[name]
             if values.shape != tensor.shape:
-                raise NetworkError(f"constant {name}: its values are {values.shape}, its tensor {tensor.shape}")
+                raise NetworkError(
+                    f"constant {name}: its values are {values.shape}, its tensor {tensor.shape}"
+                )
             _check_range(f"constant {name}", values, tensor.type.min, tensor.type.max)
         for layer in self.layers:
             for name in layer.inputs:
@@ -587,20 +626,24 @@ class Network:
         operands = {Concatenation: len(sources), Add: 2, Sub: 2, Mul: 2}.get(type(layer), 1)
         if len(sources) != operands or not operands:
             raise NetworkError(f"layer {layer.name}: {layer.op} of {len(sources)} inputs")
-        for what in ("stride", "dilation", "kernel"):
-            if isinstance(layer, Transpose | StridedSlice) or min(getattr(layer, what, (1,)), default=1) < 1:
-                if isinstance(layer, Transpose | StridedSlice):
-                    continue
-                raise NetworkError(f"layer {layer.name}: a {what} must be 1 or more, not {getattr(layer, what)}")
+        if isinstance(layer, Conv2D | DepthwiseConv2D | MaxPool2D | AveragePool2D):
+            for what in ("stride", "dilation", "kernel"):
+                if min(getattr(layer, what, (1,))) < 1:
+                    raise NetworkError(f"layer {layer.name}: its {what} is {getattr(layer, what)}, below 1")
+            if min(layer.padding) < 0:
+                raise NetworkError(f"layer {layer.name}: its padding is {layer.padding}, below 0")
         shape = layer.output_shape(*(source.shape for source in sources))
         if min(shape, default=1) < 1 or shape != target.shape:
             raise NetworkError(
                 f"layer {layer.name}: its output is {shape}, its tensor {target.name} {target.shape}"
             )
         if isinstance(layer, _SAME_PARAMETERS):
+            what = "pooling" if isinstance(layer, MaxPool2D | AveragePool2D) else layer.op
             for source in sources:
-                if (source.type, source.zero_point, source.scale) != (target.type, target.zero_point, target.scale):
-                    raise NetworkError(f"layer {layer.name}: {_LABELS[type(layer)]} cannot change the type or scale of a tensor")
+                if _meaning(source) != _meaning(target):
+                    raise NetworkError(
+                        f"layer {layer.name}: {what} cannot change the type or scale of a tensor"
+                    )
         if isinstance(layer, Conv2D | DepthwiseConv2D | FullyConnected):
             self._check_weights(layer)
         else:
@@ -621,7 +664,6 @@ class Network:
                     f"layer {layer.name}: {values.size} of {key} for {channels} output channels"
                 )
         _check_range(f"layer {layer.name}: bias", layer.rescale.bias, -(1 << 47), (1 << 47) - 1)
-        _check_range(f"layer {layer.name}: bias", layer.rescale.bias, -(1 << 47), (1 << 47) - 1)
         if isinstance(layer.rescale, LlsqRescale):
             mantissa = layer.rescale.mantissa
             if not bool(np.all((mantissa == 1) | ((mantissa >= 128) & (mantissa <= 255)))):
@@ -633,8 +675,11 @@ class Network:
             _check_range(f"layer {layer.name}: multiplier", layer.rescale.multiplier, 0, 2**31 - 1)
             _check_range(f"layer {layer.name}: exponent", layer.rescale.exponent, -31, 31)
 
-            if layer.rescale.real is not None:
-                _check_real(layer.name, layer.rescale)
+            real = layer.rescale.real
+            if real is not None and (
+                layer.rescale.double_rounding or not bool(np.all((real > 0) & (real < 2**31)))
+            ):
+                raise NetworkError(f"layer {layer.name}: a real factor is positive, and rounds once")
 
     @cached_property
     def macs(self) -> int:
