@@ -91,6 +91,8 @@ class Host:
             self.lite.read_if.ar_channel,
             self.lite.read_if.r_channel,
         )
+        self.settled: int | None = None
+        """Interrupts up to the end of the last run, if it came to one."""
         self.response: Callable[[str, int], int] | None = None
         self.given = {"r": 0, "b": 0}
         for channel in ("r", "b"):
@@ -205,7 +207,9 @@ class Host:
         await self.go()
 
     async def go(self) -> None:
-        self.rises = int(self.dut.irq_rises.value)
+        rises = int(self.dut.irq_rises.value)
+        assert self.settled in (None, rises), "an interrupt that nobody started"
+        self.rises, self.settled = rises, None
         await self.write(Register.CONTROL, isa.CONTROL_START)
         await self.cycles(1)
         self.start_cycle = int(self.dut.written_cycle.value)
@@ -216,7 +220,8 @@ class Host:
             await First(RisingEdge(self.dut.irq), Timer(limit * PERIOD_NS, "ns"))
         await self.cycles(2)
         assert int(self.dut.irq.value), f"no interrupt in {limit} cycles"
-        assert int(self.dut.irq_rises.value) == self.rises + 1, "more than one interrupt"
+        self.settled = int(self.dut.irq_rises.value)
+        assert self.settled == self.rises + 1, "more than one interrupt"
         self.judge()
 
     def judge(self) -> None:

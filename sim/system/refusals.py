@@ -204,6 +204,8 @@ async def command_lists(dut: Any) -> None:
         await host.write(Register.COMMAND_ADDRESS, address)
         await host.go()
         await host.stopped(Fault(Cause.READ_WINDOW, 0, address), SMALL)
+    for count in (SMALL.count + 1, 0xFFFF_FFFF):
+        await refused(host, SMALL.having(count=count), Fault(Cause.READ_WINDOW, SMALL.count, limit))
     # The second command of this list lies past the top of the address space.
     host.place(SMALL)
     host.ram.write(0xFFFF_FF80, SMALL.commands[:64])

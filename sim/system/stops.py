@@ -255,6 +255,16 @@ async def a_memory_that_never_answers(dut: Any) -> None:
                 await host.go()
                 await host.interrupt(1000)
                 assert await host.fault() == Fault(Cause.WATCHDOG)
+                await host.write(Register.WATCHDOG, 0)
+                await host.go()
+                await host.cycles(300)
+                assert not int(dut.irq.value)
+                await host.write(Register.WATCHDOG, 80)
+                assert await host.read(Register.WATCHDOG) == 0, "a setting changed while busy"
+                await host.write(Register.CONTROL, isa.CONTROL_ABORT)
+                await host.interrupt(20)
+                assert await host.fault() == Fault(Cause.ABORTED)
+                await host.write(Register.WATCHDOG, 80)
             # It comes back while a start waits for it.
             await host.go()
             await host.cycles(host.random.randint(0, 40))
