@@ -3,6 +3,8 @@
 import re
 from pathlib import Path
 
+from amaranth.hdl import Fragment
+
 from hdl.config import AcceleratorConfig
 from hdl.units import units
 
@@ -15,6 +17,7 @@ def test_every_unit_is_in_the_table_with_its_latency():
     stated = {unit: set(map(int, re.findall(r"(\d+)(?: \(|$)", latency))) for unit, latency in rows}
     for name, make in units().items():
         unit = make()
+        Fragment.get(unit, None)  # a component that is never elaborated is one that Amaranth warns of
         assert unit.latency in stated[type(unit).__name__], name
 
 
