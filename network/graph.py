@@ -663,7 +663,6 @@ class Network:
                 raise NetworkError(
                     f"layer {layer.name}: {values.size} of {key} for {channels} output channels"
                 )
-        _check_range(f"layer {layer.name}: bias", layer.rescale.bias, -(1 << 47), (1 << 47) - 1)
         if isinstance(layer.rescale, LlsqRescale):
             mantissa = layer.rescale.mantissa
             if not bool(np.all((mantissa == 1) | ((mantissa >= 128) & (mantissa <= 255)))):
