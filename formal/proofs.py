@@ -1,5 +1,6 @@
 """The list of proofs, and how one is run."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -141,6 +142,12 @@ def _find(tool: str) -> str | None:
     return shutil.which(tool, path=str(Path(sys.executable).parent)) or shutil.which(tool)
 
 
+def _environment() -> dict[str, str]:
+    """SymbiYosys looks for the solvers on PATH alone: theirs are beside this Python, in a venv that may not be active."""
+    path = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)))
+    return {**os.environ, "PATH": path}
+
+
 def prove(proof: Proof, directory: Path, *, planted: bool = False, limit_seconds: float = 170) -> Outcome:
     """Runs one proof in ``directory``/NAME, whose log and counterexample stay there."""
     began = time.monotonic()
@@ -156,7 +163,13 @@ def prove(proof: Proof, directory: Path, *, planted: bool = False, limit_seconds
     with (home / "log").open("w") as log:
         try:
             code = subprocess.run(
-                command, cwd=home, stdout=log, stderr=subprocess.STDOUT, timeout=limit_seconds, check=False
+                command,
+                cwd=home,
+                env=_environment(),
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                timeout=limit_seconds,
+                check=False,
             ).returncode
         except subprocess.TimeoutExpired:
             code = -1
