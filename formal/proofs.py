@@ -143,7 +143,7 @@ def _find(tool: str) -> str | None:
 
 
 def _environment() -> dict[str, str]:
-    """SymbiYosys looks for the solvers on PATH alone: theirs are beside this Python, in a venv that may not be active."""
+    """SymbiYosys looks for the solvers on PATH alone: they are beside this Python, whose venv may not be active."""
     path = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)))
     return {**os.environ, "PATH": path}
 
