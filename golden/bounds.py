@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from golden.rescale import accumulator_bias
-from network import Conv2D, FullyConnected, Network, NetworkError
-from network.graph import AnyLayer
+from network import Conv2D, DepthwiseConv2D, FullyConnected, Network, NetworkError
+from network.graph import AnyLayer, WeightLayer
 
 
 def accumulator_bounds(layer: AnyLayer, network: Network) -> tuple[int, int]:
@@ -32,12 +32,14 @@ def channel_bounds(layer: AnyLayer, network: Network) -> tuple[list[int], list[i
 
     Raises NetworkError where `layer` has no accumulator (pooling).
     """
-    if not isinstance(layer, Conv2D | FullyConnected):
+    if not isinstance(layer, Conv2D | DepthwiseConv2D | FullyConnected):
         raise NetworkError(f"layer {layer.name}: {layer.op} has no accumulator")
     source = network.tensors[layer.inputs[0]]
     weights = _wide(layer.weights, source.type.min, source.type.max, source.zero_point)
     if isinstance(layer, FullyConnected):
         weights = weights[:, None, None, :]
+    elif isinstance(layer, DepthwiseConv2D):
+        weights = weights[:, :, :, None]
     # Of each tap (output channel, i, j): its least, its greatest and its padded contribution.
     ends = (weights * source.type.min, weights * source.type.max)
     least, greatest = np.minimum(*ends).sum(axis=3), np.maximum(*ends).sum(axis=3)
@@ -62,12 +64,12 @@ def _wide(weights: npt.NDArray, *factors: int) -> npt.NDArray:
     return weights.astype(np.int64 if largest * weights[0].size < 1 << 63 else object)
 
 
-def _tap_patterns(layer: Conv2D | FullyConnected, shape: tuple[int, ...]) -> list[npt.NDArray]:
+def _tap_patterns(layer: WeightLayer, shape: tuple[int, ...]) -> list[npt.NDArray]:
     """Which taps of the kernel are inside the input, for each pattern that an output position sees: (i, j) masks."""
     if isinstance(layer, FullyConnected):
         return [np.ones((1, 1), bool)]
     rows, columns = layer.output_shape(shape)[:2]
-    _, kernel_height, kernel_width, _ = layer.weights.shape
+    kernel_height, kernel_width = layer.weights.shape[1:3]
     top, _, left, _ = layer.padding
     vertical = _axis_patterns(shape[0], kernel_height, layer.stride[0], top, layer.dilation[0], rows)
     horizontal = _axis_patterns(shape[1], kernel_width, layer.stride[1], left, layer.dilation[1], columns)

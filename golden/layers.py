@@ -129,6 +129,68 @@ def conv2d_blocks(
             yield where, sums.reshape(len(source), bottom - top, width, outputs)
 
 
+def depthwise_conv2d(
+    inputs: npt.NDArray,
+    weights: npt.NDArray,
+    stride: tuple[int, int] = (1, 1),
+    padding: tuple[int, int, int, int] = (0, 0, 0, 0),
+    dilation: tuple[int, int] = (1, 1),
+    padding_value: int = 0,
+) -> Integers:
+    """The exact sums of a depthwise convolution, without bias.
+
+    ``sums[b, y, x, o] = sum over i, j of inputs[b, y*stride + i*dilation - top, ..., o // m] * weights[o, i, j]``,
+    m the channel multiplier: output channels divided by input channels. The rest as in `conv2d`.
+
+    Parameters
+    ----------
+    weights : integers of at most 32 bits, (output channels, kernel height, kernel width)
+    """
+    height, width = _depthwise_extents(inputs, weights, stride, padding, dilation)
+    sums = np.empty((len(inputs), height, width, len(weights)), np.int64)
+    for where, block in depthwise_conv2d_blocks(inputs, weights, stride, padding, dilation, padding_value):
+        sums[where] = block
+    return sums
+
+
+def depthwise_conv2d_blocks(
+    inputs: npt.NDArray,
+    weights: npt.NDArray,
+    stride: tuple[int, int],
+    padding: tuple[int, int, int, int],
+    dilation: tuple[int, int],
+    padding_value: int,
+) -> Iterator[tuple[Block, Integers]]:
+    """The same sums block by block, as `conv2d_blocks`."""
+    height, width = _depthwise_extents(inputs, weights, stride, padding, dilation)
+    outputs, kernel_height, kernel_width = weights.shape
+    bound = max(sum_bound(inputs, weights), sum_bound(np.array([padding_value]), weights))
+    dtype = exact_dtype(bound)
+    taps = weights.transpose(1, 2, 0).astype(dtype)
+
+    row_elements = width * outputs
+    rows = min(height, max(1, _BLOCK_ELEMENTS // row_elements))
+    images = max(1, _BLOCK_ELEMENTS // (row_elements * height)) if rows == height else 1
+    for first in range(0, len(inputs), images):
+        source = _padded(inputs[first : first + images], padding, padding_value, dtype)
+        if outputs != inputs.shape[3]:
+            source = np.repeat(source, outputs // inputs.shape[3], axis=3)
+        for top in range(0, height, rows):
+            bottom = min(top + rows, height)
+            sums = np.zeros((len(source), bottom - top, width, outputs), dtype)
+            product = np.empty_like(sums)
+            for i in range(kernel_height):
+                for j in range(kernel_width):
+                    y, x = top * stride[0] + i * dilation[0], j * dilation[1]
+                    tap = source[
+                        :,
+                        y : y + (bottom - top - 1) * stride[0] + 1 : stride[0],
+                        x : x + (width - 1) * stride[1] + 1 : stride[1],
+                    ]
+                    sums += np.multiply(tap, taps[i, j], out=product)
+            yield (slice(first, first + len(source)), slice(top, bottom)), sums.astype(np.int64, copy=False)
+
+
 def fully_connected(inputs: npt.NDArray, weights: npt.NDArray) -> Integers:
     """The exact sums of a fully connected layer, without bias: ``sums[b, o] = sum over f of a[b, f] * weights[o, f]``.
 
@@ -201,6 +263,54 @@ def max_pool2d(
     return _greatest(wide)
 
 
+def average_pool2d(
+    inputs: npt.NDArray,
+    kernel: tuple[int, int],
+    stride: tuple[int, int],
+    padding: tuple[int, int, int, int] = (0, 0, 0, 0),
+) -> Integers:
+    """The mean of each window, ties away from zero; padding takes part in none.
+
+    Parameters
+    ----------
+    inputs : integers of at most 32 bits, (batch, height, width, channels)
+    kernel, stride : (vertical, horizontal), in elements
+    padding : (top, bottom, left, right), in elements, each less than the kernel
+
+    Returns
+    -------
+    int64, (batch, output height, output width, channels)
+
+    Raises
+    ------
+    ValueError
+        Where the window does not fit, or one may hold nothing but padding.
+    """
+    top, bottom, left, right = padding
+    if max(top, bottom) >= kernel[0] or max(left, right) >= kernel[1]:
+        raise ValueError(f"padding {padding} leaves windows of {kernel} without any element")
+    height = _extent(inputs.shape[1], kernel[0], stride[0], top + bottom, 1)
+    width = _extent(inputs.shape[2], kernel[1], stride[1], left + right, 1)
+    # A window of fewer than 2**31 elements of 32 bits: its sum fits int64.
+    source = _padded(inputs, padding, 0, np.dtype(np.int64))
+    rows = np.zeros((len(inputs), height, source.shape[2], inputs.shape[3]), np.int64)
+    for i in range(kernel[0]):
+        rows += source[:, i : i + (height - 1) * stride[0] + 1 : stride[0]]
+    sums = np.zeros((len(inputs), height, width, inputs.shape[3]), np.int64)
+    for j in range(kernel[1]):
+        sums += rows[:, :, j : j + (width - 1) * stride[1] + 1 : stride[1]]
+    vertical = _elements_inside(inputs.shape[1], kernel[0], stride[0], top, height)
+    horizontal = _elements_inside(inputs.shape[2], kernel[1], stride[1], left, width)
+    count = (vertical[:, None] * horizontal[None, :])[None, :, :, None]
+    return np.sign(sums) * ((np.abs(sums) + count // 2) // count)
+
+
+def _elements_inside(size: int, kernel: int, stride: int, before: int, outputs: int) -> Integers:
+    """Along one axis, how many of each window's elements are not padding."""
+    start = np.arange(outputs, dtype=np.int64) * stride - before
+    return np.minimum(start + kernel, size) - np.maximum(start, 0)
+
+
 def _product(left: npt.NDArray, right: npt.NDArray) -> Integers:
     """``left @ right`` in their own type, then in int64; 2-dimensional.
 
@@ -254,6 +364,21 @@ def _conv2d_extents(
 ) -> tuple[int, int]:
     if inputs.ndim != 4 or weights.ndim != 4 or inputs.shape[3] != weights.shape[3]:
         raise ValueError(f"weights {weights.shape} do not fit the input {inputs.shape}")
+    top, bottom, left, right = padding
+    height = _extent(inputs.shape[1], weights.shape[1], stride[0], top + bottom, dilation[0])
+    width = _extent(inputs.shape[2], weights.shape[2], stride[1], left + right, dilation[1])
+    return height, width
+
+
+def _depthwise_extents(
+    inputs: npt.NDArray,
+    weights: npt.NDArray,
+    stride: tuple[int, int],
+    padding: tuple[int, int, int, int],
+    dilation: tuple[int, int],
+) -> tuple[int, int]:
+    if inputs.ndim != 4 or weights.ndim != 3 or len(weights) % inputs.shape[3]:
+        raise ValueError(f"depthwise weights {weights.shape} do not fit the input {inputs.shape}")
     top, bottom, left, right = padding
     height = _extent(inputs.shape[1], weights.shape[1], stride[0], top + bottom, dilation[0])
     width = _extent(inputs.shape[2], weights.shape[2], stride[1], left + right, dilation[1])

@@ -8,11 +8,44 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from golden.fixed_point import wrap
-from golden.layers import conv2d_blocks, fully_connected_blocks, max_pool2d, sum_bound
+from golden.elementwise import add, mean, mul, unary
+from golden.fixed_point import clamp, wrap
+from golden.layers import (
+    average_pool2d,
+    conv2d_blocks,
+    depthwise_conv2d_blocks,
+    fully_connected_blocks,
+    max_pool2d,
+    sum_bound,
+)
 from golden.rescale import accumulator_bias, apply
-from network import Conv2D, FullyConnected, MaxPool2D, Network, NetworkError, Tensor, TensorType
-from network.graph import AnyLayer
+from golden.transcendental import softmax
+from network import (
+    Add,
+    AveragePool2D,
+    Concatenation,
+    Conv2D,
+    DepthwiseConv2D,
+    FullyConnected,
+    HardSwish,
+    LeakyRelu,
+    Logistic,
+    MaxPool2D,
+    Mean,
+    Mul,
+    Network,
+    NetworkError,
+    Pad,
+    Requantize,
+    Reshape,
+    Softmax,
+    StridedSlice,
+    Tanh,
+    Tensor,
+    TensorType,
+    Transpose,
+)
+from network.graph import AnyLayer, WeightLayer
 
 BATCH = 64
 """Inferences that go through the layers together: their tensors stay in the cache from one layer to the next."""
@@ -99,32 +132,75 @@ def _batches(
         }
         overflows = {}
         for layer in network.layers:
+            operands = [
+                tensors[name] if name in tensors else network.constants[name][np.newaxis]
+                for name in layer.inputs
+            ]
             try:
-                tensors[layer.output], overflows[layer.name] = _run_layer(
-                    layer, network, tensors[layer.inputs[0]]
-                )
+                tensors[layer.output], overflows[layer.name] = _run_layer(layer, network, operands)
             except (TypeError, ValueError) as error:
                 raise NetworkError(f"layer {layer.name}: {error}") from error
         yield Result({name: tensors[name] for name in names}, overflows)
 
 
-def _run_layer(layer: AnyLayer, network: Network, values: npt.NDArray) -> tuple[npt.NDArray, int]:
-    """A layer's output, and how many of its sums overflowed."""
+def _run_layer(layer: AnyLayer, network: Network, operands: list[npt.NDArray]) -> tuple[npt.NDArray, int]:
+    """A layer's output, and how many of its sums overflowed. A constant operand has a batch of 1."""
+    if isinstance(layer, Conv2D | DepthwiseConv2D | FullyConnected):
+        return _run_weights(layer, network, operands[0])
+    sources, target = tuple(network.tensors[name] for name in layer.inputs), network.tensors[layer.output]
+    values = operands[0]
+    match layer:
+        case MaxPool2D():
+            return max_pool2d(values, layer.kernel, layer.stride, layer.padding), 0
+        case AveragePool2D():
+            pooled = average_pool2d(values, layer.kernel, layer.stride, layer.padding)
+            return clamp(pooled, layer.low, layer.high).astype(target.type.dtype), 0
+        case Mean():
+            return mean(layer, values, sources[0], target), 0
+        case Add():  # and Sub, which is one
+            first, second = (_aligned(operand, len(target.shape)) for operand in operands)
+            return add(layer, first, second, (sources[0], sources[1]), target), 0
+        case Mul():
+            first, second = (_aligned(operand, len(target.shape)) for operand in operands)
+            return mul(layer, first, second, (sources[0], sources[1]), target), 0
+        case Requantize() | LeakyRelu() | HardSwish() | Logistic() | Tanh():
+            return unary(layer, values, sources[0], target), 0
+        case Softmax():
+            return softmax(values, layer.scale, layer.least).astype(target.type.dtype), 0
+        case Pad():
+            return np.pad(values, ((0, 0), *layer.padding), constant_values=layer.value), 0
+        case Concatenation():
+            batch = max(len(operand) for operand in operands)
+            whole = [np.broadcast_to(operand, (batch, *operand.shape[1:])) for operand in operands]
+            return np.concatenate(whole, axis=layer.axis + 1).astype(target.type.dtype), 0
+        case Reshape():
+            return values.reshape(len(values), *layer.shape), 0
+        case StridedSlice():
+            axes = zip(layer.begin, layer.extent, layer.stride, strict=True)
+            steps = (begin + stride * np.arange(extent) for begin, extent, stride in axes)
+            return values[np.ix_(np.arange(len(values)), *steps)], 0
+        case Transpose():
+            return np.ascontiguousarray(values.transpose(0, *(axis + 1 for axis in layer.permutation))), 0
+    raise NetworkError(f"golden does not compute {layer.op}")
+
+
+def _aligned(values: npt.NDArray, rank: int) -> npt.NDArray:
+    """`values` with axes of one element after the batch, so that the others broadcast from the last one on."""
+    return values.reshape(len(values), *(1,) * (rank - values.ndim + 1), *values.shape[1:])
+
+
+def _run_weights(layer: WeightLayer, network: Network, values: npt.NDArray) -> tuple[npt.NDArray, int]:
+    """As `_run_layer`, of a layer with weights."""
     source, target = network.tensors[layer.inputs[0]], network.tensors[layer.output]
-    if isinstance(layer, MaxPool2D):
-        return max_pool2d(values, layer.kernel, layer.stride, layer.padding), 0
-    if isinstance(layer, Conv2D):
-        if any(layer.padding):
-            _require_in_type(source)
-        blocks = conv2d_blocks(
-            values, layer.weights, layer.stride, layer.padding, layer.dilation, source.zero_point
-        )
-        # The padding takes part in the sums as the input's elements do.
-        bound = max(sum_bound(values, layer.weights), sum_bound(np.array([source.zero_point]), layer.weights))
-    elif isinstance(layer, FullyConnected):
+    if isinstance(layer, FullyConnected):
         blocks, bound = fully_connected_blocks(values, layer.weights), sum_bound(values, layer.weights)
     else:
-        raise NetworkError(f"golden does not compute {layer.op}")
+        if any(layer.padding):
+            _require_in_type(source)
+        take = conv2d_blocks if isinstance(layer, Conv2D) else depthwise_conv2d_blocks
+        blocks = take(values, layer.weights, layer.stride, layer.padding, layer.dilation, source.zero_point)
+        # The padding takes part in the sums as the input's elements do.
+        bound = max(sum_bound(values, layer.weights), sum_bound(np.array([source.zero_point]), layer.weights))
 
     bias = accumulator_bias(layer.rescale)
     if bias is not None:

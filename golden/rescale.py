@@ -27,6 +27,8 @@ from network import (
 from network.graph import Rescale
 
 _INT32 = (-(1 << 31), (1 << 31) - 1)
+_LOW_BITS = 27
+_LOW_WORD = (1 << _LOW_BITS) - 1
 _ACCUMULATOR = (-(1 << (ACCUMULATOR_BITS - 1)), (1 << (ACCUMULATOR_BITS - 1)) - 1)
 
 
@@ -126,6 +128,53 @@ def affine(
     else:
         rounded = rounding_right_shift(x * multiplier, 31 - exponent, Rounding.HALF_AWAY)
     return clamp(rounded + zero_point, low, high)
+
+
+def affine_real(
+    accumulator: npt.ArrayLike, real: npt.ArrayLike, zero_point: int, low: int, high: int
+) -> Integers:
+    """``clamp(zero_point + HALF_AWAY(float64(accumulator * real)), low, high)``: the product first becomes a float64.
+
+    In integers: ``real = m * 2**(e - 53)`` with ``2**52 <= m < 2**53``. The product of 32 and 53 bits is kept in two
+    words, of 58 and 27 bits; what is beyond 53 bits is rounded half to even, what is below 1 half away from zero.
+
+    Parameters
+    ----------
+    accumulator : int32
+    real : float64 above 0 and below 2**31, normal
+
+    Raises
+    ------
+    TypeError
+        Where `accumulator` is not integers.
+    ValueError
+        Where an argument is outside its range.
+    """
+    x = as_int64("accumulator", accumulator)
+    require_range("accumulator", x, *_INT32)
+    real = np.asarray(real, np.float64)
+    if not bool(np.all((real >= np.finfo(np.float64).tiny) & (real < 2.0**31))):
+        raise ValueError("`real` must be a normal number above 0 and below 2**31")
+    fraction, exponent = np.frexp(real)
+    mantissa, exponent = np.ldexp(fraction, 53).astype(np.int64), exponent.astype(np.int64)
+
+    magnitude = np.abs(x)
+    low_product = magnitude * (mantissa & _LOW_WORD)  # below 2**58
+    upper = magnitude * (mantissa >> _LOW_BITS) + (low_product >> _LOW_BITS)  # below 2**58
+    lower = low_product & _LOW_WORD
+    # A magnitude of 1 or more has an `upper` of at least 2**25; less 5 bits it is exact in float64, which counts bits.
+    beyond = np.maximum(np.frexp((upper >> 5).astype(np.float64))[1].astype(np.int64) + 5 + _LOW_BITS - 53, 0)
+    inner, outer = np.minimum(beyond, _LOW_BITS), np.maximum(beyond - _LOW_BITS, 0)
+    kept = ((upper >> outer) << (_LOW_BITS - inner)) | (lower >> inner)
+    dropped = ((upper & ((np.int64(1) << outer) - 1)) << _LOW_BITS | lower) & ((np.int64(1) << beyond) - 1)
+    half = (np.int64(1) << beyond) >> 1
+    kept += (dropped > half) | ((dropped == half) & (beyond > 0) & ((kept & 1) == 1))
+
+    # kept * 2**(beyond + exponent - 53); 2**52 and more of it saturates any 32-bit clamp.
+    shift = 53 - exponent - beyond
+    quotient = rounding_right_shift(kept, np.clip(shift, 0, MAX_SHIFT), Rounding.HALF_AWAY)
+    quotient = np.where((shift < 0) & (kept > 0), np.int64(1) << 53, quotient)
+    return clamp(np.where(x < 0, -quotient, quotient) + zero_point, low, high)
 
 
 def llsq(
@@ -234,9 +283,12 @@ def apply(rescale: Rescale, accumulator: npt.ArrayLike, output: Tensor) -> npt.N
                 raise NetworkError(
                     f"tensor {output.name}: a clamp to {low}...{high} does not fit its type {kind}"
                 )
-            result = affine(
-                accumulator, multiplier, exponent, output.zero_point, low, high, rescale.double_rounding
-            )
+            if rescale.real is not None:
+                result = affine_real(accumulator, rescale.real, output.zero_point, low, high)
+            else:
+                result = affine(
+                    accumulator, multiplier, exponent, output.zero_point, low, high, rescale.double_rounding
+                )
         case LlsqRescale(mantissa=mantissa, shift=shift):
             result = llsq(accumulator, mantissa, shift, kind.bits, kind.signed)
         case PowerOfTwoRescale(shift=shift, rounding=rounding):

@@ -414,7 +414,7 @@ class Logistic(Layer):
 
     `scale` takes the input less its zero point to Q4.27, of which `golden` has the fixed-point function [jacob2017:
     A.1]; where the input is `radius` or more from its zero point, the result saturates. With `real`, the input's
-    scale as a float32, the result is instead the function's true value, rounded to nearest (LiteRT's tables).
+    scale, the function is instead computed in float32, every step rounded (LiteRT's tables).
     """
 
     scale: FixedPointScale
@@ -557,7 +557,7 @@ def _meaning(tensor: Tensor) -> tuple[TensorType, float | None, int]:
 
 def _check_scale(what: str, scale: FixedPointScale, lowest: int = 0) -> None:
     _check_range(f"{what}: multiplier", np.array([scale.multiplier]), lowest, 2**31 - 1)
-    _check_range(f"{what}: exponent", np.array([scale.exponent]), -31, 30)
+    _check_range(f"{what}: exponent", np.array([scale.exponent]), -31, 31)
 
 
 def _check_parameters(layer: AnyLayer, target: TensorType) -> None:

@@ -11,7 +11,7 @@ from network.files import read_bytes, shown
 from network.graph import Network
 
 RUNTIMES = ("litert", "tflm")
-KNOWN_FORMATS = (integernet.FORMAT,)
+KNOWN_FORMATS = (integernet.FORMAT, "TensorFlow Lite")
 
 
 def load(path: str | os.PathLike[str], bits: int = 4, runtime: str = "litert") -> Network:
@@ -20,7 +20,7 @@ def load(path: str | os.PathLike[str], bits: int = 4, runtime: str = "litert") -
     Parameters
     ----------
     path
-        An IntegerNet text export.
+        An IntegerNet text export, or a .tflite file.
     bits
         N of an IntegerNet network, 2 to 8; that format does not state it, others do and ignore this.
     runtime
@@ -40,4 +40,9 @@ def load(path: str | os.PathLike[str], bits: int = 4, runtime: str = "litert") -
         )
     if integernet.recognised(content):
         return integernet.loads(content, bits, name=Path(path).stem, where=where)
+    if content[4:8] == b"TFL3":
+        # The schema's accessors are many modules, which take longer to import than most networks to read.
+        from network import tflite
+
+        return tflite.loads(content, runtime, name=Path(path).stem, where=where)
     raise NetworkError(f"{where}:1: this is in no known format; known are: {', '.join(KNOWN_FORMATS)}")

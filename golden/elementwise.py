@@ -1,0 +1,165 @@
+"""Sums and products of two tensors, means, and functions of one element, as TFLite's reference kernels compute them.
+
+A function of one 8-bit operand is computed for each of its at most 256 values, and looked up.
+
+Ref: Jacob et al., 2017, appendix A.1, A.2
+Ref: TensorFlow Lite's reference kernels: `integer_ops/add.h`, `integer_ops/mul.h`, `reduce.h`, `requantize.h`,
+`leaky_relu.h`, `hard_swish.h`
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import operator
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+
+from golden.fixed_point import clamp, saturate, sqrdmulh, wrap
+from golden.integers import Integers, as_int64
+from golden.rescale import affine
+from golden.rounding import rounding_right_shift
+from golden.transcendental import logistic_float32, logistic_int8, tanh_float32, tanh_int8
+from network import (
+    Add,
+    FixedPointScale,
+    HardSwish,
+    LeakyRelu,
+    Logistic,
+    Mean,
+    Mul,
+    Requantize,
+    Rounding,
+    Sub,
+    Tanh,
+    Tensor,
+)
+
+_INT32 = (-(1 << 31), (1 << 31) - 1)
+_BLOCK_ELEMENTS = 1 << 15
+"""Of int64: what a rescale's half a dozen temporaries may be while they stay in the cache."""
+
+Unary = Requantize | LeakyRelu | HardSwish | Logistic | Tanh
+
+
+def rescale(
+    x: npt.ArrayLike, scale: FixedPointScale, zero_point: int = 0, low: int = _INT32[0], high: int = _INT32[1]
+) -> Integers:
+    """`affine` by the scale of a whole layer."""
+    return affine(x, scale.multiplier, scale.exponent, zero_point, low, high, scale.double_rounding)
+
+
+def add(
+    layer: Add, first: npt.NDArray, second: npt.NDArray, tensors: tuple[Tensor, Tensor], output: Tensor
+) -> npt.NDArray:
+    """What Add or Sub writes: both operands rescaled, then their sum or difference [jacob2017: A.2].
+
+    Each rescaled operand fits 32 bits; their sum wraps there.
+    """
+    left = _by_table(first, tensors[0], functools.partial(_operand, layer.first, layer.left_shift))
+    right = _by_table(second, tensors[1], functools.partial(_operand, layer.second, layer.left_shift))
+    combine = operator.sub if isinstance(layer, Sub) else operator.add
+    result = np.empty(np.broadcast_shapes(left.shape, right.shape), output.type.dtype)
+    left, right = np.broadcast_to(left, result.shape), np.broadcast_to(right, result.shape)
+    for part in _parts(result):
+        total = wrap(combine(left[part], right[part]), 32)
+        result[part] = rescale(total, layer.total, output.zero_point, layer.low, layer.high)
+    return result
+
+
+def _operand(scale: FixedPointScale, left_shift: int, centered: Integers) -> Integers:
+    return rescale(centered << left_shift, scale)
+
+
+def mul(
+    layer: Mul, first: npt.NDArray, second: npt.NDArray, tensors: tuple[Tensor, Tensor], output: Tensor
+) -> npt.NDArray:
+    """What Mul writes. The product of two operands of 9 bits fits 32 bits."""
+    result = np.empty(np.broadcast_shapes(first.shape, second.shape), output.type.dtype)
+    left, right = np.broadcast_to(first, result.shape), np.broadcast_to(second, result.shape)
+    for part in _parts(result):
+        a = left[part].astype(np.int64) - tensors[0].zero_point
+        b = right[part].astype(np.int64) - tensors[1].zero_point
+        result[part] = rescale(a * b, layer.scale, output.zero_point, layer.low, layer.high)
+    return result
+
+
+def mean(layer: Mean, values: npt.NDArray, source: Tensor, output: Tensor) -> npt.NDArray:
+    """What Mean writes; the sums, less their zero points, wrap at 32 bits."""
+    axes = tuple(axis + 1 for axis in layer.axes)
+    count = math.prod(values.shape[axis] for axis in axes)
+    sums = values.sum(axis=axes, dtype=np.int64) - source.zero_point * count
+    result = rescale(wrap(sums, 32), layer.scale, output.zero_point, output.type.min, output.type.max)
+    return result.reshape(len(values), *output.shape).astype(output.type.dtype)
+
+
+def unary(layer: Unary, values: npt.NDArray, source: Tensor, output: Tensor) -> npt.NDArray:
+    """What a function of one element writes."""
+    table = functools.partial(unary_table, layer, source=source, output=output)
+    return _by_table(values, source, lambda _: table()).astype(output.type.dtype)
+
+
+def unary_table(layer: Unary, source: Tensor, output: Tensor) -> Integers:
+    """What a function of one element writes for each value of `source`, from its type's least on.
+
+    Raises ValueError where the source has more than 16 bits, or the function wants int8.
+    """
+    centered = _values(source) - source.zero_point
+    zero_point, low, high = output.zero_point, output.type.min, output.type.max
+    if isinstance(layer, Requantize):
+        return rescale(centered, layer.scale, zero_point, layer.low, layer.high)
+    if isinstance(layer, LeakyRelu):
+        negative = layer.negative
+        magnitude = FixedPointScale(abs(negative.multiplier), negative.exponent, negative.double_rounding)
+        below = rescale(centered, magnitude) * (-1 if negative.multiplier < 0 else 1)
+        return clamp(
+            np.where(centered >= 0, rescale(centered, layer.positive), below) + zero_point, low, high
+        )
+    if isinstance(layer, HardSwish):
+        return clamp(_hard_swish(layer, centered) + zero_point, low, high)
+    if (source.type.bits, source.type.signed) != (8, True):
+        raise ValueError(f"{layer.op} of {source.type}; it takes int8")
+    if isinstance(layer, Logistic):
+        if layer.real is not None:
+            return logistic_float32(layer.real, source.zero_point)
+        return logistic_int8(centered, layer.scale, layer.radius)
+    if layer.real is not None:
+        return tanh_float32(layer.real, source.zero_point)
+    return tanh_int8(centered, layer.scale, layer.radius)
+
+
+def _hard_swish(layer: HardSwish, centered: Integers) -> Integers:
+    """Less the output's zero point. All values are int16; where one is shifted to the left, it saturates."""
+    raised = wrap(centered << 7, 16)
+    scaled = sqrdmulh(raised, layer.output_multiplier, 16)
+    relu, exponent = raised, layer.relu_exponent
+    if exponent > 0:
+        relu = saturate(relu << (exponent - 1), 16)
+    relu = sqrdmulh(relu, layer.relu_multiplier, 16)
+    if exponent > 0:
+        relu = saturate(relu << 1, 16)
+    elif exponent < 0:
+        relu = rounding_right_shift(relu, -exponent, Rounding.HALF_AWAY)
+    relu = (relu + (1 << 15)) >> 1  # from [-1, 1] to [0, 1]
+    # The product rounds towards zero, which takes back the bias of the roundings above.
+    product = relu * scaled
+    product = np.sign(product) * (np.abs(product) >> 15)
+    return rounding_right_shift(product, -layer.output_exponent, Rounding.HALF_AWAY)
+
+
+def _values(tensor: Tensor) -> Integers:
+    if tensor.type.bits > 16:
+        raise ValueError(f"a table of all values of {tensor.type}")
+    return np.arange(tensor.type.min, tensor.type.max + 1, dtype=np.int64)
+
+
+def _by_table(values: npt.NDArray, tensor: Tensor, function: Callable[[Integers], Integers]) -> Integers:
+    table = as_int64("table", function(_values(tensor) - tensor.zero_point))
+    return table[values.astype(np.int64) - tensor.type.min]
+
+
+def _parts(array: npt.NDArray) -> list[slice]:
+    step = max(1, _BLOCK_ELEMENTS // max(1, math.prod(array.shape[1:])))
+    return [slice(first, first + step) for first in range(0, len(array), step)]
