@@ -5,15 +5,19 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
+from hdl.isa import SOFTMAX_PLANES, TABLE_ENTRIES
 from hdl.operand import OperandType
 
 CONFIG_DIR = Path(__file__).parent / "configs"
-RESCALES = ("sbnq",)
+RESCALES = ("sbnq", "affine")
 """Rescale schemes that the machine can be configured with."""
+AFFINE_RECORD_BITS = 96
+"""Bias in bits 0...31, multiplier in 32...63, exponent in 64...69, as two's complement; the rest is zero."""
 
 
 def _ceil_power_of_two(value: int) -> int:
@@ -49,6 +53,8 @@ class AcceleratorConfig:
         Activations on chip, a power of two, 1 KiB...1 MiB.
     weight_buffer_bytes : int
         Prefetched weights, a power of two, 512 B...64 KiB.
+    depthwise_taps : int
+        Neighbours along a row that a depthwise pass multiplies at once, 0 (no depthwise mapping)...`rows`.
     """
 
     name: str
@@ -62,6 +68,7 @@ class AcceleratorConfig:
     rescale_lanes: int
     scratchpad_bytes: int
     weight_buffer_bytes: int
+    depthwise_taps: int = 0
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -99,15 +106,22 @@ class AcceleratorConfig:
         for scheme in self.rescales:
             if scheme not in RESCALES or self.rescales.count(scheme) > 1:
                 raise ValueError(f"`rescales` must be different ones of {', '.join(RESCALES)}, not {scheme}")
+        if "affine" in self.rescales and (self.activation_types != ("int8",) or self.accumulator_bits > 32):
+            raise ValueError(
+                "`rescales` has affine, which takes int8 activations and accumulators of at most 32 bits, "
+                f"not {', '.join(self.activation_types)} and {self.accumulator_bits}"
+            )
+        self._check_between("depthwise_taps", 0, self.rows)
         self._check_between("rescale_lanes", 1, self.columns)
         if self.columns % self.rescale_lanes:
             raise ValueError(
                 f"`rescale_lanes` must be a divisor of `columns` ({self.columns}), not {self.rescale_lanes}"
             )
         if self.rescale_lanes != self.columns and self.rescale_lanes * self.record_bits % self.bus_bits:
+            whole = self.bus_bits // math.gcd(self.record_bits, self.bus_bits)
             raise ValueError(
-                f"`rescale_lanes` must be `columns` ({self.columns}) or a multiple of "
-                f"{self.bus_bits // self.record_bits}, not {self.rescale_lanes}"
+                f"`rescale_lanes` must be `columns` ({self.columns}) or a multiple of {whole}, "
+                f"not {self.rescale_lanes}"
             )
         if self.vector_lanes * self.element_bits * 4 > self.scratchpad_bytes * 8:
             raise ValueError(
@@ -168,7 +182,12 @@ class AcceleratorConfig:
     @property
     def vector_lanes(self) -> int:
         """Elements that the scratchpad reads or writes at once, at any element address."""
-        return _ceil_power_of_two(max(self.rows, self.rescale_lanes, self.beat_elements))
+        return _ceil_power_of_two(max(self.operand_lanes, self.rescale_lanes, self.beat_elements))
+
+    @property
+    def operand_lanes(self) -> int:
+        """Elements of a vector that the array takes: its rows; in a depthwise pass a channel a column."""
+        return max(self.rows, self.columns if self.depthwise_taps else 0)
 
     @property
     def scratchpad_elements(self) -> int:
@@ -180,14 +199,20 @@ class AcceleratorConfig:
         return -(-self.rows * self.columns * self.weight.bits // self.bus_bits)
 
     @property
+    def affine(self) -> bool:
+        """Whether it rescales affine networks; then it has the elementwise engine, too."""
+        return "affine" in self.rescales
+
+    @property
     def bias_bits(self) -> int:
-        """Width of a channel's bias in a parameter record."""
-        return self.record_bits - 8
+        """Width of a channel's bias in SBNQ's parameter records."""
+        return 24 if self.accumulator_bits <= 24 else 56
 
     @property
     def record_bits(self) -> int:
         """Width of a channel's rescale parameters in the weight stream."""
-        return 32 if self.accumulator_bits <= 24 else 64
+        widths = {"sbnq": self.bias_bits + 8, "affine": AFFINE_RECORD_BITS}
+        return max(widths[scheme] for scheme in self.rescales)
 
     @property
     def parameter_beats(self) -> int:
@@ -196,12 +221,20 @@ class AcceleratorConfig:
 
     @property
     def on_chip_bytes(self) -> dict[str, int]:
-        """Every storage of the datapath that is a memory, in bytes."""
+        """Every storage of the machine that is a memory, in bytes."""
+        groups = self.columns // self.rescale_lanes
         return {
             "scratchpad": self.scratchpad_bytes,
             "accumulators": -(-2 * self.accumulator_depth * self.columns * self.accumulator_bits // 8),
             "weight buffer": self.weight_buffer_bytes,
+            "rescale parameters": 2 * groups * -(-self.parameter_beats // groups) * self.bus_bytes,
+            "tables": self.tables * TABLE_ENTRIES,
         }
+
+    @property
+    def tables(self) -> int:
+        """Tables of one-operand functions: one a lane, and all four bytes of softmax's."""
+        return max(self.rescale_lanes, SOFTMAX_PLANES) if self.affine else 0
 
     @property
     def fingerprint(self) -> int:
@@ -240,7 +273,8 @@ class AcceleratorConfig:
             raise ValueError(
                 f"{path}: unknown field `{unknown[0]}`; a configuration has {', '.join(sorted(known))}"
             )
-        if missing := sorted(known - set(fields)):
+        required = {field.name for field in dataclasses.fields(cls) if field.default is dataclasses.MISSING}
+        if missing := sorted(required - set(fields)):
             raise ValueError(f"{path}: field `{missing[0]}` is missing")
         try:
             return cls(**fields)

@@ -29,15 +29,42 @@ class Engine(enum.IntEnum):
     RESCALE = 3
     POOL = 4
     STORE = 5
+    ELEMENTWISE = 6
 
 
 class Opcode(enum.IntEnum):
     LOAD = 0x01
     WEIGHTS = 0x02
     MATMUL = 0x10
-    RESCALE_SBNQ = 0x20
+    RESCALE = 0x20
     MAX_POOL = 0x30
     STORE = 0x40
+    ELEMENTWISE = 0x50
+
+
+class Scheme(enum.IntEnum):
+    """Rescale schemes, as RESCALE names them."""
+
+    SBNQ = 0
+    AFFINE = 1
+
+
+class Operation(enum.IntEnum):
+    """What ELEMENTWISE does."""
+
+    ADD = 0
+    SUBTRACT = 1
+    MULTIPLY = 2
+    LOOKUP = 3
+    LOAD_TABLE = 4
+    SOFTMAX = 5
+
+
+OPERAND_SHIFT = 20
+"""How far ADD and SUBTRACT shift their operands to the left before they rescale them [jacob2017: A.2]."""
+TABLE_ENTRIES = 256
+SOFTMAX_PLANES = 4
+"""Bytes of an entry of softmax's table, each a table of its own."""
 
 
 class Cause(enum.IntEnum):
@@ -71,7 +98,7 @@ class Field:
         return (1 << (self.bits - self.signed)) - 1
 
 
-WAITED = (Engine.LOAD, Engine.MATMUL, Engine.RESCALE, Engine.POOL, Engine.STORE)
+WAITED = (Engine.LOAD, Engine.MATMUL, Engine.RESCALE, Engine.POOL, Engine.STORE, Engine.ELEMENTWISE)
 """Engines that a command can wait for (weights are consumed in order: nobody needs to wait for them by number)."""
 
 HEADER = (
@@ -79,7 +106,7 @@ HEADER = (
     Field("mark", 1),
     Field("header_reserved", 7),
     *(Field(f"wait_{engine.name.lower()}", SEQUENCE_BITS) for engine in WAITED),
-    Field("header_reserved_high", 32),
+    Field("header_reserved_high", 16),
 )
 
 _WINDOW = (
@@ -93,14 +120,16 @@ _WINDOW = (
     Field("column_stride", 20),
     Field("output_rows", 16),
     Field("output_columns", 16),
-    Field("kernel_rows", 8),
+    Field("kernel_rows", 16),
     Field("kernel_row_step", 8),
-    Field("kernel_columns", 8),
+    Field("kernel_columns", 16),
     Field("kernel_column_step", 20),
     Field("chunks", 16),
     Field("pad", 8),
     Field("signed", 1),
 )
+
+_DESTINATION = (Field("destination", 24), Field("destination_pitch", 24), Field("pixel_pitch", 24))
 
 _TRANSFER = (
     Field("memory_address", 32),
@@ -131,32 +160,72 @@ FORMATS: dict[Opcode, Format] = {
         Format(
             Opcode.MATMUL,
             Engine.MATMUL,
-            (*_WINDOW, Field("digits", 3), Field("bank", 1)),
+            (
+                *_WINDOW,
+                Field("digits", 3),
+                Field("bank", 1),
+                Field("depthwise", 1),
+                Field("first_output", 16),
+                Field("output_step", 8),
+            ),
             ("output_rows", "output_columns", "kernel_rows", "kernel_columns", "chunks", "digits"),
         ),
         Format(
-            Opcode.RESCALE_SBNQ,
+            Opcode.RESCALE,
             Engine.RESCALE,
             (
+                Field("scheme", 2),
                 Field("bank", 1),
                 Field("positions", 16),
+                Field("columns", 16),
                 Field("channels", 8),
-                Field("destination", 24),
-                Field("pixel_pitch", 20),
+                *_DESTINATION,
                 Field("relu", 1),
+                Field("double", 1),
                 Field("signed", 1),
+                Field("zero_point", 10, signed=True),
                 Field("low", 10, signed=True),
                 Field("high", 10, signed=True),
             ),
-            ("positions", "channels"),
+            ("positions", "columns", "channels"),
         ),
         Format(
             Opcode.MAX_POOL,
             Engine.POOL,
-            (*_WINDOW, Field("channels", 16), Field("destination", 24), Field("pixel_pitch", 20)),
+            (*_WINDOW, Field("channels", 16), *_DESTINATION),
             ("output_rows", "output_columns", "kernel_rows", "kernel_columns", "chunks", "channels"),
         ),
         Format(Opcode.STORE, Engine.STORE, _TRANSFER, ("row_bytes", "rows")),
+        Format(
+            Opcode.ELEMENTWISE,
+            Engine.ELEMENTWISE,
+            (
+                Field("operation", 3),
+                Field("pixels", 24),
+                Field("channels", 24),
+                *(
+                    Field(f"{operand}_{name}", bits, signed)
+                    for operand in "ab"
+                    for name, bits, signed in (
+                        ("source", 24, False),
+                        ("pitch", 24, False),
+                        ("splat", 1, False),
+                        ("zero_point", 9, True),
+                        ("multiplier", 31, False),
+                        ("shift", 5, False),
+                    )
+                ),
+                Field("destination", 24),
+                Field("pitch", 24),
+                Field("multiplier", 31),
+                Field("exponent", 6, signed=True),
+                Field("double", 1),
+                Field("zero_point", 9, signed=True),
+                Field("low", 9, signed=True),
+                Field("high", 9, signed=True),
+            ),
+            ("pixels", "channels"),
+        ),
     )
 }
 
@@ -233,6 +302,7 @@ class Register(enum.IntEnum):
     BUSY_RESCALE = 0x9C
     BUSY_POOL = 0xA0
     BUSY_STORE = 0xA4
+    BUSY_ELEMENTWISE = 0xA8
     MARKS = 0x400
 
 
