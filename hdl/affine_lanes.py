@@ -6,7 +6,10 @@ from amaranth.lib.wiring import In, Out
 
 from hdl.affine_rescale import AffineRescale, AffineRounding
 
-__all__ = ["AffineLanes", "work_layout"]
+__all__ = ["AFFINE_LATENCY", "AffineLanes", "work_layout"]
+
+AFFINE_LATENCY = 6
+"""Cycles from work taken to its results."""
 
 
 def work_layout(lanes: int) -> data.StructLayout:
@@ -27,7 +30,7 @@ def work_layout(lanes: int) -> data.StructLayout:
 class AffineLanes(wiring.Component):
     """`lanes` rescales side by side, for two users of which the first never waits.
 
-    Latency: :attr:`latency` cycles from work taken to its results. Throughput: one vector of `lanes` a cycle.
+    Latency: AFFINE_LATENCY cycles from work taken to its results. Throughput: one vector of `lanes` a cycle.
 
     Parameters
     ----------
@@ -44,6 +47,8 @@ class AffineLanes(wiring.Component):
 
     def __init__(self, lanes: int) -> None:
         self._units = [AffineRescale(32, 32, rounding=None) for _ in range(lanes)]
+        if self._units[0].latency != AFFINE_LATENCY:
+            raise ValueError(f"`AFFINE_LATENCY` must be {self._units[0].latency}, not {AFFINE_LATENCY}")
         super().__init__(
             {
                 "first": In(stream.Signature(work_layout(lanes))),
@@ -53,10 +58,6 @@ class AffineLanes(wiring.Component):
                 "second_valid": Out(1),
             }
         )
-
-    @property
-    def latency(self) -> int:
-        return self._units[0].latency
 
     def elaborate(self, platform) -> Module:
         m = Module()
@@ -82,7 +83,7 @@ class AffineLanes(wiring.Component):
             ]
         # Nothing stalls a lane, so whose turn it was comes out as late as the result.
         turn = self.first.valid
-        for stage in range(self.latency):
+        for stage in range(AFFINE_LATENCY):
             later = Signal(name=f"turn_{stage}")
             m.d.sync += later.eq(turn)
             turn = later

@@ -40,6 +40,10 @@ class MacArray(wiring.Component):
         Bits that a vector carries along to its sums.
     beat_bits : int
         Width of ``w``.
+    depthwise_taps : int
+        With k > 0 the array has a second mapping: a vector with ``depthwise`` high gives element c to
+        column c, and row r < k multiplies what the vector taken r before gave: ``sums[c] =
+        sum(v[t - r][c] * w[r][c])``. Rows from k on must hold zero weights.
 
     Members
     -------
@@ -47,8 +51,9 @@ class MacArray(wiring.Component):
         Payload unsigned(beat_bits). A tile is :attr:`tile_beats` beats: ``w[0][0], w[0][1], …``,
         packed from bit 0 up.
     i : In(stream)
-        Payload, from the lowest bit: ``activations`` (rows of the activation's shape), ``swap``
-        unsigned(1), ``tag`` unsigned(tag_bits).
+        Payload, from the lowest bit: ``activations`` (:attr:`lanes` of the activation's shape: rows, or columns
+        if they are more and there is a depthwise mapping), ``swap`` unsigned(1), ``tag`` unsigned(tag_bits)
+        and, only with ``depthwise_taps``, ``depthwise`` unsigned(1).
     o : Out(stream)
         Payload, from the lowest bit: ``sums`` (columns of signed(sum_bits)), ``tag``.
 
@@ -67,6 +72,7 @@ class MacArray(wiring.Component):
         accumulator_bits: int | None = None,
         tag_bits: int = 0,
         beat_bits: int = 64,
+        depthwise_taps: int = 0,
     ) -> None:
         self.rows = check_integer("rows", rows, 1, 64)
         self.columns = check_integer("columns", columns, 1, 64)
@@ -83,11 +89,14 @@ class MacArray(wiring.Component):
         self.sum_bits = accumulator_bits or exact_bits
         self.tag_bits = check_integer("tag_bits", tag_bits, 0, 256)
         self.beat_bits = check_integer("beat_bits", beat_bits, 8, 1024)
+        self.depthwise_taps = check_integer("depthwise_taps", depthwise_taps, 0, self.rows)
+        self.lanes = max(self.rows, self.columns if depthwise_taps else 0)
         vector = data.StructLayout(
             {
-                "activations": data.ArrayLayout(operand_shape(self.activation), self.rows),
+                "activations": data.ArrayLayout(operand_shape(self.activation), self.lanes),
                 "swap": 1,
                 "tag": self.tag_bits,
+                **({"depthwise": 1} if depthwise_taps else {}),
             }
         )
         sums = data.StructLayout(
@@ -128,17 +137,18 @@ class MacArray(wiring.Component):
 
         activations = [
             Signal(operand_shape(self.activation), name=f"activation_{row}", reset_less=True)
-            for row in range(self.rows)
+            for row in range(self.lanes)
         ]
         with m.If(pipeline.transfer):
             m.d.sync += [
                 register.eq(given)
                 for register, given in zip(activations, self.i.payload.activations, strict=True)
             ]
+        operands = self._operands(m, activations, pipeline.transfer)
         stage = pipeline.stage(tag=self.i.payload.tag)
 
         products = [
-            [product(activations[row], weights[row][column], self.weight) for row in range(self.rows)]
+            [product(operands[row][column], weights[row][column], self.weight) for row in range(self.rows)]
             for column in range(self.columns)
         ]
         columns = self._register(m, pipeline, products, "product")
@@ -155,6 +165,27 @@ class MacArray(wiring.Component):
             m.d.comb += port.eq(total)
         pipeline.finish(self.o, output)
         return m
+
+    def _operands(self, m: Module, activations: list[Signal], transfer: Signal) -> list[list[Value]]:
+        """What row and column multiply: the row's activation, or in a depthwise pass the column's, some vectors ago."""
+        operands: list[list[Value]] = [[activations[row]] * self.columns for row in range(self.rows)]
+        if not self.depthwise_taps:
+            return operands
+        depthwise = Signal()
+        with m.If(transfer):
+            m.d.sync += depthwise.eq(self.i.payload.depthwise)
+        before = activations[: self.columns]
+        for row in range(self.depthwise_taps):
+            operands[row] = [Mux(depthwise, tap, activations[row]) for tap in before]
+            later = [
+                Signal(tap.shape(), name=f"before_{row}_{column}", reset_less=True)
+                for column, tap in enumerate(before)
+            ]
+            if row < self.depthwise_taps - 1:
+                with m.If(transfer):
+                    m.d.sync += [tap.eq(value) for tap, value in zip(later, before, strict=True)]
+            before = later
+        return operands
 
     def _register(
         self, m: Module, pipeline: Pipeline, columns: list[list[Value]], name: str

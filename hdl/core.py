@@ -7,11 +7,13 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from hdl import isa
+from hdl.affine_lanes import AffineLanes
 from hdl.axi import FaultSignature
 from hdl.axi_read import ReadClientSignature
 from hdl.axi_write import WRITE_TRANSFER
 from hdl.config import AcceleratorConfig
 from hdl.dispatcher import Dispatcher
+from hdl.elementwise import Elementwise
 from hdl.matmul import Matmul
 from hdl.pool import Pool
 from hdl.rescale import Rescale
@@ -21,6 +23,12 @@ from hdl.weights import WeightStream
 
 __all__ = ["READERS", "Core"]
 
+_READERS = (isa.Engine.MATMUL, isa.Engine.POOL, isa.Engine.STORE, isa.Engine.ELEMENTWISE)
+"""Who reads the scratchpad."""
+_WRITERS = (isa.Engine.RESCALE, isa.Engine.ELEMENTWISE, isa.Engine.POOL, isa.Engine.LOAD)
+"""Who writes it; the first never waits."""
+_REFUSING = (isa.Engine.WEIGHTS, isa.Engine.MATMUL, isa.Engine.RESCALE, isa.Engine.ELEMENTWISE)
+"""Who may find a command illegal after the dispatcher has not."""
 READERS = ("commands", "weights", "load")
 """Who reads memory."""
 
@@ -78,7 +86,6 @@ class Core(wiring.Component):
     def elaborate(self, platform) -> Module:
         m = Module()
         config = self._config
-        m.submodules.dispatcher = dispatcher = Dispatcher()
         m.submodules.load = load = Load(config)
         m.submodules.weights = weights = Weights()
         m.submodules.weight_stream = weight_stream = WeightStream(config)
@@ -86,14 +93,6 @@ class Core(wiring.Component):
         m.submodules.rescale = rescale = Rescale(config)
         m.submodules.pool = pool = Pool(config)
         m.submodules.store = store = Store(config)
-        readers: tuple[Any, ...] = (matmul, pool, store)
-        writers: dict[isa.Engine, Any] = {
-            isa.Engine.RESCALE: rescale,
-            isa.Engine.POOL: pool,
-            isa.Engine.LOAD: load,
-        }
-        m.submodules.scratchpad = scratchpad = Scratchpad(config, len(readers), len(writers))
-
         engines: dict[isa.Engine, Any] = {
             isa.Engine.LOAD: load,
             isa.Engine.WEIGHTS: weights,
@@ -102,13 +101,21 @@ class Core(wiring.Component):
             isa.Engine.POOL: pool,
             isa.Engine.STORE: store,
         }
-        for opcode, entry in isa.FORMATS.items():
-            wiring.connect(m, getattr(dispatcher, opcode.name.lower()), engines[entry.engine].command)
+        if config.affine:
+            engines[isa.Engine.ELEMENTWISE] = self._elementwise(m, rescale)
+        readers = [engines[engine] for engine in _READERS if engine in engines]
+        writers = {engine: engines[engine] for engine in _WRITERS if engine in engines}
+        m.submodules.scratchpad = scratchpad = Scratchpad(config, len(readers), len(writers))
         for index, reader in enumerate(readers):
             wiring.connect(m, reader.read, scratchpad.read[index])
             m.d.comb += reader.data.eq(scratchpad.data)
         for index, writer in enumerate(writers.values()):
             wiring.connect(m, writer.write, scratchpad.write[index])
+
+        opcodes = {code: entry.engine for code, entry in isa.FORMATS.items() if entry.engine in engines}
+        m.submodules.dispatcher = dispatcher = Dispatcher(tuple(opcodes))
+        for opcode, engine in opcodes.items():
+            wiring.connect(m, getattr(dispatcher, opcode.name.lower()), engines[engine].command)
 
         m.d.comb += [
             dispatcher.address.eq(self.command_address),
@@ -134,14 +141,24 @@ class Core(wiring.Component):
         ]
         self._buses(m, dispatcher, weights, weight_stream, load, store)
 
-        m.d.comb += [
-            dispatcher.done.eq(Cat(engines[engine].done for engine in isa.Engine)),
-            dispatcher.done_mark.eq(Cat(engines[engine].done_mark for engine in isa.Engine)),
-            self.busy.eq(Cat(engines[engine].busy for engine in isa.Engine)),
-        ]
-        self._faults(m, dispatcher, (weights, matmul, rescale))
+        for name, bits in (("done", dispatcher.done), ("done_mark", dispatcher.done_mark), ("busy", self.busy)):
+            m.d.comb += [bits[engine].eq(getattr(unit, name)) for engine, unit in engines.items()]
+        self._faults(m, dispatcher, [unit for engine, unit in engines.items() if engine in _REFUSING])
         self._watch(m, dispatcher, scratchpad, tuple(writers))
         return m
+
+    def _elementwise(self, m: Module, rescale: Rescale) -> Elementwise:
+        """The engine, and the lanes that it shares with the rescale."""
+        m.submodules.elementwise = elementwise = Elementwise(self._config)
+        m.submodules.lanes = lanes = AffineLanes(self._config.rescale_lanes)
+        wiring.connect(m, rescale.work, lanes.first)
+        wiring.connect(m, elementwise.work, lanes.second)
+        m.d.comb += [
+            rescale.results.eq(lanes.results),
+            elementwise.results.eq(lanes.results),
+            elementwise.result_valid.eq(lanes.second_valid),
+        ]
+        return elementwise
 
     def _buses(self, m, dispatcher, weights, weight_stream, load, store) -> None:
         """The engines' transfers and beats."""

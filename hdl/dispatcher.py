@@ -1,5 +1,7 @@
 """The dispatcher: fetches commands, refuses illegal ones, queues the rest for the engines, counts what completes."""
 
+from collections.abc import Collection
+
 from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
@@ -21,6 +23,10 @@ class Dispatcher(wiring.Component):
 
     Throughput: a command in 8 cycles, as fast as the bus brings it.
 
+    Parameters
+    ----------
+    opcodes : those that the machine has
+
     Members
     -------
     address, count : In(32)
@@ -40,7 +46,8 @@ class Dispatcher(wiring.Component):
         All commands are complete.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, opcodes: Collection[isa.Opcode] = tuple(isa.FORMATS)) -> None:
+        self._opcodes = opcodes
         self._fifo = Fifo(64, FETCH_BEATS)
         super().__init__(
             {
@@ -49,7 +56,7 @@ class Dispatcher(wiring.Component):
                 "transfer": Out(stream.Signature(READ_TRANSFER)),
                 "beats": In(stream.Signature(READ_BEAT)),
                 "space": Out(self._fifo.space.shape()),
-                **{opcode.name.lower(): Out(command_signature(opcode)) for opcode in isa.FORMATS},
+                **{opcode.name.lower(): Out(command_signature(opcode)) for opcode in opcodes},
                 "done": In(len(isa.Engine)),
                 "done_mark": In(len(isa.Engine)),
                 "marks": Out(range(len(isa.Engine) + 1)),
@@ -71,7 +78,7 @@ class Dispatcher(wiring.Component):
         known = Signal()
         legal = Signal()
         opcode = word[:8]
-        for code in isa.FORMATS:
+        for code in self._opcodes:
             name = code.name.lower()
             m.submodules[name] = queue = CommandQueue(code)
             wiring.connect(m, queue.o, wiring.flipped(getattr(self, name)))

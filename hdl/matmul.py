@@ -1,6 +1,6 @@
 """The MATMUL engine: window reader, array and accumulators."""
 
-from amaranth.hdl import Array, Cat, Module, Mux, Signal
+from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
@@ -59,6 +59,7 @@ class Matmul(wiring.Component):
             config.weight,
             tag_bits=tag_layout(config).size,
             beat_bits=config.bus_bits,
+            depthwise_taps=config.depthwise_taps,
         )
         self._accumulators = Accumulators(config, self._array.sum_bits)
         drain = self._accumulators.signature.members
@@ -90,7 +91,12 @@ class Matmul(wiring.Component):
         m.submodules.array = array = self._array
         m.submodules.accumulators = accumulators = self._accumulators
         m.submodules.window = window = Window(
-            isa.Opcode.MATMUL, MATMUL_ORDER, config.rows, address_bits(config), ("pad", "signed", "bank")
+            isa.Opcode.MATMUL,
+            MATMUL_ORDER,
+            config.operand_lanes,
+            config.rows,
+            address_bits(config),
+            ("pad", "signed", "bank", "depthwise", "first_output", "output_step"),
         )
         wiring.connect(m, wiring.flipped(self.command), window.command)
         wiring.connect(m, wiring.flipped(self.weights), array.w)
@@ -101,20 +107,23 @@ class Matmul(wiring.Component):
         room = Signal(range(_VECTORS + 1), init=_VECTORS)
         ask = Signal()
         fits = ~position[-1]
+        # A machine without the mapping cannot run a depthwise pass.
+        refused = vector.depthwise & (config.depthwise_taps == 0)
         m.d.comb += [
             ask.eq(self.read.valid & self.read.ready),
             self.read.valid.eq(window.o.valid & (room != 0) & fits),
             self.read.payload.eq(vector.address),
             window.o.ready.eq(self.read.ready & (room != 0) & fits),
-            self.fault.eq(window.o.valid & ~fits),
+            self.fault.eq(window.o.valid & (~fits | refused)),
             self.fault_command.eq(vector.index),
             self.busy.eq(window.o.valid),
         ]
+        keep = self._keep(m, vector, ask)
         pass_last = vector.last.output_columns & vector.last.output_rows
         with m.If(ask):
-            m.d.sync += position.eq(Mux(pass_last, 0, position + 1))
+            m.d.sync += position.eq(Mux(pass_last, 0, position + keep))
 
-        asked = self._describe(m, vector, position)
+        asked = self._describe(m, vector, position, keep)
         for stage in range(READ_LATENCY):
             later = Signal.like(asked, name=f"asked_{stage}")
             if stage == 0:
@@ -122,7 +131,7 @@ class Matmul(wiring.Component):
             else:
                 m.d.sync += later.valid.eq(asked.valid)
             with m.If(ask if stage == 0 else asked.valid):
-                for name in ("inside", "pad", "signed", "swap", "tag"):
+                for name in ("inside", "pad", "signed", "swap", "tag", "depthwise"):
                     m.d.sync += later[name].eq(asked[name])
             asked = later
 
@@ -133,6 +142,8 @@ class Matmul(wiring.Component):
             waiting.i.payload.swap.eq(asked.swap),
             waiting.i.payload.tag.eq(asked.tag),
         ]
+        if config.depthwise_taps:
+            m.d.comb += waiting.i.payload.depthwise.eq(asked.depthwise)
         wiring.connect(m, waiting.o, array.i)
         taken = Signal()
         m.d.comb += taken.eq(array.i.valid & array.i.ready)
@@ -143,7 +154,7 @@ class Matmul(wiring.Component):
             self.started.eq(taken & array.i.payload.swap & tag.first),
             self.started_bank.eq(tag.bank),
             array.o.ready.eq(1),
-            accumulators.valid.eq(array.o.valid),
+            accumulators.valid.eq(array.o.valid & data.View(tag_layout(config), array.o.payload.tag).keep),
             accumulators.sums.eq(array.o.payload.sums),
             accumulators.tag.eq(array.o.payload.tag),
             self.overflows.eq(accumulators.overflows),
@@ -155,16 +166,29 @@ class Matmul(wiring.Component):
         self._complete(m, accumulators)
         return m
 
-    def _describe(self, m: Module, vector: data.View, position: Signal) -> data.View:
+    def _keep(self, m: Module, vector: data.View, ask: Signal) -> Value:
+        """Whether a vector completes a sum of the output: all do, but for those between a depthwise row's outputs."""
+        if not self._config.depthwise_taps:
+            return Const(1, 1)
+        until = Signal(16)
+        """Vectors of this row up to its next output."""
+        wait = Mux(vector.first.output_columns, vector.first_output, until)
+        keep = (wait == 0) | ~vector.depthwise
+        with m.If(ask):
+            m.d.sync += until.eq(Mux(wait == 0, vector.output_step - 1, wait - 1))
+        return keep
+
+    def _describe(self, m: Module, vector: data.View, position: Signal, keep: Value) -> data.View:
         """What has to be known of a vector when it comes out of the scratchpad."""
         config = self._config
         layout = data.StructLayout(
             {
                 "valid": 1,
-                "inside": config.rows,
+                "inside": config.operand_lanes,
                 "pad": config.element_bits,
                 "signed": 1,
                 "swap": 1,
+                "depthwise": 1,
                 "tag": tag_layout(config),
             }
         )
@@ -177,6 +201,8 @@ class Matmul(wiring.Component):
             described.pad.eq(vector.pad),
             described.signed.eq(vector.signed & vector.first.digits),
             described.swap.eq(positions_first),
+            described.depthwise.eq(vector.depthwise),
+            described.tag.keep.eq(keep | all_last),
             described.tag.position.eq(position),
             described.tag.bank.eq(vector.bank),
             described.tag.first.eq(digit_first & vector.first.digits),
@@ -191,7 +217,7 @@ class Matmul(wiring.Component):
         config = self._config
         shape = operand_shape(config.operand)
         operands = []
-        for lane in range(config.rows):
+        for lane in range(config.operand_lanes):
             bits = config.element_bits
             element = Mux(asked.inside[lane], self.data.word_select(lane, bits), asked.pad)
             sign = element[-1] & (asked.signed if config.unsigned_activations else 1)

@@ -58,8 +58,9 @@ class Pool(wiring.Component):
             isa.Opcode.MAX_POOL,
             POOL_ORDER,
             lanes,
+            lanes,
             address_bits(config),
-            ("pad", "signed", "channels", "destination", "pixel_pitch"),
+            ("pad", "signed", "channels", "destination", "destination_pitch", "pixel_pitch"),
         )
         wiring.connect(m, wiring.flipped(self.command), window.command)
         vector = window.o.payload
@@ -131,6 +132,7 @@ class Pool(wiring.Component):
                 }
             )
         )
+        line = Signal(address_bits(config))
         pixel = Signal(address_bits(config))
         # As far as any number of chunks goes: none may come round to the channels again.
         channel = Signal(16 + exact_log2(lanes))
@@ -140,7 +142,12 @@ class Pool(wiring.Component):
         with m.If(ask & window_last):
             m.d.sync += channel.eq(Mux(vector.last.chunks, 0, channel + lanes))
         with m.If(ask & pixel_last):
-            m.d.sync += pixel.eq(Mux(all_last, 0, pixel + vector.pixel_pitch))
+            next_line = line + vector.destination_pitch
+            m.d.sync += pixel.eq(
+                Mux(all_last, 0, Mux(vector.last.output_columns, next_line, pixel + vector.pixel_pitch))
+            )
+            with m.If(vector.last.output_columns):
+                m.d.sync += line.eq(Mux(all_last, 0, next_line))
         m.d.comb += [
             described.valid.eq(ask),
             described.inside.eq(vector.inside),

@@ -1,10 +1,13 @@
 """The RESCALE engine: drains an accumulator bank through the rescale lanes into the scratchpad."""
 
+from typing import Any
+
 from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
-from amaranth.lib import data, wiring
+from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from hdl import isa
+from hdl.affine_lanes import AFFINE_LATENCY, work_layout
 from hdl.command import COMMAND_INDEX_BITS, command_signature
 from hdl.config import AcceleratorConfig
 from hdl.saturate import clamp
@@ -31,6 +34,8 @@ class Rescale(wiring.Component):
         A read of the accumulators' bank and of the parameters' slot of the same number.
     totals, parameters : In
         What they hold, one cycle later.
+    work, results : Out(stream of work_layout), In
+        The affine lanes, of machines that have them: always ready; results come AFFINE_LATENCY cycles after the work.
     write : Out(write_signature)
     done, done_mark : Out(1)
         The last vector of a command is being written.
@@ -42,15 +47,18 @@ class Rescale(wiring.Component):
     def __init__(self, config: AcceleratorConfig) -> None:
         self._config = config
         self._groups = config.columns // config.rescale_lanes
+        lanes = {"work": Out(stream.Signature(work_layout(config.rescale_lanes))),
+                 "results": In(data.ArrayLayout(signed(32), config.rescale_lanes))} if config.affine else {}
         super().__init__(
             {
-                "command": In(command_signature(isa.Opcode.RESCALE_SBNQ)),
+                "command": In(command_signature(isa.Opcode.RESCALE)),
                 "read_enable": Out(1),
                 "read_bank": Out(1),
                 "read_address": Out(range(config.accumulator_depth)),
                 "read_group": Out(range(max(self._groups, 2))),
                 "totals": In(config.columns * config.accumulator_bits),
                 "parameters": In(config.rescale_lanes * config.record_bits),
+                **lanes,
                 "write": Out(write_signature(config)),
                 "done": Out(1),
                 "done_mark": Out(1),
@@ -63,14 +71,44 @@ class Rescale(wiring.Component):
     def elaborate(self, platform) -> Module:
         m = Module()
         config = self._config
+        read = _delayed(m, self._walk(m), 1, "read")
+
+        # The schemes side by side, the shorter ones as late as the longest.
+        paths = {isa.Scheme[name.upper()]: getattr(self, f"_{name}")(m, read) for name in config.rescales}
+        latency = max(taken for _, taken in paths.values())
+        rescaled = _delayed(m, read, latency, "rescaled")
+        results = Signal(config.rescale_lanes * config.element_bits)
+        for scheme, (values, taken) in paths.items():
+            joined = Signal(results.shape(), name=f"joined_{scheme.name.lower()}")
+            m.d.comb += joined.eq(Cat(values))
+            with m.If((rescaled.scheme == scheme.value) | (len(paths) == 1)):
+                m.d.comb += results.eq(_delayed(m, joined, latency - taken, f"late_{scheme.name.lower()}"))
+        m.d.comb += [
+            self.write.valid.eq(rescaled.valid),
+            self.write.payload.address.eq(rescaled.address),
+            self.write.payload.mask.eq(rescaled.mask),
+            self.write.payload.data.eq(results),
+            self.done.eq(rescaled.last),
+            self.done_mark.eq(rescaled.mark),
+        ]
+        return m
+
+    def _walk(self, m: Module) -> data.View:
+        """Asks for the lanes of every position in turn; what has to be known of them when they come."""
+        config = self._config
         command = self.command.payload
         body = command.body
         position = Signal(16)
+        column = Signal(16)
         channel = Signal(range(config.columns + config.rescale_lanes))
+        group = Signal(range(max(self._groups, 2)))
+        line = Signal(address_bits(config))
         pixel = Signal(address_bits(config))
-        legal = (body.positions <= config.accumulator_depth) & (body.channels <= config.columns)
+        known = Cat(body.scheme == isa.Scheme[name.upper()].value for name in config.rescales).any()
+        legal = known & (body.positions <= config.accumulator_depth) & (body.channels <= config.columns)
         go = Signal()
         channels_last = channel + config.rescale_lanes >= body.channels
+        columns_last = column + 1 == body.columns
         last = channels_last & (position + 1 == body.positions)
         m.d.comb += [
             go.eq(self.command.valid & legal),
@@ -81,20 +119,23 @@ class Rescale(wiring.Component):
             self.read_enable.eq(go),
             self.read_bank.eq(body.bank),
             self.read_address.eq(position),
+            self.read_group.eq(group),
         ]
-        group = Signal(range(max(self._groups, 2)))
-        m.d.comb += self.read_group.eq(group)
         with m.If(go):
             m.d.sync += [
                 channel.eq(Mux(channels_last, 0, channel + config.rescale_lanes)),
                 group.eq(Mux(channels_last, 0, group + 1)),
             ]
             with m.If(channels_last):
+                next_line = line + body.destination_pitch
                 m.d.sync += [
                     position.eq(Mux(last, 0, position + 1)),
-                    pixel.eq(Mux(last, 0, pixel + body.pixel_pitch)),
+                    column.eq(Mux(last | columns_last, 0, column + 1)),
+                    line.eq(Mux(last, 0, Mux(columns_last, next_line, line))),
+                    pixel.eq(Mux(last, 0, Mux(columns_last, next_line, pixel + body.pixel_pitch))),
                 ]
 
+        carried = ("scheme", "relu", "double", "signed", "zero_point", "low", "high")
         asked = Signal(
             data.StructLayout(
                 {
@@ -102,12 +143,9 @@ class Rescale(wiring.Component):
                     "last": 1,
                     "mark": 1,
                     "group": group.shape(),
-                    "relu": 1,
-                    "signed": 1,
-                    "low": signed(10),
-                    "high": signed(10),
                     "mask": config.vector_lanes,
                     "address": address_bits(config),
+                    **{name: body.shape()[name].shape for name in carried},
                 }
             )
         )
@@ -116,49 +154,32 @@ class Rescale(wiring.Component):
             asked.last.eq(go & last),
             asked.mark.eq(command.mark),
             asked.group.eq(group),
-            asked.relu.eq(body.relu),
-            asked.signed.eq(body.signed),
-            asked.low.eq(body.low),
-            asked.high.eq(body.high),
             asked.address.eq(body.destination + pixel + channel),
             asked.mask.eq(Cat(channel + lane < body.channels for lane in range(config.rescale_lanes))),
+            *(asked[name].eq(body[name]) for name in carried),
         ]
-        read = _delayed(m, asked, 1, "read")
-        results, latency = self._lanes(m, read)
-        rescaled = _delayed(m, read, latency, "rescaled")
+        return asked
 
-        # The range of a type that is narrower than an element, or of an activation function.
-        bits = self._config.element_bits
-        limited = []
-        for lane, result in enumerate(results):
-            value = Cat(result, (result[-1] & rescaled.signed).replicate(2)).as_signed()
-            held = Signal(bits, name=f"limited_{lane}")
-            m.d.sync += held.eq(
-                clamp(value, rescaled.low[: bits + 2].as_signed(), rescaled.high[: bits + 2].as_signed())
+    def _operands(self, read: data.View) -> list[tuple[Value, Value]]:
+        """Total and parameter record of each lane."""
+        config = self._config
+        return [
+            (
+                Value.cast(self.totals)
+                .word_select(read.group * config.rescale_lanes + lane, config.accumulator_bits)
+                .as_signed(),
+                self.parameters.word_select(lane, config.record_bits),
             )
-            limited.append(held)
-        done = _delayed(m, rescaled, 1, "limited")
-        m.d.comb += [
-            self.write.valid.eq(done.valid),
-            self.write.payload.address.eq(done.address),
-            self.write.payload.mask.eq(done.mask),
-            self.write.payload.data.eq(Cat(limited)),
-            self.done.eq(done.last),
-            self.done_mark.eq(done.mark),
+            for lane in range(config.rescale_lanes)
         ]
-        return m
 
-    def _lanes(self, m: Module, read: data.View) -> tuple[list[Value], int]:
-        """The rescale units side by side: their results, and the cycles they take."""
+    def _sbnq(self, m: Module, read: data.View) -> tuple[list[Value], int]:
+        """Elements by SBNQ, and the cycles that they take."""
         config = self._config
         results = []
-        for lane in range(config.rescale_lanes):
+        for lane, (total, record) in enumerate(self._operands(read)):
             unit = SBNQ(config.accumulator_bits, config.element_bits, config.bias_bits)
-            m.submodules[f"lane_{lane}"] = unit
-            record = self.parameters.word_select(lane, config.record_bits)
-            total = Value.cast(self.totals).word_select(
-                read.group * config.rescale_lanes + lane, config.accumulator_bits
-            )
+            m.submodules[f"sbnq_{lane}"] = unit
             m.d.comb += [
                 unit.i.valid.eq(read.valid),
                 unit.i.payload.accumulator.eq(total),
@@ -169,10 +190,41 @@ class Rescale(wiring.Component):
                 unit.o.ready.eq(1),
             ]
             results.append(unit.o.payload)
-        return results, unit.latency
+        rescaled = _delayed(m, read, unit.latency, "shifted")
+
+        # The range of a type that is narrower than an element.
+        bits = config.element_bits
+        limited = []
+        for lane, result in enumerate(results):
+            value = Cat(result, (result[-1] & rescaled.signed).replicate(2)).as_signed()
+            held = Signal(bits, name=f"limited_{lane}")
+            m.d.sync += held.eq(
+                clamp(value, rescaled.low[: bits + 2].as_signed(), rescaled.high[: bits + 2].as_signed())
+            )
+            limited.append(held)
+        return limited, unit.latency + 1
+
+    def _affine(self, m: Module, read: data.View) -> tuple[list[Value], int]:
+        """Elements by the affine rescale, and the cycles that they take."""
+        config = self._config
+        work = self.work.payload
+        m.d.sync += [
+            self.work.valid.eq(read.valid & ((read.scheme == isa.Scheme.AFFINE) | (len(config.rescales) == 1))),
+            work.zero_point.eq(read.zero_point),
+            work.low.eq(read.low),
+            work.high.eq(read.high),
+            work.single.eq(~read.double),
+        ]
+        for lane, (total, record) in enumerate(self._operands(read)):
+            m.d.sync += [
+                work.values[lane].eq((total + record[:32].as_signed())[:32]),
+                work.multipliers[lane].eq(record[32:64]),
+                work.exponents[lane].eq(record[64:70]),
+            ]
+        return [result[: config.element_bits] for result in self.results], 1 + AFFINE_LATENCY
 
 
-def _delayed(m: Module, value: data.View, cycles: int, name: str) -> data.View:
+def _delayed(m: Module, value: Any, cycles: int, name: str) -> Any:
     """`value` some cycles later."""
     for cycle in range(cycles):
         later = Signal(value.shape(), name=f"{name}_{cycle}")

@@ -33,7 +33,9 @@ class Window(wiring.Component):
     order : tuple of str
         The loops from the innermost out.
     lanes : int
-        Elements of a vector that are looked at, and from one chunk to the next.
+        Elements of a vector that are looked at.
+    chunk : int
+        Elements from one chunk to the next.
     address_bits : int
         Bits of an element address.
     carried : tuple of str
@@ -52,11 +54,13 @@ class Window(wiring.Component):
         opcode: isa.Opcode,
         order: tuple[str, ...],
         lanes: int,
+        chunk: int,
         address_bits: int,
         carried: tuple[str, ...],
     ) -> None:
         self._order = order
         self._lanes = lanes
+        self._chunk = chunk
         self._address_bits = address_bits
         self._carried = carried
         loops = data.StructLayout({name: 1 for name in order})
@@ -148,7 +152,7 @@ class Window(wiring.Component):
                 distance = body[element_steps[name]]
                 elements.append(_offset(m, name, _ELEMENT_BITS, distance, advance, last[name]))
             elif name == "chunks":
-                elements.append(_offset(m, name, _ELEMENT_BITS, self._lanes, advance, last[name]))
+                elements.append(_offset(m, name, _ELEMENT_BITS, self._chunk, advance, last[name]))
             advance = advance & last[name]
         return first, last, sum(rows), sum(elements)
 

@@ -22,7 +22,7 @@ START_TO_INTERRUPT_SLACK_CYCLES = 8
 """The harness sees a start and an interrupt at the ports, the machine counts inside: they differ by this at most."""
 UNSET = 0xA5
 """Bytes of memory that nobody wrote before a start, so that a store that does not come is seen."""
-_COUNTERS = tuple(register for register in Register if Register.CYCLES <= register <= Register.BUSY_STORE)
+_COUNTERS = tuple(register for register in Register if Register.CYCLES <= register <= Register.BUSY_ELEMENTWISE)
 
 
 class MachineStopped(RuntimeError):

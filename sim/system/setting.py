@@ -11,7 +11,7 @@ from sim.system.programs import job, network
 
 SMALL = job(network(1, small=True), 1)
 LARGE = job(network(2), 2)
-COUNTERS = [register for register in Register if Register.CYCLES <= register <= Register.BUSY_STORE]
+COUNTERS = [register for register in Register if Register.CYCLES <= register <= Register.BUSY_ELEMENTWISE]
 PATTERN = bytes(random.Random(0).randbytes(256))
 NEVER = 30
 """Commands of any engine that none of these lists has: whoever waits for them waits for ever."""
