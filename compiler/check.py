@@ -6,17 +6,34 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from compiler.accumulate import Accumulating, Accumulation, Affine, accumulation
+from compiler.copies import MOVING
+from compiler.elementwise import MOST_IN_SOFTMAX, UNARY, Binary, binary_fields
+from compiler.views import digits_of
 from golden.bounds import accumulator_bounds
 from hdl import isa
 from hdl.config import AcceleratorConfig
-from network import Conv2D, FullyConnected, MaxPool2D, Network, NetworkError, SbnqRescale, Tensor
+from network import (
+    Add,
+    AveragePool2D,
+    Conv2D,
+    DepthwiseConv2D,
+    FullyConnected,
+    MaxPool2D,
+    Mean,
+    Mul,
+    Network,
+    NetworkError,
+    Reshape,
+    SbnqRescale,
+    Softmax,
+    Sub,
+    Tensor,
+)
+from network.graph import AnyLayer
 
 MOST_DIGITS = isa.layout(isa.Opcode.MATMUL)["digits"][1].max
-
-
-def digits_of(tensor: Tensor, config: AcceleratorConfig) -> int:
-    """Scratchpad elements that one value of a tensor takes."""
-    return -(-tensor.type.bits // config.element_bits)
+ACCUMULATING = (Conv2D, DepthwiseConv2D, FullyConnected, AveragePool2D, Mean)
 
 
 def reads_signed(tensor: Tensor, config: AcceleratorConfig) -> bool:
@@ -25,40 +42,83 @@ def reads_signed(tensor: Tensor, config: AcceleratorConfig) -> bool:
     return tensor.type.signed or not config.unsigned_activations
 
 
-def pad_of(tensor: Tensor, config: AcceleratorConfig) -> int:
-    """The bits of an element that stands for the tensor's zero point."""
-    return tensor.zero_point & ((1 << config.element_bits) - 1)
+def check_network(
+    network: Network, config: AcceleratorConfig
+) -> tuple[dict[str, Accumulation], list[str]]:
+    """What the array does for each layer that it runs, and warnings, of a network that the machine can run.
 
-
-def check_network(network: Network, config: AcceleratorConfig) -> list[str]:
-    """Warnings of a network that the machine can run. Raises NetworkError with everything that keeps it from it."""
+    Raises NetworkError with everything that keeps it from it.
+    """
     problems: list[str] = []
     warnings: list[str] = []
+    windows: dict[str, Accumulation] = {}
     for layer in network.layers:
-        source, target = network.tensors[layer.inputs[0]], network.tensors[layer.output]
         prefix = f"layer {layer.name}: "
-        if isinstance(layer, MaxPool2D):
-            found = list(_pool_problems(source, config))
-        elif isinstance(layer, Conv2D | FullyConnected):
-            found = [*_operand_problems(layer, source, config), *_rescale_problems(layer, target, config)]
-            refusal, warning = _accumulator(layer, network, config)
-            found += refusal
-            warnings += [prefix + text for text in warning]
-        else:
-            found = [f"{config.name} has no command for {layer.op}"]
+        found: list[str] = []
+        try:
+            if isinstance(layer, ACCUMULATING):
+                windows[layer.name], warned = accumulation(layer, network)
+                found, sums = _accumulating(layer, windows[layer.name], network, config)
+                warnings += [prefix + text for text in (*warned, *sums)]
+            else:
+                found = list(_other_problems(layer, network, config))
+        except NetworkError as error:
+            found.append(str(error))
         problems += [prefix + text for text in found]
     if problems:
         raise NetworkError("; ".join(problems))
-    return warnings
+    return windows, warnings
 
 
-def _pool_problems(source: Tensor, config: AcceleratorConfig) -> Iterator[str]:
-    if digits_of(source, config) > 1:
-        yield f"max pooling of {source.type} on {config.name}, whose activations have {config.element_bits} bits"
+def _other_problems(layer: AnyLayer, network: Network, config: AcceleratorConfig) -> Iterator[str]:
+    tensors = [network.tensors[name] for name in (*layer.inputs, layer.output)]
+    if isinstance(layer, MaxPool2D):
+        if digits_of(tensors[0], config) > 1:
+            yield f"max pooling of {tensors[0].type} on {config.name}, whose activations have {config.element_bits} bits"
+    elif isinstance(layer, (*UNARY, Add, Sub, Mul, Softmax)):
+        yield from _elementwise_problems(layer, tensors, network, config)
+    elif isinstance(layer, (*MOVING, Reshape)):
+        if isinstance(layer, MOVING) and digits_of(tensors[0], config) > 1:
+            yield f"{layer.op} of {tensors[0].type} on {config.name}, whose activations have {config.element_bits} bits"
+    else:
+        yield f"{config.name} has no command for {layer.op}"
+
+
+def _elementwise_problems(
+    layer: Binary | Softmax | AnyLayer, tensors: list[Tensor], network: Network, config: AcceleratorConfig
+) -> Iterator[str]:
+    if not config.affine:
+        yield f"{config.name} has no elementwise engine, which {layer.op} wants; `rescales` must have affine"
+        return
+    for tensor in tensors:
+        if (tensor.type.bits, tensor.type.signed) != (8, True):
+            yield f"{tensor.name} is {tensor.type}; {layer.op} on {config.name} takes and gives int8"
+    if isinstance(layer, Add | Sub | Mul):
+        binary_fields(layer, network)
+    if isinstance(layer, Softmax) and tensors[0].shape[-1] > MOST_IN_SOFTMAX:
+        yield f"softmax of {tensors[0].shape[-1]:,} elements, at most {MOST_IN_SOFTMAX:,} are possible"
+
+
+def _accumulating(
+    layer: Accumulating, window: Accumulation, network: Network, config: AcceleratorConfig
+) -> tuple[list[str], list[str]]:
+    """Refusals and warnings of a layer that the array runs."""
+    source, target = network.tensors[layer.inputs[0]], network.tensors[layer.output]
+    found = [
+        *_operand_problems(layer, window, source, config),
+        *_rescale_problems(window.rescale, target, config),
+    ]
+    if isinstance(layer, AveragePool2D | Mean):
+        # Both average int8: the sum of what one window holds.
+        if target.type.bits > 8 or not config.affine:
+            found.append(f"{config.name} averages int8 alone, and by the affine rescale")
+        return found, []
+    refusal, warning = _accumulator(layer, network, config)
+    return found + refusal, warning
 
 
 def _operand_problems(
-    layer: Conv2D | FullyConnected, source: Tensor, config: AcceleratorConfig
+    layer: Accumulating, window: Accumulation, source: Tensor, config: AcceleratorConfig
 ) -> Iterator[str]:
     digits = digits_of(source, config)
     has = f"{config.name} has {', '.join(config.activation_types)}"
@@ -69,38 +129,38 @@ def _operand_problems(
         yield f"its input {source.name} is {source.type}, {has}"
     elif digits > 1 and not config.unsigned_activations:
         yield f"its input {source.name} is {source.type} and its low digits are unsigned, {has}"
+    elif digits > 1 and window.by_channel and config.depthwise_taps and window.outputs == source.shape[-1]:
+        yield f"its input {source.name} is {source.type}; {layer.op} on {config.name} takes {config.element_bits} bits"
     elif not source.type.signed and not config.unsigned_activations and not spare_bit:
         yield f"its input {source.name} is {source.type}, {has}"
     if not source.type.min <= source.zero_point <= source.type.max:
         yield f"its input's zero point {source.zero_point} is outside {source.type}"
-    elif isinstance(layer, Conv2D) and any(layer.padding) and digits > 1:
+    elif any(window.padding) and digits > 1:
         mask = (1 << config.element_bits) - 1
-        elements = {
-            source.zero_point >> shift & mask
-            for shift in range(0, digits * config.element_bits, config.element_bits)
-        }
-        if len(elements) > 1:
-            yield f"it pads with {source.zero_point}, whose {digits} digits on {config.name} differ"
+        shifts = range(0, digits * config.element_bits, config.element_bits)
+        if len({window.pad >> shift & mask for shift in shifts}) > 1:
+            yield f"it pads with {window.pad}, whose {digits} digits on {config.name} differ"
     operand = config.weight
-    low, high = int(layer.weights.min()), int(layer.weights.max())
+    low, high = int(window.weights.min()), int(window.weights.max())
     if low < operand.min or high > operand.max:
         worst = low if low < operand.min else high
         yield f"a weight is {worst}, {config.name} has {operand} weights ({operand.min}...{operand.max})"
-    elif operand.is_binary and not np.all(layer.weights):
+    elif operand.is_binary and not np.all(window.weights):
         yield f"a weight is 0, {config.name} has binary weights (-1 and 1)"
 
 
 def _rescale_problems(
-    layer: Conv2D | FullyConnected, target: Tensor, config: AcceleratorConfig
+    rescale: Affine | SbnqRescale, target: Tensor, config: AcceleratorConfig
 ) -> Iterator[str]:
-    rescale = layer.rescale
-    if not isinstance(rescale, SbnqRescale) or "sbnq" not in config.rescales:
-        yield f"its {type(rescale).__name__} is none of {config.name}'s rescales ({', '.join(config.rescales)})"
+    scheme = "sbnq" if isinstance(rescale, SbnqRescale) else "affine"
+    if scheme not in config.rescales:
+        yield f"its rescale is {scheme}, {config.name} has {', '.join(config.rescales)}"
         return
     if target.type.bits > config.element_bits:
         yield f"its output is {target.type}, {config.name}'s rescale writes at most {config.element_bits} bits"
-    # Golden takes biases of 48 bits.
-    limit = 1 << (min(config.bias_bits, 48) - 1)
+    # Golden takes biases of 48 bits; the affine ones are part of a sum of 32.
+    bits = 32 if isinstance(rescale, Affine) else min(config.bias_bits, 48)
+    limit = 1 << (bits - 1)
     outside = np.flatnonzero((rescale.bias < -limit) | (rescale.bias >= limit))
     if len(outside):
         channel = int(outside[0])
@@ -112,7 +172,7 @@ def _rescale_problems(
 
 
 def _accumulator(
-    layer: Conv2D | FullyConnected, network: Network, config: AcceleratorConfig
+    layer: Conv2D | DepthwiseConv2D | FullyConnected, network: Network, config: AcceleratorConfig
 ) -> tuple[list[str], list[str]]:
     """Refusals and warnings. A sum is taken modulo `2**bits`: machine and graph agree if their bits do, or if the sum
     fits both."""

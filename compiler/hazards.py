@@ -1,8 +1,9 @@
 """The command list and its waits: which command must be complete before which may start.
 
 Engines run at once, each its own commands in order; the only ordering between two engines is a command's
-`wait_<engine>` counts. They are derived here from what each command reads and writes of the scratchpad (a read after a
-write, a write after a read, a write after a write), and from what the caller names besides (the accumulator banks).
+`wait_<engine>` counts. They are derived here from what each command reads and writes of the scratchpad and of the memory
+(a read after a write, a write after a read, a write after a write), and from what the caller names besides (the
+accumulator banks).
 
 Every wait names a command that comes earlier in the list. That, and the bound on weights sent ahead (`lower.py`), is
 why a program cannot deadlock.
@@ -14,6 +15,7 @@ from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from compiler.views import Interval
 from hdl import isa
 from network import NetworkError
 
@@ -29,17 +31,6 @@ COUNT_LIMIT = (1 << (isa.SEQUENCE_BITS - 1)) - 1
 
 
 @dataclass(frozen=True)
-class Interval:
-    """Scratchpad elements `start` <= element < `stop`."""
-
-    start: int
-    stop: int
-
-    def meets(self, other: Interval) -> bool:
-        return self.start < other.stop and other.start < self.stop
-
-
-@dataclass(frozen=True)
 class Ticket:
     """A command in the list: number `sequence`, counted from 1, of `engine`."""
 
@@ -48,14 +39,32 @@ class Ticket:
     index: int
 
 
+@dataclass(frozen=True)
+class Places:
+    """What a command touches: stretches of the scratchpad, and of the memory."""
+
+    scratchpad: tuple[Interval, ...] = ()
+    memory: tuple[Interval, ...] = ()
+
+    def meets(self, other: Places) -> bool:
+        pairs = ((self.scratchpad, other.scratchpad), (self.memory, other.memory))
+        return any(a.meets(b) for ours, theirs in pairs for a in ours for b in theirs)
+
+    def __bool__(self) -> bool:
+        return bool(self.scratchpad or self.memory)
+
+
+NOTHING = Places()
+
+
 @dataclass
 class _Entry:
     ticket: Ticket
     owner: str
     opcode: isa.Opcode
     values: dict[str, int]
-    reads: Interval | None
-    writes: Interval | None
+    reads: Places
+    writes: Places
     waits: dict[isa.Engine, int] = field(default_factory=dict)
 
     def wait_for(self, other: Ticket) -> None:
@@ -82,8 +91,8 @@ class CommandList:
         opcode: isa.Opcode,
         values: Mapping[str, int],
         *,
-        reads: Interval | None = None,
-        writes: Interval | None = None,
+        reads: Places = NOTHING,
+        writes: Places = NOTHING,
         after: Iterable[Ticket] = (),
     ) -> Ticket:
         """Append a command; it waits for what it depends on and for the commands in `after`. `owner` is whom an
@@ -99,11 +108,12 @@ class CommandList:
             for earlier in recent:
                 if self._depends(entry, earlier):
                     entry.wait_for(earlier.ticket)
-        if writes is not None:
-            for guards in self._guards.values():
-                for interval, other in guards:
-                    if other.engine != engine and self._pending(other) and interval.meets(writes):
-                        entry.wait_for(other)
+        for guards in self._guards.values():
+            for interval, other in guards:
+                if other.engine == engine or not self._pending(other):
+                    continue
+                if any(interval.meets(place) for place in writes.scratchpad):
+                    entry.wait_for(other)
         self._entries.append(entry)
         self._recent[engine].append(entry)
         return ticket
@@ -116,31 +126,35 @@ class CommandList:
     def _depends(entry: _Entry, earlier: _Entry) -> bool:
         """Whether `entry` must wait. One engine's own order settles all but its reads of what it has itself written:
         those could overtake writes that are still on their way."""
-        if entry.reads is not None and earlier.writes is not None and entry.reads.meets(earlier.writes):
+        if entry.reads.meets(earlier.writes):
             return True
-        if entry.writes is None or entry.ticket.engine == earlier.ticket.engine:
+        if entry.ticket.engine == earlier.ticket.engine:
             return False
-        return any(
-            interval is not None and entry.writes.meets(interval)
-            for interval in (earlier.reads, earlier.writes)
-        )
+        return entry.writes.meets(earlier.reads) or entry.writes.meets(earlier.writes)
+
+    def after(self, ticket: Ticket, others: Iterable[Ticket]) -> None:
+        """Let a command wait for earlier ones of other engines as well."""
+        for other in others:
+            if other.engine != ticket.engine:
+                self._entries[ticket.index].wait_for(other)
 
     def guard(self, interval: Interval, ticket: Ticket) -> None:
         """From here on, whoever writes into `interval` waits for `ticket`: a tensor stays whole until the last of
         the commands that write it is complete, even where its first rows have had their last reader."""
         self._guards[ticket.engine].append((interval, ticket))
 
-    def mark(self, ticket: Ticket) -> None:
-        """Let the command take the next time stamp. Marks are stored in the order in which the marked commands
-        complete, so each waits for the one before, where data do not make it wait anyway."""
+    def mark(self, ticket: Ticket) -> bool:
+        """Let the command take the next time stamp; False where it, or one after it in the list, has taken one. Marks are
+        stored in the order in which the marked commands complete, so each waits for the one before, where data do not
+        make it wait anyway."""
+        if self._last_mark is not None and self._last_mark.index >= ticket.index:
+            return False
         entry = self._entries[ticket.index]
         entry.values["mark"] = 1
-        if self._last_mark is not None:
-            if self._last_mark.index >= ticket.index:
-                raise ValueError("marked commands must be marked in the order of the list")
-            if self._last_mark.engine != ticket.engine:
-                entry.wait_for(self._last_mark)
+        if self._last_mark is not None and self._last_mark.engine != ticket.engine:
+            entry.wait_for(self._last_mark)
         self._last_mark = ticket
+        return True
 
     def encode(self, network: str) -> bytes:
         """The bytes of the list. Raises NetworkError naming the owner of a command that has a field out of range."""

@@ -77,7 +77,8 @@ class Tap:
     """Right after `engine` has completed `sequence` commands, the whole of `tensor` lies in the scratchpad.
 
     No later command overwrites any of it before that completion. `elements` counts scratchpad elements from
-    element `address` on; `digits` of them make a value of `type`.
+    element `address` on; `digits` of them make a value of `type`. A pixel's last `gap` of them are not the tensor's: it
+    is a part of another, pixel by pixel.
     """
 
     engine: isa.Engine
@@ -89,16 +90,22 @@ class Tap:
     type: TensorType
     digits: int
     element_bits: int
+    gap: int = 0
 
     def values_of(self, elements: npt.ArrayLike) -> npt.NDArray[np.generic]:
         """The tensor, from its elements (unsigned patterns)."""
-        return values_of(elements, self.type, self.digits, self.element_bits).reshape(self.shape)
+        patterns = np.asarray(elements)
+        if self.gap:
+            pixel = self.shape[-1] * self.digits
+            patterns = np.pad(patterns, (0, self.gap)).reshape(-1, pixel + self.gap)[:, :pixel]
+        return values_of(patterns.reshape(-1), self.type, self.digits, self.element_bits).reshape(self.shape)
 
 
 @dataclass(frozen=True)
 class LayerInfo:
-    """A layer of the network as the program runs it. Time stamp number `mark` is taken when it is complete;
-    where layers outnumber time stamps, the last ones share theirs."""
+    """A layer of the network as the program runs it. Time stamp number `mark` is taken when it is complete; -1: it is
+    complete from the start. Layers that are no work of their own share the one before, and where layers outnumber time
+    stamps, the last ones share theirs."""
 
     name: str
     op: str
@@ -110,8 +117,10 @@ class LayerInfo:
 class Program:
     """A network compiled for one machine.
 
-    Everything lies in memory between `base_address` and `base_address + memory_bytes`. `image` (commands and weight
-    stream) goes to `image_address` once; inputs go to their bindings before each start.
+    Everything lies in memory between `base_address` and `base_address + memory_bytes`. `image` (commands, weight stream,
+    tables and constants) goes to `image_address` once; inputs go to their bindings before each start.
+
+    Every tensor that a layer writes is whole on chip at some time (`taps`), or else in memory after the run (`spills`).
     """
 
     network: str
@@ -128,6 +137,7 @@ class Program:
     read_window: Window
     write_window: Window
     taps: tuple[Tap, ...]
+    spills: tuple[Binding, ...]
     layers: tuple[LayerInfo, ...]
     warnings: tuple[str, ...]
 

@@ -4,43 +4,64 @@ from __future__ import annotations
 
 import numpy as np
 
+from compiler.accumulate import Accumulation, Affine
 from compiler.program import Bytes, pack_codes
 from compiler.windows import Sweep
 from hdl.config import AcceleratorConfig
-from network import Conv2D, FullyConnected, NetworkError, SbnqRescale
+from network import NetworkError, SbnqRescale
 from network.graph import Integers
 
 SHIFT_BITS = 6
 
 
-def block_stream(layer: Conv2D | FullyConnected, sweep: Sweep, config: AcceleratorConfig) -> bytes:
+def block_stream(
+    window: Accumulation, rescale: Affine | SbnqRescale, sweep: Sweep, config: AcceleratorConfig
+) -> tuple[bytes, bool]:
     """What one block of a layer consumes: for each group of `columns` output channels the first pass's tile, the
-    group's parameters, the tiles of the other passes. Every block of the layer consumes the same."""
-    tiles = _tiles(layer, sweep, config)
-    parameters = _parameters(layer, len(tiles), config)
+    group's parameters, the tiles of the other passes; and whether there is only one tile, which serves all passes.
+
+    Raises NetworkError where binary weights would have to be zero.
+    """
+    tiles = _tiles(window, sweep, config)
+    parameters = _parameters(rescale, len(tiles), config)
+    one_tile = bool(np.all(tiles == tiles[:, :1]))
+    if one_tile:
+        tiles = tiles[:, :1]
     stream = np.concatenate(
         [tiles[:, :1].reshape(len(tiles), -1), parameters, tiles[:, 1:].reshape(len(tiles), -1)], axis=1
     )
-    return stream.tobytes()
+    return stream.tobytes(), one_tile
 
 
-def _tiles(layer: Conv2D | FullyConnected, sweep: Sweep, config: AcceleratorConfig) -> Bytes:
+def _tiles(window: Accumulation, sweep: Sweep, config: AcceleratorConfig) -> Bytes:
     """Bytes of the tiles, (groups, passes, bytes of a tile)."""
-    codes = _encode(layer, config)
-    outputs = len(codes)
-    if isinstance(layer, FullyConnected):
-        codes = codes.reshape(outputs, 1, 1, -1)
+    if not window.by_channel:
+        by_group = _dense(window.weights, sweep, config)
+    elif sweep.depthwise:
+        by_group = _depthwise(window, sweep, config)
+    else:
+        by_group = _local(window, sweep, config)
+    if config.weight.is_binary:
+        used = np.arange(by_group.shape[0] * config.columns) < window.outputs
+        by_group = np.where(used.reshape(-1, 1, 1, config.columns), by_group, 1)
+        if unused := int(np.count_nonzero(by_group[0, :, :, 0] == 0)):
+            raise NetworkError(
+                f"binary weights have no zero for {unused:,} unused lanes; runs of elements must fill the array's "
+                f"{config.rows} rows"
+            )
+    packed = pack_codes(_encode(by_group, config).reshape(*by_group.shape[:2], -1), config.weight.bits)
+    return np.pad(packed, [(0, 0), (0, 0), (0, config.tile_beats * config.bus_bytes - packed.shape[-1])])
+
+
+def _dense(weights: Integers, sweep: Sweep, config: AcceleratorConfig) -> Integers:
+    """(groups, passes, rows, columns) of a layer whose outputs read all channels."""
+    outputs = len(weights)
     # A run is what one kernel row, or one kernel column of it, reads; `sweep` says which.
-    runs = codes.reshape(outputs, sweep.kernel_rows, sweep.kernel_columns, -1)
+    runs = weights.reshape(outputs, sweep.kernel_rows, sweep.kernel_columns, -1)
     length = runs.shape[-1] * sweep.digits
     lanes = sweep.chunks * config.rows
-    if config.weight.is_binary and (sweep.digits > 1 or length != lanes):
-        raise NetworkError(
-            f"layer {layer.name}: binary weights have no zero for {lanes * sweep.digits - runs.shape[-1]:,} unused "
-            f"lanes; a run of {length:,} elements must fill the array's {config.rows} rows"
-        )
     # The high digit goes first and lies last in its value; the other digits' lanes keep weight zero.
-    passes = np.zeros((sweep.digits, *runs.shape, sweep.digits), np.uint8)
+    passes = np.zeros((sweep.digits, *runs.shape, sweep.digits), np.int64)
     for digit in range(sweep.digits):
         passes[digit, ..., sweep.digits - 1 - digit] = runs
     passes = passes.reshape(*passes.shape[:4], length)
@@ -48,37 +69,65 @@ def _tiles(layer: Conv2D | FullyConnected, sweep: Sweep, config: AcceleratorConf
     by_output = np.moveaxis(passes, 1, 0).reshape(outputs, sweep.passes, config.rows)
     groups = -(-outputs // config.columns)
     by_output = np.pad(by_output, [(0, groups * config.columns - outputs), (0, 0), (0, 0)])
-    by_group = by_output.reshape(groups, config.columns, sweep.passes, config.rows).transpose(0, 2, 3, 1)
-    packed = pack_codes(by_group.reshape(groups, sweep.passes, -1), config.weight.bits)
-    return np.pad(packed, [(0, 0), (0, 0), (0, config.tile_beats * config.bus_bytes - packed.shape[-1])])
+    return by_output.reshape(groups, config.columns, sweep.passes, config.rows).transpose(0, 2, 3, 1)
 
 
-def _encode(layer: Conv2D | FullyConnected, config: AcceleratorConfig) -> Bytes:
-    """Every weight's bits. `check.py` has seen that all are values of the machine's weight type."""
+def _depthwise(window: Accumulation, sweep: Sweep, config: AcceleratorConfig) -> Integers:
+    """(groups, passes, rows, columns) of a depthwise sweep: row r of pass j holds tap ``j * taps + taps - 1 - r``."""
+    outputs, kernel_rows, kernel_width = window.weights.shape
+    groups = -(-outputs // config.columns)
+    taps = window.weights
+    if sweep.taps > 1:
+        dilation = window.dilation[1]
+        spread = np.zeros((outputs, kernel_rows, sweep.kernel_columns * sweep.taps), np.int64)
+        spread[..., : (kernel_width - 1) * dilation + 1 : dilation] = taps
+        taps = spread
+    taps = taps.reshape(outputs, kernel_rows * sweep.kernel_columns, sweep.taps)[..., ::-1]
+    tiles = np.zeros((groups * config.columns, taps.shape[1], config.rows), np.int64)
+    tiles[:outputs, :, : sweep.taps] = taps
+    return tiles.reshape(groups, config.columns, -1, config.rows).transpose(0, 2, 3, 1)
+
+
+def _local(window: Accumulation, sweep: Sweep, config: AcceleratorConfig) -> Integers:
+    """(groups, passes, rows, columns) of a layer by channel on the array's dense mapping: lane l of a group's run is
+    its l-th input channel."""
+    outputs, kernel_rows, kernel_width = window.weights.shape
+    multiplier = outputs * sweep.digits // sweep.source.pixel
+    groups = -(-outputs // config.columns)
+    shape = (groups, sweep.digits, kernel_rows, kernel_width, sweep.chunks * config.rows, config.columns)
+    tiles = np.zeros(shape, np.int64)
+    for output in range(outputs):
+        group, column = divmod(output, config.columns)
+        channel = output // multiplier - group * config.columns // multiplier
+        for digit in range(sweep.digits):
+            lane = channel * sweep.digits + sweep.digits - 1 - digit
+            tiles[group, digit, :, :, lane, column] = window.weights[output]
+    return tiles.reshape(groups, sweep.passes, config.rows, config.columns)
+
+
+def _encode(weights: Integers, config: AcceleratorConfig) -> Bytes:
+    """Every weight's bits. `check.py` has seen that a layer's are values of the machine's weight type."""
     operand = config.weight
     values = [v for v in range(operand.min, operand.max + 1) if v or not operand.is_binary]
     table = np.zeros(operand.max - operand.min + 1, np.uint8)
     table[np.array(values) - operand.min] = [operand.encode(value) for value in values]
-    return table[layer.weights - operand.min]
+    return table[weights - operand.min]
 
 
-def _parameters(layer: Conv2D | FullyConnected, groups: int, config: AcceleratorConfig) -> Bytes:
+def _parameters(rescale: Affine | SbnqRescale, groups: int, config: AcceleratorConfig) -> Bytes:
     """Bytes of the groups' parameter records, (groups, bytes)."""
-    rescale = layer.rescale
-    if not isinstance(rescale, SbnqRescale):
-        raise NetworkError(f"layer {layer.name}: {type(rescale).__name__} has no parameter records yet")
     channels = groups * config.columns
-    bias, shift = _padded(rescale.bias, channels), _padded(rescale.shift, channels)
-    # Two's complement in int64 holds any record of 32 or 64 bits; its low bytes are the record.
-    records = (bias & ((1 << config.bias_bits) - 1)) | (shift & ((1 << SHIFT_BITS) - 1)) << config.bias_bits
-    data = (
-        records.astype("<i8")
-        .view(np.uint8)
-        .reshape(groups, config.columns, 8)[..., : config.record_bits // 8]
-    )
-    data = data.reshape(groups, -1)
+    if isinstance(rescale, SbnqRescale):
+        fields = [(rescale.bias, config.bias_bits), (rescale.shift, SHIFT_BITS)]
+    else:
+        fields = [(rescale.bias, 32), (rescale.multiplier, 32), (rescale.exponent, SHIFT_BITS)]
+    record_bytes = config.record_bits // 8
+    records = np.zeros((channels, record_bytes), np.uint8)
+    bit = 0
+    for values, bits in fields:
+        padded = np.pad(values.astype(np.int64), (0, channels - len(values))) & ((1 << bits) - 1)
+        size = -(-bits // 8)
+        records[:, bit // 8 : bit // 8 + size] = padded.astype("<i8").view(np.uint8).reshape(-1, 8)[:, :size]
+        bit += bits
+    data = records.reshape(groups, -1)
     return np.pad(data, [(0, 0), (0, config.parameter_beats * config.bus_bytes - data.shape[-1])])
-
-
-def _padded(values: Integers, size: int) -> Integers:
-    return np.pad(values.astype(np.int64), (0, size - len(values)))

@@ -1,160 +1,180 @@
-"""Geometry: how a layer's window maps to the window reader's fields, and which elements a block of it reads."""
+"""Geometry: how a layer's window maps to the window reader's fields, and what a block of its output reads."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
 
-from compiler.hazards import Interval
+import numpy as np
+
+from compiler.accumulate import Accumulation
+from compiler.views import Block, Extents, Interval, View
 from hdl.config import AcceleratorConfig
-from network import Conv2D, FullyConnected, MaxPool2D, Tensor
 
 BLOCK_TILES = 4
-"""A block of this many times `tile_beats` positions keeps the weight bus at most a quarter busy."""
+"""A block of this many times `tile_beats` cycles a pass keeps the weight bus at most a quarter busy."""
 MOST_BLOCKS = 64
 """Smaller blocks than a layer's 64th hide nothing more."""
 
 
 @dataclass(frozen=True)
-class Block:
-    """Output rows `row`...`row + rows - 1`, of each the columns `column`...`column + columns - 1`.
+class Geometry:
+    """A window that slides over a tensor: its kernel and steps, in rows and columns, and the padding before the first."""
 
-    It is whole rows, or a part of one row: its positions are consecutive in the dense output either way.
-    """
+    kernel: tuple[int, int] = (1, 1)
+    stride: tuple[int, int] = (1, 1)
+    dilation: tuple[int, int] = (1, 1)
+    before: tuple[int, int] = (0, 0)
 
-    row: int
-    rows: int
-    column: int
-    columns: int
-
-    @property
-    def positions(self) -> int:
-        return self.rows * self.columns
+    def needs(self, block: Block, source: Extents) -> Block:
+        """What of the tensor the windows of an output block touch."""
+        rows = (block.rows - 1) * self.stride[0] + (self.kernel[0] - 1) * self.dilation[0] + 1
+        columns = (block.columns - 1) * self.stride[1] + (self.kernel[1] - 1) * self.dilation[1] + 1
+        row = block.row * self.stride[0] - self.before[0]
+        column = block.column * self.stride[1] - self.before[1]
+        return Block(row, rows, column, columns).clipped(source.rows, source.columns)
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """A window over a tensor of `height` rows of `width` pixels of `pixel` elements each; the passes of the array
-    (or the steps of a maximum) over it. A fully connected layer is one pixel with all its features."""
+    """The passes of the array, or the steps of a maximum, over a tensor; steps along a row are in elements.
 
-    height: int
-    width: int
-    pixel: int
-    output_rows: int
-    output_columns: int
-    row_stride: int
-    column_stride: int
-    top: int
-    left: int
+    In a `depthwise` sweep a pass multiplies `taps` neighbours at once.
+    """
+
+    geometry: Geometry
+    source: Extents
     kernel_rows: int
-    kernel_row_step: int
     kernel_columns: int
     kernel_column_step: int
     chunks: int
-    digits: int
+    digits: int = 1
+    depthwise: bool = False
+    taps: int = 1
 
     @property
     def passes(self) -> int:
         return self.digits * self.kernel_rows * self.kernel_columns * self.chunks
 
-    def fields(self, address: int, block: Block) -> dict[str, int]:
-        """The window reader's fields for a block, but for `pad` and `signed`."""
-        return {
-            "source": address,
-            "width_elements": self.width * self.pixel,
-            "height": self.height,
-            "first_row": block.row * self.row_stride - self.top,
-            "first_element": (block.column * self.column_stride - self.left) * self.pixel,
-            "row_pitch": self.width * self.pixel,
-            "row_stride": self.row_stride,
-            "column_stride": self.column_stride * self.pixel,
+    def vectors(self, columns: int) -> int:
+        """Vectors that a pass reads for so many neighbouring outputs."""
+        if self.taps == 1:
+            return columns
+        return (columns - 1) * self.geometry.stride[1] + self.taps
+
+    def fields(self, view: View, block: Block, first_element: int = 0) -> dict[str, int]:
+        """The window reader's fields, but for `pad` and `signed`; `first_element` of each pixel is the first to read."""
+        geometry, pixel = self.geometry, view.pixel_pitch
+        column = block.column * geometry.stride[1] - geometry.before[1] - view.block.column
+        fields = {
+            "source": view.address,
+            "width_elements": view.block.columns * pixel,
+            "height": view.block.rows,
+            "first_row": block.row * geometry.stride[0] - geometry.before[0] - view.block.row,
+            "first_element": column * pixel + first_element,
+            "row_pitch": view.row_pitch,
+            "row_stride": geometry.stride[0],
+            "column_stride": (1 if self.taps > 1 else geometry.stride[1]) * pixel,
             "output_rows": block.rows,
-            "output_columns": block.columns,
+            "output_columns": self.vectors(block.columns),
             "kernel_rows": self.kernel_rows,
-            "kernel_row_step": self.kernel_row_step,
+            "kernel_row_step": geometry.dilation[0],
             "kernel_columns": self.kernel_columns,
             "kernel_column_step": self.kernel_column_step,
             "chunks": self.chunks,
         }
+        if self.depthwise:
+            fields |= {"depthwise": 1, "first_output": self.taps - 1}
+            fields["output_step"] = geometry.stride[1] if self.taps > 1 else 1
+        return fields
 
-    def rows_read(self, block: Block) -> tuple[int, int]:
-        """The rows of the tensor that a block's window touches, from and to (exclusive)."""
-        first = block.row * self.row_stride - self.top
-        last = first + (block.rows - 1) * self.row_stride + (self.kernel_rows - 1) * self.kernel_row_step
-        start, stop = max(first, 0), min(last + 1, self.height)
-        return start, max(start, stop)
-
-    def reads(self, address: int, block: Block) -> Interval:
+    def reads(self, view: View, block: Block) -> Interval:
         """Elements that a block depends on. Lanes outside a row are masked; lanes past a run or past the channels
         have zero weights or are not written, so what they read does not matter."""
-        start, stop = self.rows_read(block)
-        pitch = self.width * self.pixel
-        return Interval(address + start * pitch, address + stop * pitch)
-
-    def rows_ready(self, input_rows: int) -> int:
-        """Output rows whose whole window lies in the first `input_rows` rows of the tensor."""
-        if input_rows >= self.height:
-            return self.output_rows
-        reach = input_rows + self.top - (self.kernel_rows - 1) * self.kernel_row_step - 1
-        return min(self.output_rows, max(0, reach // self.row_stride + 1))
+        touched = self.geometry.needs(block, self.source)
+        whole_rows = Block(touched.row, touched.rows, view.block.column, view.block.columns)
+        return view.interval(whole_rows if touched.positions else touched, view.pixel_pitch)
 
 
-def matmul_sweep(
-    layer: Conv2D | FullyConnected, source: Tensor, target: Tensor, digits: int, config: AcceleratorConfig
-) -> Sweep:
+def geometry_of(window: Accumulation) -> Geometry:
+    top, _, left, _ = window.padding
+    return Geometry(window.kernel, window.stride, window.dilation, (top, left))
+
+
+def matmul_sweep(window: Accumulation, source: Extents, digits: int, config: AcceleratorConfig) -> Sweep:
     """The array's passes over a layer's input.
 
     Where a kernel row's pixels are neighbours (no dilation along it), they are one run of elements in memory and pack
-    the reduction lanes without a gap; else each kernel column is a run of its own.
+    the reduction lanes without a gap; else each kernel column is a run of its own. Layers that read each channel by
+    itself take the depthwise mapping where the machine has it and there is one output a channel; else their few input
+    channels of each group of outputs, a run each kernel column.
     """
-    if isinstance(layer, FullyConnected):
-        features = source.size * digits
-        chunks = -(-features // config.rows)
-        return Sweep(1, 1, features, 1, 1, 1, 1, 0, 0, 1, 1, 1, 0, chunks, digits)
-    _, kernel_rows, kernel_width, channels = layer.weights.shape
-    pixel = channels * digits
-    columns, step, chunks = kernel_width, layer.dilation[1] * pixel, -(-pixel // config.rows)
+    if window.by_channel:
+        return _by_channel_sweep(window, source, digits, config)
+    kernel_rows, kernel_width = window.kernel
+    pixel, dilation = source.pixel, window.dilation[1]
+    columns, step, chunks = kernel_width, dilation * pixel, -(-pixel // config.rows)
     run_chunks = -(-kernel_width * pixel // config.rows)
-    if (layer.dilation[1] == 1 or kernel_width == 1) and run_chunks <= columns * chunks:
+    if (dilation == 1 or kernel_width == 1) and run_chunks <= columns * chunks:
         columns, step, chunks = 1, 0, run_chunks
-    height, width, _ = source.shape
-    rows_out, columns_out, _ = target.shape
-    top, _, left, _ = layer.padding
-    return Sweep(
-        height, width, pixel, rows_out, columns_out, *layer.stride, top, left,
-        kernel_rows, layer.dilation[0], columns, step, chunks, digits,
-    )  # fmt: skip
+    return Sweep(geometry_of(window), source, kernel_rows, columns, step, chunks, digits)
 
 
-def pool_sweep(layer: MaxPool2D, source: Tensor, target: Tensor, config: AcceleratorConfig) -> Sweep:
+def _by_channel_sweep(window: Accumulation, source: Extents, digits: int, config: AcceleratorConfig) -> Sweep:
+    kernel_rows, kernel_width = window.kernel
+    dilation, geometry = window.dilation[1], geometry_of(window)
+    step = dilation * source.pixel
+    multiplier = window.outputs * digits // source.pixel
+    if multiplier > 1 or not config.depthwise_taps:
+        chunks = -(-local_channels(window.outputs, multiplier, config) * digits // config.rows)
+        return Sweep(geometry, source, kernel_rows, kernel_width, step, chunks, digits)
+    extent = (kernel_width - 1) * dilation + 1
+    taps = min(extent, config.depthwise_taps)
+    groups = -(-extent // taps)
+    # Each tap read by itself, or neighbours together: whichever is done first.
+    single = Sweep(geometry, source, kernel_rows, kernel_width, step, 1, depthwise=True)
+    several = Sweep(geometry, source, kernel_rows, groups, taps * source.pixel, 1, depthwise=True, taps=taps)
+    columns = source.columns + window.padding[2] + window.padding[3]
+    columns = (columns - extent) // window.stride[1] + 1
+    tile_cycles = 1 if np.all(window.weights == window.weights[:, :1, :1]) else config.tile_beats
+    cost = [sweep.passes * max(sweep.vectors(columns), tile_cycles) for sweep in (single, several)]
+    return single if cost[0] <= cost[1] else several
+
+
+def local_channels(outputs: int, multiplier: int, config: AcceleratorConfig) -> int:
+    """The most input channels that one group of output channels reads."""
+    starts = range(0, outputs, config.columns)
+    return max((min(s + config.columns, outputs) - 1) // multiplier - s // multiplier + 1 for s in starts)
+
+
+def pool_sweep(geometry: Geometry, source: Extents, channels: int, config: AcceleratorConfig) -> Sweep:
     """The reader's walk over a pooling layer's windows, `vector_lanes` channels at a time."""
-    height, width, channels = source.shape
-    rows_out, columns_out, _ = target.shape
-    top, _, left, _ = layer.padding
-    return Sweep(
-        height, width, channels, rows_out, columns_out, *layer.stride, top, left,
-        layer.kernel[0], 1, layer.kernel[1], channels, -(-channels // config.vector_lanes), 1,
-    )  # fmt: skip
+    chunks = -(-channels // config.vector_lanes)
+    kernel_rows, kernel_columns = geometry.kernel
+    step = geometry.dilation[1] * source.pixel
+    return Sweep(geometry, source, kernel_rows, kernel_columns, step, chunks)
 
 
-def matmul_blocks(sweep: Sweep, config: AcceleratorConfig) -> list[Block]:
-    """The output in blocks that fit an accumulator bank, rows as whole as they can be.
+def matmul_blocks(sweep: Sweep, part: Block, config: AcceleratorConfig) -> list[Block]:
+    """A part of the output in blocks that fit an accumulator bank, rows as whole as they can be.
 
-    Each block has its weights sent again, which is free while a tile works on more positions than it has beats. Small
+    Each block has its weights sent again, which is free while a pass takes more cycles than its tile has beats. Small
     blocks let the rescale, a pooling layer and the next layer begin early, so blocks are as small as keeps the bus
-    mostly idle; a layer too small for that is still cut in two where each half hides the loading of its tiles.
+    mostly idle; a part too small for that is still cut in two where each half hides the loading of its tiles.
     """
-    rows, columns, depth = sweep.output_rows, sweep.output_columns, config.accumulator_depth
+    rows, columns, depth = part.rows, part.columns, config.accumulator_depth
     if columns > depth:
-        parts = _split(columns, -(-columns // depth))
-        return [Block(row, 1, start, size) for row in range(rows) for start, size in parts]
-    positions = rows * columns
-    wished = max(positions // (BLOCK_TILES * config.tile_beats), min(2, positions // config.tile_beats))
+        pieces = split(columns, -(-columns // depth))
+        return [
+            Block(part.row + row, 1, part.column + start, size) for row in range(rows) for start, size in pieces
+        ]
+    cycles = rows * sweep.vectors(columns)
+    wished = max(cycles // (BLOCK_TILES * config.tile_beats), min(2, cycles // config.tile_beats))
     count = max(-(-rows // (depth // columns)), min(wished, rows, MOST_BLOCKS), 1)
-    return [Block(start, size, 0, columns) for start, size in _split(rows, count)]
+    return [Block(part.row + start, size, part.column, columns) for start, size in split(rows, count)]
 
 
-def _split(total: int, parts: int) -> list[tuple[int, int]]:
+def split(total: int, parts: int) -> list[tuple[int, int]]:
     """Start and size of `parts` pieces of `total` that differ by at most one."""
     edges = [total * part // parts for part in range(parts + 1)]
     return [(start, stop - start) for start, stop in pairwise(edges)]

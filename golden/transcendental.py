@@ -214,16 +214,10 @@ def softmax(values: npt.ArrayLike, scale: FixedPointScale, least: int) -> Intege
         raise ValueError(
             f"softmax of {values.shape[-1]} elements; at most {(1 << _SUM_BITS) - 1} fit its sum"
         )
-    # A difference is -255...0: all that follows up to the sum is a function of it alone.
-    differences = np.arange(-255, 1)
-    inside = differences >= least
-    scaled = affine(
-        np.where(inside, differences, 0), scale.multiplier, scale.exponent, 0, *_INT32, scale.double_rounding
-    )
-    exponentials = np.where(inside, exp_on_negative_values(scaled, _DIFFERENCE_BITS), 0)
+    exponentials = softmax_table(scale, least)
     addends = rounding_right_shift(exponentials, _SUM_BITS, Rounding.HALF_AWAY)
 
-    index = values - values.max(axis=-1, keepdims=True) + 255
+    index = values.max(axis=-1, keepdims=True) - values
     total = addends[index].sum(axis=-1, keepdims=True)
     # The greatest element of a row adds 1.0, so the sum is 2**19...2**31 - 1, and exact in float64.
     sum_bits = np.frexp(total.astype(np.float64))[1].astype(np.int64)
@@ -231,4 +225,14 @@ def softmax(values: npt.ArrayLike, scale: FixedPointScale, least: int) -> Intege
     bits_over_unit = _SUM_BITS - (32 - sum_bits)
     product = sqrdmulh(reciprocal, exponentials[index])
     result = rounding_right_shift(product, bits_over_unit + 31 - 8, Rounding.HALF_AWAY) - 128
-    return np.where(inside[index], clamp(result, -128, 127), -128)
+    return clamp(result, -128, 127)
+
+
+def softmax_table(scale: FixedPointScale, least: int) -> Integers:
+    """exp of ``scale * -d`` in Q0.31 for d = 0...255: all of `softmax` up to its sum. 0 where ``-d < least``."""
+    differences = -np.arange(256)
+    inside = differences >= least
+    scaled = affine(
+        np.where(inside, differences, 0), scale.multiplier, scale.exponent, 0, *_INT32, scale.double_rounding
+    )
+    return np.where(inside, exp_on_negative_values(scaled, _DIFFERENCE_BITS), 0)

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from amaranth.hdl import Cat, Module
+from amaranth.hdl import Cat, Const, Module
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -142,7 +142,9 @@ class Core(wiring.Component):
         self._buses(m, dispatcher, weights, weight_stream, load, store)
 
         for name, bits in (("done", dispatcher.done), ("done_mark", dispatcher.done_mark), ("busy", self.busy)):
-            m.d.comb += [bits[engine].eq(getattr(unit, name)) for engine, unit in engines.items()]
+            m.d.comb += bits.eq(
+                Cat(getattr(engines[engine], name) if engine in engines else Const(0, 1) for engine in isa.Engine)
+            )
         self._faults(m, dispatcher, [unit for engine, unit in engines.items() if engine in _REFUSING])
         self._watch(m, dispatcher, scratchpad, tuple(writers))
         return m

@@ -164,6 +164,7 @@ FORMATS: dict[Opcode, Format] = {
                 *_WINDOW,
                 Field("digits", 3),
                 Field("bank", 1),
+                Field("one_tile", 1),
                 Field("depthwise", 1),
                 Field("first_output", 16),
                 Field("output_step", 8),

@@ -96,7 +96,7 @@ class Matmul(wiring.Component):
             config.operand_lanes,
             config.rows,
             address_bits(config),
-            ("pad", "signed", "bank", "depthwise", "first_output", "output_step"),
+            ("pad", "signed", "bank", "one_tile", "depthwise", "first_output", "output_step"),
         )
         wiring.connect(m, wiring.flipped(self.command), window.command)
         wiring.connect(m, wiring.flipped(self.weights), array.w)
@@ -200,7 +200,7 @@ class Matmul(wiring.Component):
             described.inside.eq(vector.inside),
             described.pad.eq(vector.pad),
             described.signed.eq(vector.signed & vector.first.digits),
-            described.swap.eq(positions_first),
+            described.swap.eq(positions_first & (~vector.one_tile | (digit_first & vector.first.digits))),
             described.depthwise.eq(vector.depthwise),
             described.tag.keep.eq(keep | all_last),
             described.tag.position.eq(position),

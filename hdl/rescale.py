@@ -88,7 +88,7 @@ class Rescale(wiring.Component):
             self.write.payload.address.eq(rescaled.address),
             self.write.payload.mask.eq(rescaled.mask),
             self.write.payload.data.eq(results),
-            self.done.eq(rescaled.last),
+            self.done.eq(rescaled.valid & rescaled.last),
             self.done_mark.eq(rescaled.mark),
         ]
         return m
@@ -151,7 +151,7 @@ class Rescale(wiring.Component):
         )
         m.d.comb += [
             asked.valid.eq(go),
-            asked.last.eq(go & last),
+            asked.last.eq(last),
             asked.mark.eq(command.mark),
             asked.group.eq(group),
             asked.address.eq(body.destination + pixel + channel),

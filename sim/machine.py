@@ -20,6 +20,10 @@ SLICE_CYCLES = 200_000
 """Cycles that the harness runs at a time: Ctrl-C waits for no more."""
 START_TO_INTERRUPT_SLACK_CYCLES = 8
 """The harness sees a start and an interrupt at the ports, the machine counts inside: they differ by this at most."""
+SLOWEST_ELEMENT_CYCLES = 16
+"""Of the elementwise engine: softmax's."""
+SLOWEST_RUN_CYCLES = 200
+"""Of the elementwise engine, for a run of one element: softmax's reciprocal."""
 UNSET = 0xA5
 """Bytes of memory that nobody wrote before a start, so that a store that does not come is seen."""
 _COUNTERS = tuple(register for register in Register if Register.CYCLES <= register <= Register.BUSY_ELEMENTWISE)
@@ -182,10 +186,10 @@ class Simulator:
         program, memory = self._program, self._harness.memory
         counters = {register.name.lower(): self._read(register) for register in _COUNTERS}
         cycles = counters["cycles"]
-        marks = {layer.mark for layer in program.layers}
+        marks = {layer.mark for layer in program.layers if layer.mark >= 0}
         stamps = {mark: self._read(Register.MARKS + 4 * mark) for mark in marks}
         # What follows the last layer's completion (the interrupt itself) is the last layer's.
-        stamps[max(marks)] = cycles
+        stamps |= {-1: 0, max(marks, default=-1): cycles}
         layer_cycles, before = [], 0
         for layer in program.layers:
             layer_cycles.append(stamps[layer.mark] - before)
@@ -195,6 +199,10 @@ class Simulator:
             for binding in program.outputs
         }
         tensors = {tap.tensor: tap.values_of(self._harness.tapped[place]) for tap, place in self._taps}
+        tensors |= {
+            binding.tensor: binding.unpack(memory[binding.address : binding.address + binding.bytes])[0]
+            for binding in program.spills
+        }
         return Inference(outputs, tensors, cycles, tuple(layer_cycles), counters)
 
     def _raise_fault(self) -> None:
@@ -231,7 +239,9 @@ def cycle_limit(program: Program, config: AcceleratorConfig) -> int:
             cycles += fields["rows"] * (fields["row_bytes"] + config.bus_bytes)
         elif opcode == isa.Opcode.WEIGHTS:
             cycles += fields["beats"]
-        else:
+        elif opcode == isa.Opcode.RESCALE:
             cycles += fields["positions"] * config.columns
+        else:
+            cycles += fields["pixels"] * (SLOWEST_ELEMENT_CYCLES * fields["channels"] + SLOWEST_RUN_CYCLES)
         cycles += MEMORY_LATENCY_CYCLES
     return 4 * cycles + 2 * isa.WATCHDOG_RESET

@@ -143,7 +143,7 @@ def altered(monkeypatch):
 
 
 def test_a_run_that_differs(call, altered, tmp_path) -> None:
-    altered(isa.Opcode.RESCALE_SBNQ, high=-6)
+    altered(isa.Opcode.RESCALE, high=-6)
     code, out, _ = call(*RUN, "--limit", 4, "--report", tmp_path / "r.json")
     assert code == 1
     assert "the first: inference 0, layer fc1, index [" in out

@@ -366,7 +366,7 @@ def test_rows_longer_than_the_accumulators():
         Builder(1, config, (5, 70, 2)).conv(20, (3, 3), padding=(1, 1, 1, 1)).pool().conv(3, (1, 5), (1, 2))
     )
     program = check(builder.build(), config)
-    positions = [values["positions"] for opcode, values in commands(program) if opcode is Opcode.RESCALE_SBNQ]
+    positions = [values["positions"] for opcode, values in commands(program) if opcode is Opcode.RESCALE]
     assert max(positions) <= 16
 
 
@@ -671,9 +671,9 @@ def test_waits_of_the_command_list():
     commands = CommandList()
     rescale = {"positions": 1, "channels": 1}
     transfer = {"row_bytes": 1, "rows": 1}
-    first = commands.add("a", Opcode.RESCALE_SBNQ, rescale, writes=Interval(0, 10))
+    first = commands.add("a", Opcode.RESCALE, rescale, writes=Interval(0, 10))
     commands.add("a", Opcode.STORE, transfer, reads=Interval(9, 12))
-    commands.add("a", Opcode.RESCALE_SBNQ, rescale, writes=Interval(11, 20))
+    commands.add("a", Opcode.RESCALE, rescale, writes=Interval(11, 20))
     commands.guard(Interval(0, 30), first)
     commands.add("a", Opcode.LOAD, transfer, writes=Interval(25, 26))
     commands.add("a", Opcode.MAX_POOL, POOL, writes=Interval(19, 20))

@@ -108,7 +108,7 @@ def test_unchecked_runs_say_so(network, program, config, inputs) -> None:
 @pytest.mark.parametrize("jobs", [1, 3])
 def test_the_first_difference_and_all_mismatches_are_found(network, program, config, inputs, jobs) -> None:
     """A machine that computes another network: one whose last layer's clamp is lower."""
-    last = max(i for i in range(program.command_count) if program.command(i)[0] == isa.Opcode.RESCALE_SBNQ)
+    last = max(i for i in range(program.command_count) if program.command(i)[0] == isa.Opcode.RESCALE)
     wrong = changed(program, last, high=-3)
     channels, first = program.command(last)[1]["channels"], 10 - program.command(last)[1]["channels"]
     result = run(network, wrong, config, inputs, jobs=jobs)

@@ -75,7 +75,7 @@ async def more_than_there_is(dut: Any) -> None:
         {"channels": CONFIG.columns + 1},
         {"channels": 0xFF},
     ):
-        index = host.random.choice(SMALL.of(Opcode.RESCALE_SBNQ))
+        index = host.random.choice(SMALL.of(Opcode.RESCALE))
         await refused(host, SMALL.changed(index, **fields), Fault(Cause.ILLEGAL_FIELD, index))
     for offset in range(1, 8):
         index = host.random.choice(SMALL.of(Opcode.WEIGHTS))

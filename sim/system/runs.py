@@ -143,10 +143,10 @@ async def leftovers(dut: Any) -> None:
     odd = (
         SMALL.changed(SMALL.of(Opcode.WEIGHTS)[-1], beats=9).having(expected=SMALL.expected),
         bare((Opcode.WEIGHTS, {"memory_address": SOURCE, "beats": 20}), source=PATTERN),
-        bare((Opcode.RESCALE_SBNQ, rescale)),
+        bare((Opcode.RESCALE, rescale)),
         bare(
-            (Opcode.RESCALE_SBNQ, rescale | {"bank": 1}),
-            (Opcode.RESCALE_SBNQ, rescale | {"low": 5, "high": -5}),
+            (Opcode.RESCALE, rescale | {"bank": 1}),
+            (Opcode.RESCALE, rescale | {"low": 5, "high": -5}),
         ),
         bare(
             (Opcode.WEIGHTS, {"memory_address": SOURCE, "beats": weights["beats"]}),

@@ -176,7 +176,7 @@ async def waits_for_ever(dut: Any) -> None:
     stuck = [
         *(SMALL.changed(SMALL.of(opcode)[0], **{f"wait_{engine.name.lower()}": NEVER})
           for opcode, engine in ((Opcode.LOAD, isa.Engine.STORE), (Opcode.STORE, isa.Engine.POOL),
-                                 (Opcode.WEIGHTS, isa.Engine.MATMUL), (Opcode.RESCALE_SBNQ, isa.Engine.LOAD),
+                                 (Opcode.WEIGHTS, isa.Engine.MATMUL), (Opcode.RESCALE, isa.Engine.LOAD),
                                  (Opcode.MATMUL, isa.Engine.RESCALE), (Opcode.MAX_POOL, isa.Engine.MATMUL))),
         # Waits for itself.
         SMALL.changed(0, wait_load=1),

@@ -1,0 +1,625 @@
+"""Plans and placement -> commands: what each layer sends, and in which order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from compiler.accumulate import parameter_fields
+from compiler.check import reads_signed
+from compiler.copies import MOVING, copies_of
+from compiler.elementwise import binary_fields, operand_interval, runs_of
+from compiler.hazards import CommandList, Places, Ticket
+from compiler.placement import Home, Placement, stage_name, table_name
+from compiler.plans import ArrayBlock, Plan
+from compiler.program import Binding, Tap
+from compiler.views import Block, Extents, Interval, View, digits_of
+from hdl import isa
+from hdl.config import AcceleratorConfig
+from network import Add, Concatenation, MaxPool2D, Mul, Network, NetworkError, Softmax
+
+FIRST_LOAD_BYTES = 256
+"""An input is loaded in pieces that double from this size on, so that work begins when its first rows are there."""
+STORE_BYTES = 256
+"""An output is stored as it grows, in pieces of at least this size."""
+WEIGHTS_AHEAD = 2
+"""Blocks whose WEIGHTS command is sent before the MATMULs of the block at hand.
+
+No deadlock: consider the earliest command in the list, but for WEIGHTS, that never completes. All before it are
+complete, so its waits are over and it is the first of its engine. If it has been dispatched it runs: what it takes of
+the weight stream was sent by WEIGHTS before it in the list, and their beats find room, because all that the buffer
+holds is for it (earlier MATMULs are complete and have taken theirs) and it takes them a tile at a time, of which the
+buffer holds two. If it has not been dispatched, the dispatcher is held up by a full queue; all commands before it
+but WEIGHTS are complete, so it is the queue of WEIGHTS; but no more than WEIGHTS_AHEAD of those can be incomplete
+before another is sent, one being the stretch of the very MATMULs at hand, and a queue takes QUEUE_DEPTH.
+"""
+if WEIGHTS_AHEAD >= isa.QUEUE_DEPTH:
+    raise ValueError("`WEIGHTS_AHEAD` must be less than QUEUE_DEPTH, or the dispatcher can deadlock")
+ALONE_PARTS = 4
+"""Parts of a layer that runs by itself and not on the array, so that what follows need not wait for its end."""
+
+Regions = dict[str, list[int]]
+"""Where storages lie in memory: the first is read back, all are written."""
+
+
+class Emission:
+    """Sends the commands of one segment after the other.
+
+    Attributes
+    ----------
+    commands : the list so far
+    taps : of tensors that are whole on chip
+    marks : by layer, the time stamp of its completion
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        config: AcceleratorConfig,
+        placement: Placement,
+        store_in_image: Callable[[bytes], int],
+        given: Sequence[Binding],
+        outputs: Sequence[Binding],
+        regions: Regions,
+    ) -> None:
+        self.commands = CommandList()
+        self.taps: list[Tap] = []
+        self.marks: dict[str, int] = {}
+        self._network = network
+        self._config = config
+        self._placement = placement
+        self._given = {binding.tensor: binding for binding in given}
+        self._outputs = {binding.tensor: binding for binding in outputs}
+        self._regions = regions
+        self._in_image = store_in_image
+        self._stretches = [
+            block.stream
+            for segment in placement.segments
+            for plan in segment
+            for part in self._parts(plan)
+            for block in plan.array_blocks(part)
+        ]
+        self._stretches_sent = 0
+        self._blocks_begun = 0
+        self._matmuls = 0
+        self._drained: list[Ticket | None] = [None, None]
+        self._table_loaded = ""
+        self._written: dict[str, int] = {}
+        self._last_writer: dict[str, Ticket] = {}
+        self._stored: dict[str, int] = dict.fromkeys(self._outputs, 0)
+        self._last_store: Ticket | None = None
+        self._rows_done: dict[str, int] = {}
+        self._columns_done: dict[str, int] = {}
+        self._last_marked = -1
+        self._prepared: set[str] = set()
+
+    def run(self) -> None:
+        """All commands of the network."""
+        segments = self._placement.segments
+        for step, segment in enumerate(segments):
+            if not step:
+                for name in self._network.inputs:
+                    if name in self._network.outputs:
+                        self._load_given(name)
+            self._prepare(segment)
+            for plan in segments[step + 1] if step + 1 < len(segments) else ():
+                self._prepare_tables(plan)
+            if segment[0].name in self._placement.tiles:
+                self._run_in_tiles(segment[0])
+            else:
+                self._run_interleaved(segment)
+            for plan in segment:
+                self._finish(plan, last=plan.layer is self._network.layers[-1])
+
+    # Segments.
+
+    def _parts(self, plan: Plan) -> list[Block]:
+        return self._placement.tiles.get(plan.name, [plan.target.whole])
+
+    def _run_interleaved(self, segment: list[Plan]) -> None:
+        """As soon as a block of the first layer is on its way, what of the others needs no more than is on its way."""
+        head, followers = segment[0], segment[1:]
+        sources = self._sources(head)
+        target = self._target(head)
+        if head.runs_on_array:
+            for block in head.array_blocks(head.target.whole):
+                self._array_block(head, block, sources, target)
+                self._follow(followers)
+        else:
+            for stop in _stops(head, ALONE_PARTS):
+                self._advance(head, stop)
+                self._follow(followers)
+
+    def _follow(self, followers: list[Plan]) -> None:
+        progress = True
+        while progress:
+            progress = False
+            for plan in followers:
+                start = self._rows_done.get(plan.name, 0)
+                available = [self._available(name) for name in plan.layer.inputs]
+                ready = plan.rows_ready(available, start)
+                complete = all(
+                    have == source.elements for have, source in zip(available, plan.sources, strict=True)
+                )
+                # The last row waits for the end of the operands even if it needs no more of them: layers end in order.
+                if not complete:
+                    ready = min(ready, plan.target.rows - 1) if plan.geometry is not None else start
+                if ready > start:
+                    self._advance(plan, ready)
+                    progress = True
+
+    def _advance(self, plan: Plan, stop: int) -> None:
+        """Rows up to `stop` of a layer that the array does not run."""
+        start = self._rows_done.get(plan.name, 0)
+        if stop <= start:
+            return
+        self._rows_done[plan.name] = stop
+        part = Block(start, stop - start, 0, plan.target.columns)
+        ticket = self._part(plan, part, self._sources(plan), self._target(plan))
+        self._note(plan, stop * plan.target.columns * plan.target.pixel, ticket)
+
+    def _run_in_tiles(self, plan: Plan) -> None:
+        """A layer with tensors in memory: parts of them are loaded, computed, stored."""
+        ticket = None
+        for tile in self._placement.tiles[plan.name]:
+            sources = [
+                self._staged_source(plan, index, need) for index, need in enumerate(plan.needs(tile))
+            ]
+            target = self._target(plan, tile)
+            if plan.runs_on_array:
+                for block in plan.array_blocks(tile):
+                    ticket = self._array_block(plan, block, sources, target, note=False)
+            else:
+                ticket = self._part(plan, tile, sources, target)
+            if ticket is not None and self._home(plan.layer.output).storage in self._placement.spilled:
+                ticket = self._store_tile(plan, tile, target)
+            if ticket is not None and tile.columns == plan.target.columns:
+                self._note(plan, (tile.row + tile.rows) * tile.columns * plan.target.pixel, ticket)
+        if ticket is not None:
+            self._note(plan, plan.target.elements, ticket)
+
+    def _part(self, plan: Plan, part: Block, sources: list[View], target: View) -> Ticket | None:
+        """A part of a layer that the array does not run; its last command."""
+        layer = plan.layer
+        if plan.moves_nothing:
+            return self._last_writer.get(layer.inputs[0])
+        if isinstance(layer, MaxPool2D):
+            return self._pool(plan, part, sources[0], target)
+        if isinstance(layer, MOVING):
+            return self._copies(plan, sources, target)
+        if plan.tables:
+            return self._by_table(plan, part, sources[0], target)
+        return self._binary(plan, part, sources, target)
+
+    # Places.
+
+    def _home(self, name: str) -> Home:
+        return self._placement.homes[name]
+
+    def _view(self, name: str, extents: Extents) -> View:
+        """Where a tensor lies whole on chip."""
+        home = self._home(name)
+        address = self._placement.addresses[home.storage] + home.offset
+        if home.pitch is None:
+            return View.dense(address, extents.whole, extents.pixel)
+        return View(address, extents.whole, extents.columns * home.pitch, home.pitch)
+
+    def _sources(self, plan: Plan) -> list[View]:
+        return [
+            self._view(name, extents)
+            for name, extents in zip(plan.layer.inputs, plan.sources, strict=True)
+        ]
+
+    def _target(self, plan: Plan, tile: Block | None = None) -> View:
+        if tile is None or self._home(plan.layer.output).storage not in self._placement.spilled:
+            return self._view(plan.layer.output, plan.target)
+        return View.dense(self._placement.addresses[stage_name(plan, None)], tile, plan.target.pixel)
+
+    def _available(self, name: str) -> int:
+        """Elements of a tensor, from its first, that commands sent so far make or load."""
+        return self._written.get(name, 0)
+
+    # What is there before a layer can run.
+
+    def _prepare(self, segment: list[Plan]) -> None:
+        for plan in segment:
+            for name in plan.layer.inputs:
+                if name in self._given:
+                    self._load_given(name)
+            self._prepare_tables(plan)
+
+    def _prepare_tables(self, plan: Plan) -> None:
+        if not plan.tables or plan.name in self._prepared:
+            return
+        self._prepared.add(plan.name)
+        address = self._placement.addresses[table_name(plan)]
+        self._load(f"the table of layer {plan.name}", self._in_image(plan.tables), address, len(plan.tables))
+
+    def _load_given(self, name: str) -> None:
+        """A network's input, or a constant."""
+        if name in self._prepared:
+            return
+        self._prepared.add(name)
+        binding = self._given[name]
+        elements = binding.size * binding.digits
+        self._written[name] = elements
+        if self._home(name).storage in self._placement.spilled:
+            return
+        address = self._placement.addresses[name]
+        done, size = 0, FIRST_LOAD_BYTES
+        while done < binding.bytes:
+            count = min(size, binding.bytes - done)
+            place = address + done * 8 // self._config.element_bits
+            self._last_writer[name] = self._load(f"input {name}", binding.address + done, place, count)
+            if not done:
+                self._send_weights(self._blocks_begun)
+            done += count
+            size *= 2
+        if name in self._stored:
+            self._store_output(name, elements, complete=True)
+
+    def _load(self, owner: str, memory: int, address: int, count: int) -> Ticket:
+        """Bytes in a row."""
+        return self.commands.add(
+            owner,
+            isa.Opcode.LOAD,
+            {"memory_address": memory, "scratchpad_address": address, "row_bytes": count, "rows": 1},
+            reads=Places(memory=(Interval(memory, memory + count),)),
+            writes=Places((Interval(address, address + count * 8 // self._config.element_bits),)),
+        )
+
+    def _staged_source(self, plan: Plan, index: int, need: Block) -> View:
+        """What a tile needs of an operand: on chip as it is, or loaded."""
+        name, extents = plan.layer.inputs[index], plan.sources[index]
+        storage = self._home(name).storage
+        if storage not in self._placement.spilled:
+            return self._view(name, extents)
+        view = View.dense(self._placement.addresses[stage_name(plan, index)], need, extents.pixel)
+        if need.positions:
+            self._transfer(isa.Opcode.LOAD, plan, self._regions[storage][0], extents, view)
+        return view
+
+    def _store_tile(self, plan: Plan, tile: Block, view: View) -> Ticket:
+        ticket = None
+        for region in self._regions[self._home(plan.layer.output).storage]:
+            ticket = self._transfer(isa.Opcode.STORE, plan, region, plan.target, view)
+        assert ticket is not None
+        self._last_store = ticket
+        return ticket
+
+    def _transfer(
+        self, opcode: isa.Opcode, plan: Plan, region: int, extents: Extents, view: View
+    ) -> Ticket:
+        """A block between its place in a tensor in memory and the scratchpad."""
+        block, bits = view.block, self._config.element_bits
+        row_bytes, pitch = extents.columns * extents.pixel * bits // 8, 0
+        start = region + (block.row * extents.columns + block.column) * extents.pixel * bits // 8
+        rows, count = block.rows, block.columns * extents.pixel
+        if block.columns == extents.columns:
+            rows, count = 1, block.rows * count
+        else:
+            pitch = row_bytes
+        count_bytes = -(-count * bits // 8)
+        memory = Places(memory=(Interval(start, start + (rows - 1) * pitch + count_bytes),))
+        chip = Places((view.interval(block, extents.pixel),))
+        loads = opcode is isa.Opcode.LOAD
+        return self.commands.add(
+            f"layer {plan.name}",
+            opcode,
+            {
+                "memory_address": start,
+                "scratchpad_address": view.address,
+                "row_bytes": count_bytes,
+                "rows": rows,
+                "memory_pitch": pitch,
+                "scratchpad_pitch": view.row_pitch,
+            },
+            reads=memory if loads else chip,
+            writes=chip if loads else memory,
+        )
+
+    def _send_weights(self, block: int) -> None:
+        """WEIGHTS of the network's block number `block`, and ahead of it."""
+        while self._stretches_sent < min(block + 1 + WEIGHTS_AHEAD, len(self._stretches)):
+            stream = self._stretches[self._stretches_sent]
+            address = self._in_image(stream)
+            self.commands.add(
+                f"the weights of block {self._stretches_sent}",
+                isa.Opcode.WEIGHTS,
+                {"memory_address": address, "beats": len(stream) // self._config.bus_bytes},
+            )
+            self._stretches_sent += 1
+
+    # What a layer sends.
+
+    def _array_block(
+        self, plan: Plan, block: ArrayBlock, sources: list[View], target: View, note: bool = True
+    ) -> Ticket | None:
+        """One block of all output channels, a group after the other."""
+        assert plan.window is not None
+        self._send_weights(self._blocks_begun)
+        self._blocks_begun += 1
+        ticket = None
+        for channel in range(0, plan.window.outputs, self._config.columns):
+            ticket = self._matmul(plan, block, channel, sources[0], target)
+        place = block.block
+        if note and ticket is not None:
+            # Blocks side by side: the rows are there with the last of them.
+            done = self._columns_done.get(plan.name, 0) + place.positions
+            self._columns_done[plan.name] = done
+            rows = done // plan.target.columns
+            self._note(plan, rows * plan.target.columns * plan.target.pixel, ticket)
+        return ticket
+
+    def _matmul(
+        self, plan: Plan, block: ArrayBlock, channel: int, source: View, target: View
+    ) -> Ticket:
+        """One block of one group of output channels: MATMUL fills a bank, RESCALE drains it."""
+        assert plan.window is not None
+        assert plan.sweep is not None
+        config, window, sweep, place = self._config, plan.window, plan.sweep, block.block
+        tensor = self._network.tensors[plan.layer.inputs[0]]
+        bank = self._matmuls % 2
+        self._matmuls += 1
+        drained = self._drained[bank]
+        first_element = 0
+        if window.by_channel:
+            multiplier = window.outputs * sweep.digits // sweep.source.pixel
+            first_element = channel // multiplier * sweep.digits
+        matmul = self.commands.add(
+            f"layer {plan.name}",
+            isa.Opcode.MATMUL,
+            sweep.fields(source, place, first_element)
+            | {
+                "pad": window.pad & ((1 << config.element_bits) - 1),
+                "signed": int(reads_signed(tensor, config)),
+                "digits": sweep.digits,
+                "bank": bank,
+                "one_tile": int(block.one_tile),
+            },
+            reads=Places((sweep.reads(source, place),)),
+            after=[drained] if drained else [],
+        )
+        channels = min(config.columns, window.outputs - channel)
+        destination = target.at(place.row, place.column) + channel
+        rescale = self.commands.add(
+            f"layer {plan.name}",
+            isa.Opcode.RESCALE,
+            parameter_fields(block.rescale, self._network.tensors[plan.layer.output])
+            | {
+                "bank": bank,
+                "positions": place.positions,
+                "columns": place.columns,
+                "channels": channels,
+                "destination": destination,
+                "destination_pitch": target.row_pitch,
+                "pixel_pitch": target.pixel_pitch,
+            },
+            writes=Places((_shifted(target.interval(place, channels), channel),)),
+            after=[matmul],
+        )
+        self._drained[bank] = rescale
+        return rescale
+
+    def _pool(self, plan: Plan, part: Block, source: View, target: View) -> Ticket:
+        assert plan.sweep is not None
+        kind = self._network.tensors[plan.layer.inputs[0]].type
+        channels = plan.target.pixel
+        return self.commands.add(
+            f"layer {plan.name}",
+            isa.Opcode.MAX_POOL,
+            plan.sweep.fields(source, part)
+            | {
+                "pad": 1 << (self._config.element_bits - 1) if kind.signed else 0,
+                "signed": int(kind.signed),
+                "channels": channels,
+                "destination": target.at(part.row, part.column),
+                "destination_pitch": target.row_pitch,
+                "pixel_pitch": target.pixel_pitch,
+            },
+            reads=Places((plan.sweep.reads(source, part),)),
+            writes=Places((target.interval(part, channels),)),
+        )
+
+    def _copies(self, plan: Plan, sources: list[View], target: View) -> Ticket | None:
+        layer = plan.layer
+        assert isinstance(layer, MOVING)
+        shapes = [self._network.tensors[name].shape for name in layer.inputs]
+        ticket = None
+        digits = digits_of(self._network.tensors[layer.output], self._config)
+        assert digits == 1
+        for copy in copies_of(layer, shapes, self._network.tensors[layer.output].shape, self._config):
+            source = sources[copy.operand]
+            if isinstance(layer, Concatenation) and self._home(layer.inputs[copy.operand]).pitch is not None:
+                continue  # computed in its place
+            fields = dict(copy.fields)
+            fields["source"] = (fields["source"] + source.address) % self._config.scratchpad_elements
+            fields["destination"] += target.address
+            ticket = self.commands.add(
+                f"layer {plan.name}",
+                isa.Opcode.MAX_POOL,
+                fields,
+                reads=Places((_shifted(copy.reads, source.address),)),
+                writes=Places((_shifted(copy.writes, target.address),)),
+            )
+        if isinstance(layer, Concatenation):
+            # Complete when all parts are, whoever makes them.
+            parts = [self._last_writer[name] for name in layer.inputs if name in self._last_writer]
+            ticket = max([*parts, *([ticket] if ticket else [])], key=lambda t: t.index)
+            self.commands.after(ticket, parts)
+        return ticket
+
+    def _by_table(self, plan: Plan, part: Block, source: View, target: View) -> Ticket:
+        """A function of each element, or softmax of each pixel."""
+        layer = plan.layer
+        if self._table_loaded != plan.name:
+            self._table_loaded = plan.name
+            address = self._placement.addresses[table_name(plan)]
+            self.commands.add(
+                f"layer {plan.name}",
+                isa.Opcode.ELEMENTWISE,
+                {
+                    "operation": isa.Operation.LOAD_TABLE,
+                    "pixels": len(plan.tables) // isa.TABLE_ENTRIES,
+                    "channels": isa.TABLE_ENTRIES,
+                    "a_source": address,
+                    "a_pitch": isa.TABLE_ENTRIES,
+                },
+                reads=Places((Interval(address, address + len(plan.tables)),)),
+            )
+        pixel = plan.target.pixel
+        softmax = isinstance(layer, Softmax)
+        fields = {"operation": isa.Operation.SOFTMAX if softmax else isa.Operation.LOOKUP}
+        pixels, channels = (part.positions, pixel) if softmax else (1, part.positions * pixel)
+        return self._elementwise(plan, part, fields, [source], target, pixels, channels)
+
+    def _binary(self, plan: Plan, part: Block, sources: list[View], target: View) -> Ticket | None:
+        layer = plan.layer
+        if not isinstance(layer, Add | Mul):
+            raise NetworkError(f"layer {layer.name}: there is no command for {layer.op}")
+        fields = binary_fields(layer, self._network)
+        if plan.geometry is not None:
+            channels = part.positions * plan.target.pixel
+            return self._elementwise(plan, part, fields, sources, target, 1, channels)
+        shapes = tuple(self._network.tensors[name].shape for name in layer.inputs)
+        ticket = None
+        for operands, offset, pitch, pixels, channels in runs_of(
+            self._network.tensors[layer.output].shape, shapes
+        ):
+            moved: dict[str, int] = {}
+            reads = []
+            for letter, operand, view in zip("ab", operands, sources, strict=True):
+                reads.append(operand_interval(operand, pixels, channels, view.address))
+                moved |= {f"{letter}_{key}": value for key, value in operand.items()}
+                moved[f"{letter}_source"] += view.address
+            start = target.address + offset
+            ticket = self.commands.add(
+                f"layer {layer.name}",
+                isa.Opcode.ELEMENTWISE,
+                fields
+                | moved
+                | {"pixels": pixels, "channels": channels, "destination": start, "pitch": pitch},
+                reads=Places(tuple(reads)),
+                writes=Places((Interval(start, start + pixels * channels),)),
+            )
+        return ticket
+
+    def _elementwise(
+        self,
+        plan: Plan,
+        part: Block,
+        fields: dict[str, int],
+        sources: list[View],
+        target: View,
+        pixels: int,
+        channels: int,
+    ) -> Ticket:
+        """Operands of the output's shape, all dense where a part has several rows; a pitched output goes by pixels."""
+        pixel = plan.target.pixel
+        if target.pixel_pitch != pixel:
+            pixels, channels = part.positions, pixel
+        for letter, view in zip("ab", sources, strict=False):
+            fields = fields | {f"{letter}_source": view.at(part.row, part.column), f"{letter}_pitch": channels}
+        return self.commands.add(
+            f"layer {plan.name}",
+            isa.Opcode.ELEMENTWISE,
+            fields
+            | {
+                "pixels": pixels,
+                "channels": channels,
+                "destination": target.at(part.row, part.column),
+                "pitch": target.pixel_pitch if target.pixel_pitch != pixel else channels,
+            },
+            reads=Places(tuple(view.interval(part, pixel) for view in sources)),
+            writes=Places((target.interval(part, pixel),)),
+        )
+
+    # What follows from what has been sent.
+
+    def _note(self, plan: Plan, elements: int, ticket: Ticket | None) -> None:
+        """`ticket` writes the last of a layer's first `elements` elements: send what can go on from there."""
+        name = plan.layer.output
+        complete = elements == plan.target.elements
+        before = self._written.get(name, 0)
+        if elements <= before:
+            return
+        self._written[name] = elements
+        if ticket is None:
+            # A given tensor under another name, in memory.
+            return
+        self._last_writer[name] = ticket
+        spilled = self._home(name).storage in self._placement.spilled
+        if spilled:
+            return
+        if complete:
+            self._tap(plan, ticket)
+        if name in self._stored:
+            self._store_output(name, elements, complete)
+
+    def _tap(self, plan: Plan, ticket: Ticket) -> None:
+        name = plan.layer.output
+        tensor, view = self._network.tensors[name], self._view(name, plan.target)
+        interval = view.interval(plan.target.whole, plan.target.pixel)
+        self.commands.guard(interval, ticket)
+        self.taps.append(
+            Tap(
+                ticket.engine,
+                ticket.sequence,
+                name,
+                interval.start,
+                interval.stop - interval.start,
+                tensor.shape,
+                tensor.type,
+                digits_of(tensor, self._config),
+                self._config.element_bits,
+                view.pixel_pitch - plan.target.pixel,
+            )
+        )
+
+    def _store_output(self, name: str, elements: int, complete: bool) -> None:
+        """Store what of an output's first `elements` elements has not been: whole beats until it is complete."""
+        binding, done = self._outputs[name], self._stored[name]
+        home, beat = self._home(name), self._config.bus_bytes
+        address = self._placement.addresses[home.storage] + home.offset
+        ready = binding.bytes if complete else elements * self._config.element_bits // 8 // beat * beat
+        if ready - done < (1 if complete else STORE_BYTES):
+            return
+        per_byte = 8 // self._config.element_bits
+        chip = Interval(address + done * per_byte, address + ready * per_byte)
+        memory = binding.address + done
+        self._last_store = self.commands.add(
+            f"output {name}",
+            isa.Opcode.STORE,
+            {
+                "memory_address": memory,
+                "scratchpad_address": chip.start,
+                "row_bytes": ready - done,
+                "rows": 1,
+            },
+            reads=Places((chip,)),
+            writes=Places(memory=(Interval(memory, memory + ready - done),)),
+        )
+        self._stored[name] = ready
+
+    def _finish(self, plan: Plan, last: bool) -> None:
+        """Mark a layer's last command. The last layer ends with the store of what it computed."""
+        ticket = self._last_writer.get(plan.layer.output)
+        if last and self._last_store is not None and (ticket is None or self._last_store.index > ticket.index):
+            ticket = self._last_store
+        number = self._last_marked + 1
+        if ticket is None or (number == isa.MARKS - 1 and not last) or not self.commands.mark(ticket):
+            self.marks[plan.name] = self._last_marked
+            return
+        self._last_marked = number
+        self.marks[plan.name] = number
+
+
+def _shifted(interval: Interval, distance: int) -> Interval:
+    return Interval(interval.start + distance, interval.stop + distance)
+
+
+def _stops(plan: Plan, parts: int) -> list[int]:
+    """Where the parts of a layer's rows end."""
+    if plan.geometry is None:
+        return [plan.target.rows]
+    return [plan.target.rows * part // parts for part in range(1, parts + 1)]
+
