@@ -50,8 +50,9 @@ def load_inputs(
     """The inputs in the file `path`, by the names of the network's input tensors.
 
     Each array is (inferences, *the tensor's shape), of the tensor's own numpy type. Integers go in as they are;
-    uint8 into an int8 tensor whose zero point is -128 loses 128; floats become
-    ``round_half_even(x / scale) + zero_point``, clamped to the type. An image tensor (H, W, 1) takes (N, H, W) too.
+    uint8 into an int8 tensor whose zero point is -128 loses 128; floats become ``round(x / scale) + zero_point``,
+    clamped to the type: the quotient is float32's, its ties go away from zero, as TFLite's QUANTIZE has it. An image
+    tensor (H, W, 1) takes (N, H, W) too.
     An .npz holds an array a tensor under the tensor's name (and may hold ``labels``); where the network has one
     input, the file's only other array may have any name.
 
@@ -302,5 +303,6 @@ def _quantize(array: Array, tensor: Tensor, where: str) -> npt.NDArray[np.intege
         )
     _refuse_at(~np.isfinite(array), array, tensor, where, "not a finite number; mend the data")
     with np.errstate(over="ignore"):  # an infinite quotient is clamped like any that is out of range
-        quantized = np.rint(array.astype(np.float64) / tensor.scale) + tensor.zero_point
+        quotient = (array.astype(np.float32) / np.float32(tensor.scale)).astype(np.float64)
+    quantized = np.copysign(np.floor(np.abs(quotient) + 0.5), quotient) + tensor.zero_point
     return np.clip(quantized, type_.min, type_.max).astype(type_.dtype)

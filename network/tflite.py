@@ -440,18 +440,13 @@ class _Importer:
         weights: Integers,
         scales: npt.NDArray[np.float64],
         *,
-        in_float32: bool = False,
         real: bool = False,
     ) -> AffineRescale:
-        """Of `weights`, output channels first. `in_float32`: the scales' product is one; `real`: see AffineRescale."""
+        """Of `weights`, output channels first. `real`: see AffineRescale."""
         channels = len(weights)
         (scale, zero_point), (output_scale, _) = self._of(operator.inputs[0]), self._of(operator.outputs[0])
         bias = self._bias(operator, channels) - zero_point * weights.reshape(channels, -1).sum(axis=1)
-        products = scale * scales
-        if in_float32:
-            with np.errstate(over="ignore"):
-                products = (np.float32(scale) * scales.astype(np.float32)).astype(np.float64)
-        factors = [float(factor) for factor in products / output_scale]
+        factors = [float(factor) for factor in scale * scales / output_scale]
         parts = [quantized_multiplier(factor) for factor in factors] * (channels if len(factors) == 1 else 1)
         low, high = self._clamp(_option(operator, "FusedActivationFunction"), operator.outputs[0])
         return AffineRescale(
@@ -546,13 +541,7 @@ class _Importer:
         positions = math.prod(source.shape) // features
         if len(scales) == 1:
             self._require_bias_scale(operator, float(scales[0]))
-        rescale = self._rescale(
-            operator,
-            weights,
-            scales,
-            in_float32=not self._litert and len(scales) == 1,
-            real=self._litert,
-        )
+        rescale = self._rescale(operator, weights, scales, real=self._litert)
         if rescale.real is not None and float(rescale.real.max()) >= 2.0**31:
             raise _Unusable("its scales ask for a factor of 2**31 or more")
         kept = _option(operator, "KeepNumDims")
@@ -659,6 +648,10 @@ class _Importer:
             lambda name, output: Mean(name, (value.name,), output, axes, kept, divided),
         )
 
+    def _factor(self, a: float, b: float, divisor: float) -> FixedPointScale:
+        """``a * b / divisor``, which LiteRT's kernels of single elements take in float32, TFLM's in float64."""
+        return quantized_multiplier(_in_float32(a, b, divisor) if self._litert else a * b / divisor)
+
     # Two operands.
 
     def _operands(self, operator: FileOperator) -> tuple[tuple[str, str], tuple[int, ...]]:
@@ -684,17 +677,9 @@ class _Importer:
         names, shape = self._operands(operator)
         index = operator.outputs[0]
         scales = [self._of(i)[0] for i in (*operator.inputs, index)]
-        if operator.op == "SUB" and not self._litert:
-            twice = 2 * max(scales[:2])  # a power of two is exact in float32
-            reals = [
-                _in_float32(scales[0], 1.0, twice),
-                _in_float32(scales[1], 1.0, twice),
-                _in_float32(twice, 1.0, (1 << 20) * scales[2]),
-            ]
-        else:
-            a, b, out = scales
-            twice = 2 * max(a, b)
-            reals = [a / twice, b / twice, twice / ((1 << 20) * out)]
+        a, b, out = scales
+        twice = 2 * max(a, b)
+        reals = [a / twice, b / twice, twice / ((1 << 20) * out)]
         first, second, total = (quantized_multiplier(real) for real in reals)
         if total.exponent > 0:
             raise _Unusable("its output's scale is so much finer than its inputs' that the runtimes stop")
@@ -708,7 +693,7 @@ class _Importer:
         names, shape = self._operands(operator)
         index = operator.outputs[0]
         a, b, out = (self._of(i)[0] for i in (*operator.inputs, index))
-        scale = quantized_multiplier(_in_float32(a, b, out) if self._litert else a * b / out)
+        scale = self._factor(a, b, out)
         low, high = self._clamp(_option(operator, "FusedActivationFunction"), index)
         self._add(index, shape, lambda name, output: Mul(name, names, output, scale, low, high))
 
@@ -728,7 +713,7 @@ class _Importer:
             factor = quantized_multiplier(scale / self._of(index)[0])
         else:
             low, high = self._clamp(1 if operator.op == "RELU" else 3, index)
-            factor = quantized_multiplier(_in_float32(scale, 1.0, self._of(index)[0]))
+            factor = self._factor(scale, 1.0, self._of(index)[0])
             if operator.op == "RELU6" and not self._litert:
                 if self._of(source) != self._of(index):
                     raise _Unusable("tflm's RELU6 clamps alone: its input and output must have one scale")
@@ -761,8 +746,7 @@ class _Importer:
         alpha = float(_option(operator, "Alpha"))
         if not math.isfinite(alpha):
             raise _Unusable(f"its alpha is {alpha}")
-        positive = quantized_multiplier(_in_float32(scale, 1.0, target))
-        negative = quantized_multiplier(_in_float32(scale, alpha, target))
+        positive, negative = self._factor(scale, 1.0, target), self._factor(scale, alpha, target)
         self._add(
             index,
             value.shape,
@@ -772,9 +756,8 @@ class _Importer:
     def _hard_swish(self, operator: FileOperator) -> None:
         (source,) = self._arity(operator, 1)
         value, index = self._value(source), operator.outputs[0]
-        raised = np.float32(1 / 128) * np.float32(self._of(source)[0])
-        output = quantized_multiplier(_in_float32(float(raised), 1.0, self._of(index)[0]))
-        relu = quantized_multiplier(float(raised / (np.float32(3) / np.float32(32768))))
+        raised = self._of(source)[0] / 128
+        output, relu = self._factor(raised, 1.0, self._of(index)[0]), self._factor(raised, 1.0, 3 / 32768)
         if not -15 <= output.exponent <= 0 or relu.exponent < -15:
             raise _Unusable("the scales of its input and output are too far apart")
         self._add(
@@ -799,10 +782,11 @@ class _Importer:
         if self._of(index) != wanted:
             raise _Unusable(f"its output must have the scale and zero point {wanted}, not {self._of(index)}")
         real = self._of(source)[0]
-        if not 2.0**-26 <= real < 8:
-            raise _Unusable(f"its input has a scale of {real:.3g}; 2**-26 to 8 is supported")
-        scale = quantized_multiplier(real * 2.0**27)
-        radius = math.floor(15 * 2.0**27 / 2.0**scale.exponent)
+        if real < 2.0**-26:
+            raise _Unusable(f"its input has a scale of {real:.3g}; 2**-26 and more is supported")
+        # From a scale of 8 on the radius is 0: every input saturates, whatever the multiplier.
+        scale = quantized_multiplier(real * 2.0**27) if real < 8 else _IDENTITY
+        radius = math.floor(15 * 2.0**27 / 2.0**scale.exponent) if real < 8 else 0
         layer = Logistic if operator.op == "LOGISTIC" else Tanh
         self._add(
             index,

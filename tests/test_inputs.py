@@ -140,10 +140,10 @@ def test_integers_are_bounded_by_the_type(bits, signed, write):
 
 def test_floats_go_through_the_scale(write):
     network = image(INT8, (1, 1, 6), scale=0.5, zero_point=10)
-    real = np.array([0.0, 0.25, 0.75, -1.0, 1e30, -1e30]).reshape(1, 1, 1, 6)
+    real = np.array([0.0, 0.25, -0.25, -1.0, 1e30, -1e30]).reshape(1, 1, 1, 6)
     for dtype in (np.float32, np.float64):
         quantized = load_inputs(write(npy(real.astype(dtype))), network)["input"]
-        assert quantized.ravel().tolist() == [10, 10, 12, 8, 127, -128]
+        assert quantized.ravel().tolist() == [10, 11, 9, 8, 127, -128]  # ties go away from zero
     assert "states no scale; give integers of type uint8" in refusal(
         load_inputs, write(npy(PIXELS.astype(np.float32))), image()
     )
