@@ -157,6 +157,8 @@ class Builder:
         graphs = _tables(b, [_table(b, [("offset", part) for part in subgraph])])
         numbers = [getattr(tflite.BuiltinOperator, op) for op in codes]
         versions = {"FULLY_CONNECTED": 4, "CONV_2D": 3, "DEPTHWISE_CONV_2D": 3}
+        # Those without a version for int8.
+        versions |= dict.fromkeys(("EXPAND_DIMS", "HARD_SWISH", "RESHAPE", "SHAPE", "SQUEEZE"), 1)
         codes_table = _tables(
             b,
             [
