@@ -3,7 +3,7 @@
 PYTHON := .venv/bin/python
 SETUP  := sh tools/setup.sh
 
-.PHONY: setup run test verilog sim formal lint bench clean
+.PHONY: setup run test verilog sim formal lint bench fpga clean
 
 setup:    # the environment alone: venv, pinned packages, Verilator
 	@$(SETUP) verilator
@@ -36,8 +36,13 @@ lint:     # format, rules, types, and who imports whom
 	@.venv/bin/lint-imports
 
 bench:    # the figures of docs/, measured
-	@$(SETUP) verilator
+	@$(SETUP) verilator vela
 	@$(PYTHON) -m bench
+	@$(PYTHON) -m bench vela
+
+fpga:     # what the machine CONFIG=… takes of an ECP5, and its clock; takes minutes
+	@$(SETUP) fpga
+	@$(PYTHON) -m bench ecp5 $(if $(CONFIG),--config $(CONFIG))
 
 clean:
 	rm -rf build .venv *.egg-info .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache

@@ -1,6 +1,8 @@
 """Measures golden and simulated hardware, and says on what machine.
 
-`python -m bench [--model M --inputs X [--config C]]`: the embedded network if none is named.
+`python -m bench [--model M --inputs X [--config C]]`: speed, of the embedded networks if none is named.
+`python -m bench vela [MODEL ...]`: cycles beside Arm's Ethos-U55.
+`python -m bench ecp5 [--config C]`: what a machine takes of an FPGA, and its clock.
 """
 
 from __future__ import annotations
@@ -16,14 +18,23 @@ from rich.console import Console
 from rich.table import Table
 
 import golden
+from bench import ecp5, networks, vela
 from compiler import compile_network
 from hdl.config import AcceleratorConfig
 from intaglio.api import compile_for, load_config
+from intaglio.console import say
 from intaglio.demo import embedded
+from network import NetworkError
 from network.inputs import load_inputs
 from network.load import load
 from sim.build import build
+from sim.machine import MachineStopped
 from sim.run import run
+
+SHARED = Path(__file__).resolve().parents[2] / "shared" / "models" / "mlperf_tiny"
+GENERATED = Path("build") / "networks"
+
+app = typer.Typer(add_completion=False)
 
 
 def _machine() -> str:
@@ -70,7 +81,13 @@ def _measure(table: Table, model: Path, inputs: Path, config: AcceleratorConfig 
     )
 
 
-def main(
+def _console() -> Console:
+    return Console(width=None if os.isatty(1) else 160)
+
+
+@app.callback(invoke_without_command=True)
+def speed(
+    context: typer.Context,
     model: Annotated[Path | None, typer.Option(help="A network; the embedded ones if none is named.")] = None,
     inputs: Annotated[Path | None, typer.Option(help="Its inputs.")] = None,
     config: Annotated[
@@ -79,6 +96,8 @@ def main(
     jobs: Annotated[int, typer.Option(min=1, help="Worker processes.")] = os.cpu_count() or 1,
 ) -> None:
     """Golden's and the simulated hardware's speed, and the hardware's cycles."""
+    if context.invoked_subcommand is not None:
+        return
     if (model is None) != (inputs is None):
         raise typer.BadParameter("--model and --inputs go together")
     table = Table(title=f"on {_machine()}", title_justify="left")
@@ -99,8 +118,72 @@ def main(
     pairs = [(model, inputs)] if model is not None and inputs is not None else list(embedded())
     for network, images in pairs:
         _measure(table, network, images, chosen, jobs)
-    Console(width=None if os.isatty(1) else 160).print(table)
+    _console().print(table)
+
+
+@app.command("vela")
+def beside_vela(
+    models: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            help="int8 .tflite files; MLPerf Tiny's where present and a MobileNet if none is named."
+        ),
+    ] = None,
+    layers: Annotated[bool, typer.Option(help="Print where the NPU's cycles go, too.")] = False,
+) -> None:
+    """Cycles beside Arm's Ethos-U55 of the same number of multipliers, which Vela estimates."""
+    chosen = models or _compared()
+    try:
+        table, problems = vela.compare(chosen)
+        _console().print(table)
+        for accelerator in (pair[0] for pair in vela.PAIRS if layers):
+            for model in chosen:
+                _console().print(vela.layers_table(model, accelerator, vela.estimate(model, accelerator)))
+    except (vela.VelaError, NetworkError, MachineStopped) as error:
+        say(f"bench: {error}")
+        raise typer.Exit(1) from error
+    for problem in problems:
+        say(f"bench: {problem}")
+    if problems:
+        raise typer.Exit(1)
+
+
+def _compared() -> list[Path]:
+    """MLPerf Tiny's networks beside the repository, and a generated one."""
+    found = sorted(SHARED.glob("*.tflite"))
+    if not found:
+        say("bench: MLPerf Tiny's networks, ../shared beside the repository, are absent: left out")
+    return [*found, networks.write("mobilenet_v1_025_96", GENERATED)]
+
+
+@app.command("networks")
+def write_networks(
+    folder: Annotated[Path, typer.Argument(help="Where to write them.")] = GENERATED,
+) -> None:
+    """Write the generated networks as .tflite files."""
+    for name in networks.NETWORKS:
+        print(networks.write(name, folder))
+
+
+@app.command("ecp5")
+def on_ecp5(
+    config: Annotated[str, typer.Option(help="A configuration that ships, or a TOML file.")] = "affine8x8",
+    frequency: Annotated[
+        float, typer.Option(min=1.0, help="MHz that the placer is asked for.")
+    ] = ecp5.FREQUENCY_MHZ,
+    seed: Annotated[int, typer.Option(min=1, help="Of the placer.")] = 1,
+) -> None:
+    """What a machine takes of an ECP5 LFE5U-85F, its clock, and the path that limits it. Takes minutes."""
+    try:
+        chosen = load_config(config)
+        say(f"bench: {config}: synthesis, placement and routing take some ten minutes")
+        result = ecp5.implement(chosen, frequency_mhz=frequency, seed=seed)
+    except (NetworkError, ecp5.FlowError) as error:
+        say(f"bench: {error}")
+        raise typer.Exit(1) from error
+    for table in ecp5.tables(chosen, result):
+        _console().print(table)
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    app()

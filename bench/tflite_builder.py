@@ -1,4 +1,4 @@
-"""Writes .tflite files for tests: what a converter writes, and what none would."""
+"""Writes .tflite files for tests and measurements: what a converter writes, and what none would."""
 
 from __future__ import annotations
 
