@@ -50,8 +50,8 @@ class Affine:
 
 @dataclass(frozen=True)
 class Accumulation:
-    """`weights` is (outputs, kernel height, kernel width, inputs), or (outputs, height, width) where output channel o reads
-    input channel ``o // multiplier`` alone. A fully connected layer is a 1 x 1 convolution of one pixel: `flat`."""
+    """`weights` is (outputs, kernel height, kernel width, inputs), or (outputs, height, width) where output channel o
+    reads input channel ``o // multiplier`` alone. A fully connected layer is a 1 x 1 convolution of one pixel: `flat`."""
 
     weights: Integers
     rescale: Affine | SbnqRescale
@@ -91,16 +91,16 @@ def accumulation(layer: Accumulating, network: Network) -> tuple[Accumulation, l
         case Mean():
             return _mean(layer, source, target), []
         case FullyConnected():
-            rescale, warnings = _rescale(layer, network)
             weights = layer.weights[:, None, None, :]
-            return Accumulation(weights, rescale, source.zero_point, flat=True), warnings
+            flat, warnings = _rescale(layer, network)
+            return Accumulation(weights, flat, source.zero_point, flat=True), warnings
         case Conv2D() | DepthwiseConv2D():
-            rescale, warnings = _rescale(layer, network)
+            scaled, warnings = _rescale(layer, network)
             weights = layer.weights
             if weights.ndim == 3 and source.shape[2] == 1:
                 weights = weights[..., None]  # a convolution of one channel, whatever it is called
             window = Accumulation(
-                weights, rescale, source.zero_point, layer.stride, layer.padding, layer.dilation
+                weights, scaled, source.zero_point, layer.stride, layer.padding, layer.dilation
             )
             return window, warnings
 
@@ -109,16 +109,14 @@ def averaging(layer: AveragePool2D, channels: int, count: int) -> Affine:
     """The rescale of a sum to the mean of `count` elements, ties away from zero."""
     multiplier, exponent = reciprocal(count)
     constant = np.ones(channels, np.int64)
-    return Affine(
-        0 * constant, multiplier * constant, exponent * constant, False, 0, layer.low, layer.high
-    )
+    return Affine(0 * constant, multiplier * constant, exponent * constant, False, 0, layer.low, layer.high)
 
 
 def reciprocal(count: int) -> tuple[int, int]:
     """1 / count for a rescale in single rounding: multiplier and exponent.
 
-    The multiplier is rounded up, so a sum s of `count` int8 is scaled to ``s / count + d`` with d away from zero and less
-    than ``128 * count * 2**-(30 + f)``, ``f = floor(log2(count))``. A tie so rounds away from zero as it has to, and no
+    The multiplier is rounded up, so a sum s of `count` int8 is scaled to ``s / count + d`` with d away from zero and
+    less than ``128 * count * 2**-(30 + f)``, ``f = floor(log2(count))``. A tie so rounds away from zero as it has to, and no
     other quotient, which is at least ``1 / (2 * count)`` from a tie, reaches one while `count` is below 2**20.
     """
     f = count.bit_length() - 1
@@ -172,7 +170,10 @@ def _rescale(
 
 
 def _of_real_factors(
-    affine: Affine, real: npt.NDArray[np.float64], layer: Conv2D | DepthwiseConv2D | FullyConnected, network: Network
+    affine: Affine,
+    real: npt.NDArray[np.float64],
+    layer: Conv2D | DepthwiseConv2D | FullyConnected,
+    network: Network,
 ) -> tuple[Affine, list[str]]:
     """Multipliers whose rounding of every sum that a channel can reach is that of the product with `real` in float64,
     and a warning for the channels that have none."""
@@ -197,8 +198,8 @@ def _of_real_factors(
 
 
 def _equal_multiplier(factor: float, reach: int, affine: Affine, exponent: int) -> int | None:
-    """M with ``HALF_AWAY(x * M, 31 - exponent)`` equal, within the limits, to the float64 product rounded half away, for
-    all ``|x| <= reach``; None if there is none.
+    """M with ``HALF_AWAY(x * M, 31 - exponent)`` equal, within the limits, to the float64 product rounded half away,
+    for all ``|x| <= reach``; None if there is none.
 
     Both are odd and grow with x, so they are equal where they reach each k = 1, 2, ... at the same x: at
     ``t`` where ``(t - 1) * M < (2k - 1) * 2**(30 - exponent) <= t * M``.
@@ -207,20 +208,20 @@ def _equal_multiplier(factor: float, reach: int, affine: Affine, exponent: int) 
     ks = np.arange(1, highest + 1)
     exact = Fraction(factor)
     first = [math.ceil(Fraction(2 * int(k) - 1, 2) / exact) for k in ks]
-    thresholds = [(int(k), t) for k, t in zip(ks, first, strict=True) if t <= reach + 2]
-    least, greatest = 1, (1 << 31) - 1
+    within = sum(t <= reach + 2 for t in first)
+    thresholds = [(int(k), t) for k, t in zip(ks[: within + 1], first, strict=False)]
+    least, greatest = 0, (1 << 31) - 1
     for k, t in thresholds:
-        # The product in float64 may round up to the tie, or in an extreme case down from beyond it.
-        near = np.arange(max(t - 2, 0), t + 3)
-        results = affine_real(near, np.full(near.shape, factor), 0, -(1 << 31), (1 << 31) - 1)
-        reached = near[results >= k]
-        if not len(reached):
-            return None
-        t = int(reached[0])
+        if t <= reach + 2:
+            # The product in float64 may round up to the tie, or in an extreme case down from beyond it.
+            near = np.arange(max(t - 2, 0), min(t + 3, 1 << 31))
+            results = affine_real(near, np.full(near.shape, factor), 0, -(1 << 31), (1 << 31) - 1)
+            reached = near[results >= k]
+            t = int(reached[0]) if len(reached) else t + 3
         half = (2 * k - 1) << (30 - exponent)
         if t <= reach:
             least = max(least, -(-half // t))
-        if t - 1 > 0:
+        if min(t - 1, reach) > 0:
             greatest = min(greatest, -(-half // min(t - 1, reach)) - 1)
     middle = round(exact * 2 ** (31 - exponent))
     return min(max(middle, least), greatest) if least <= greatest else None

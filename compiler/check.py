@@ -42,9 +42,7 @@ def reads_signed(tensor: Tensor, config: AcceleratorConfig) -> bool:
     return tensor.type.signed or not config.unsigned_activations
 
 
-def check_network(
-    network: Network, config: AcceleratorConfig
-) -> tuple[dict[str, Accumulation], list[str]]:
+def check_network(network: Network, config: AcceleratorConfig) -> tuple[dict[str, Accumulation], list[str]]:
     """What the array does for each layer that it runs, and warnings, of a network that the machine can run.
 
     Raises NetworkError with everything that keeps it from it.
@@ -74,7 +72,10 @@ def _other_problems(layer: AnyLayer, network: Network, config: AcceleratorConfig
     tensors = [network.tensors[name] for name in (*layer.inputs, layer.output)]
     if isinstance(layer, MaxPool2D):
         if digits_of(tensors[0], config) > 1:
-            yield f"max pooling of {tensors[0].type} on {config.name}, whose activations have {config.element_bits} bits"
+            yield (
+                f"max pooling of {tensors[0].type} on {config.name}, "
+                f"whose activations have {config.element_bits} bits"
+            )
     elif isinstance(layer, (*UNARY, Add, Sub, Mul, Softmax)):
         yield from _elementwise_problems(layer, tensors, network, config)
     elif isinstance(layer, (*MOVING, Reshape)):

@@ -154,7 +154,9 @@ def _padded_image(
     height, width, channels = shape
     rows, columns, deep = into
     if deep == channels:
-        windows = [(at, height, width * channels, -top, -left * channels, width * channels, rows, columns, to)]
+        windows = [
+            (at, height, width * channels, -top, -left * channels, width * channels, rows, columns, to)
+        ]
         column_stride = channels
     else:
         column_stride = 0

@@ -13,7 +13,19 @@ from compiler.views import Interval
 from golden.elementwise import Unary, unary_table
 from golden.transcendental import softmax_table
 from hdl import isa
-from network import Add, HardSwish, LeakyRelu, Logistic, Mul, Network, NetworkError, Requantize, Softmax, Sub, Tanh
+from network import (
+    Add,
+    HardSwish,
+    LeakyRelu,
+    Logistic,
+    Mul,
+    Network,
+    NetworkError,
+    Requantize,
+    Softmax,
+    Sub,
+    Tanh,
+)
 from network.graph import FixedPointScale
 
 Binary = Add | Sub | Mul
@@ -45,7 +57,7 @@ def binary_fields(layer: Binary, network: Network) -> dict[str, int]:
         if scale.exponent > 0 or not scale.double_rounding:
             raise NetworkError(
                 f"it scales an operand by {scale.multiplier} * 2**{scale.exponent - 31} in "
-                f"{'double' if scale.double_rounding else 'single'} rounding, only factors below 1 in double are possible"
+                f"{'double' if scale.double_rounding else 'single'} rounding; below 1 and in double alone is possible"
             )
         fields |= {f"{operand}_multiplier": scale.multiplier, f"{operand}_shift": -scale.exponent}
     return fields | {"operation": operation} | _result(layer.total)
@@ -74,7 +86,7 @@ def runs_of(
     target: tuple[int, ...], operands: tuple[tuple[int, ...], ...]
 ) -> Iterator[tuple[list[dict[str, int]], int, int, int, int]]:
     """The commands of a broadcast: for each the operands' fields (``source`` an offset, ``pitch``, ``splat``), the
-    offset and pitch of the destination, and the counts of pixels and channels. Offsets are in elements of dense tensors.
+    offset and pitch of the destination, and the counts of pixels and channels. Offsets are in elements, tensors dense.
 
     Axes along which both operands move alike are joined; the innermost is a command's run, the next its pixels.
     """

@@ -17,8 +17,9 @@ from hdl import isa
 from hdl.config import AcceleratorConfig
 from network import Add, Concatenation, MaxPool2D, Mul, Network, NetworkError, Softmax
 
-FIRST_LOAD_BYTES = 256
-"""An input is loaded in pieces that double from this size on, so that work begins when its first rows are there."""
+FIRST_LOAD_BYTES, MOST_LOAD_BYTES = 256, 2048
+"""An input is loaded in pieces that double from the one size to the other, so that work begins when its first rows are
+there."""
 STORE_BYTES = 256
 """An output is stored as it grows, in pieces of at least this size."""
 WEIGHTS_AHEAD = 2
@@ -118,9 +119,8 @@ class Emission:
     def _run_interleaved(self, segment: list[Plan]) -> None:
         """As soon as a block of the first layer is on its way, what of the others needs no more than is on its way."""
         head, followers = segment[0], segment[1:]
-        sources = self._sources(head)
-        target = self._target(head)
         if head.runs_on_array:
+            sources, target = self._sources(head), self._target(head)
             for block in head.array_blocks(head.target.whole):
                 self._array_block(head, block, sources, target)
                 self._follow(followers)
@@ -153,17 +153,18 @@ class Emission:
         if stop <= start:
             return
         self._rows_done[plan.name] = stop
-        part = Block(start, stop - start, 0, plan.target.columns)
-        ticket = self._part(plan, part, self._sources(plan), self._target(plan))
+        if plan.moves_nothing:
+            ticket = self._last_writer.get(plan.layer.inputs[0])
+        else:
+            part = Block(start, stop - start, 0, plan.target.columns)
+            ticket = self._part(plan, part, self._sources(plan), self._target(plan))
         self._note(plan, stop * plan.target.columns * plan.target.pixel, ticket)
 
     def _run_in_tiles(self, plan: Plan) -> None:
         """A layer with tensors in memory: parts of them are loaded, computed, stored."""
         ticket = None
         for tile in self._placement.tiles[plan.name]:
-            sources = [
-                self._staged_source(plan, index, need) for index, need in enumerate(plan.needs(tile))
-            ]
+            sources = [self._staged_source(plan, index, need) for index, need in enumerate(plan.needs(tile))]
             target = self._target(plan, tile)
             if plan.runs_on_array:
                 for block in plan.array_blocks(tile):
@@ -180,8 +181,6 @@ class Emission:
     def _part(self, plan: Plan, part: Block, sources: list[View], target: View) -> Ticket | None:
         """A part of a layer that the array does not run; its last command."""
         layer = plan.layer
-        if plan.moves_nothing:
-            return self._last_writer.get(layer.inputs[0])
         if isinstance(layer, MaxPool2D):
             return self._pool(plan, part, sources[0], target)
         if isinstance(layer, MOVING):
@@ -205,8 +204,7 @@ class Emission:
 
     def _sources(self, plan: Plan) -> list[View]:
         return [
-            self._view(name, extents)
-            for name, extents in zip(plan.layer.inputs, plan.sources, strict=True)
+            self._view(name, extents) for name, extents in zip(plan.layer.inputs, plan.sources, strict=True)
         ]
 
     def _target(self, plan: Plan, tile: Block | None = None) -> View:
@@ -253,7 +251,7 @@ class Emission:
             if not done:
                 self._send_weights(self._blocks_begun)
             done += count
-            size *= 2
+            size = min(2 * size, MOST_LOAD_BYTES)
         if name in self._stored:
             self._store_output(name, elements, complete=True)
 
@@ -286,9 +284,7 @@ class Emission:
         self._last_store = ticket
         return ticket
 
-    def _transfer(
-        self, opcode: isa.Opcode, plan: Plan, region: int, extents: Extents, view: View
-    ) -> Ticket:
+    def _transfer(self, opcode: isa.Opcode, plan: Plan, region: int, extents: Extents, view: View) -> Ticket:
         """A block between its place in a tensor in memory and the scratchpad."""
         block, bits = view.block, self._config.element_bits
         row_bytes, pitch = extents.columns * extents.pixel * bits // 8, 0
@@ -350,9 +346,7 @@ class Emission:
             self._note(plan, rows * plan.target.columns * plan.target.pixel, ticket)
         return ticket
 
-    def _matmul(
-        self, plan: Plan, block: ArrayBlock, channel: int, source: View, target: View
-    ) -> Ticket:
+    def _matmul(self, plan: Plan, block: ArrayBlock, channel: int, source: View, target: View) -> Ticket:
         """One block of one group of output channels: MATMUL fills a bank, RESCALE drains it."""
         assert plan.window is not None
         assert plan.sweep is not None
@@ -468,7 +462,7 @@ class Emission:
             )
         pixel = plan.target.pixel
         softmax = isinstance(layer, Softmax)
-        fields = {"operation": isa.Operation.SOFTMAX if softmax else isa.Operation.LOOKUP}
+        fields = {"operation": int(isa.Operation.SOFTMAX if softmax else isa.Operation.LOOKUP)}
         pixels, channels = (part.positions, pixel) if softmax else (1, part.positions * pixel)
         return self._elementwise(plan, part, fields, [source], target, pixels, channels)
 
@@ -518,7 +512,10 @@ class Emission:
         if target.pixel_pitch != pixel:
             pixels, channels = part.positions, pixel
         for letter, view in zip("ab", sources, strict=False):
-            fields = fields | {f"{letter}_source": view.at(part.row, part.column), f"{letter}_pitch": channels}
+            fields = fields | {
+                f"{letter}_source": view.at(part.row, part.column),
+                f"{letter}_pitch": channels,
+            }
         return self.commands.add(
             f"layer {plan.name}",
             isa.Opcode.ELEMENTWISE,
@@ -603,7 +600,11 @@ class Emission:
     def _finish(self, plan: Plan, last: bool) -> None:
         """Mark a layer's last command. The last layer ends with the store of what it computed."""
         ticket = self._last_writer.get(plan.layer.output)
-        if last and self._last_store is not None and (ticket is None or self._last_store.index > ticket.index):
+        if (
+            last
+            and self._last_store is not None
+            and (ticket is None or self._last_store.index > ticket.index)
+        ):
             ticket = self._last_store
         number = self._last_marked + 1
         if ticket is None or (number == isa.MARKS - 1 and not last) or not self.commands.mark(ticket):
@@ -622,4 +623,3 @@ def _stops(plan: Plan, parts: int) -> list[int]:
     if plan.geometry is None:
         return [plan.target.rows]
     return [plan.target.rows * part // parts for part in range(1, parts + 1)]
-

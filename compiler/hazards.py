@@ -1,7 +1,7 @@
 """The command list and its waits: which command must be complete before which may start.
 
 Engines run at once, each its own commands in order; the only ordering between two engines is a command's
-`wait_<engine>` counts. They are derived here from what each command reads and writes of the scratchpad and of the memory
+`wait_<engine>` counts. They are derived here from what each command reads and writes of the scratchpad and the memory
 (a read after a write, a write after a read, a write after a write), and from what the caller names besides (the
 accumulator banks).
 
@@ -144,9 +144,9 @@ class CommandList:
         self._guards[ticket.engine].append((interval, ticket))
 
     def mark(self, ticket: Ticket) -> bool:
-        """Let the command take the next time stamp; False where it, or one after it in the list, has taken one. Marks are
-        stored in the order in which the marked commands complete, so each waits for the one before, where data do not
-        make it wait anyway."""
+        """Let the command take the next time stamp; False where it, or one after it in the list, has taken one. Marks
+        are stored in the order in which the marked commands complete, so each waits for the one before, where data do
+        not make it wait anyway."""
         if self._last_mark is not None and self._last_mark.index >= ticket.index:
             return False
         entry = self._entries[ticket.index]

@@ -45,7 +45,9 @@ def compile_network(network: Network, config: AcceleratorConfig, base_address: i
     inputs = [memory.bind(network.tensors[name], config) for name in network.inputs]
     image_address = memory.top
     image = _Image(memory)
-    constants = [image.bind(network.tensors[name], values, config) for name, values in network.constants.items()]
+    constants = [
+        image.bind(network.tensors[name], values, config) for name, values in network.constants.items()
+    ]
     for binding in (*inputs, *constants):
         if binding.tensor in placement.spilled:
             regions.setdefault(binding.tensor, []).insert(0, binding.address)
@@ -76,7 +78,10 @@ def compile_network(network: Network, config: AcceleratorConfig, base_address: i
         spills=tuple(_spills(network, config, placement.homes, regions, placement.spilled)),
         layers=tuple(
             LayerInfo(
-                layer.name, layer.op, layer.macs(network.tensors[layer.output].shape), emission.marks[layer.name]
+                layer.name,
+                layer.op,
+                layer.macs(network.tensors[layer.output].shape),
+                emission.marks[layer.name],
             )
             for layer in network.layers
         ),

@@ -127,9 +127,11 @@ class Placer:
         return [request.tensor for request in sorted(alive, key=lambda request: -request.elements)]
 
     def _refuse(self, plan: Plan) -> None:
-        smallest = min(
-            sum(self._staged(plan, tile)) for tile in (*_parts(plan.target), plan.target.whole)
-        ) if plan.geometry is not None else sum(self._staged(plan, plan.target.whole))
+        smallest = (
+            min(sum(self._staged(plan, tile)) for tile in (*_parts(plan.target), plan.target.whole))
+            if plan.geometry is not None
+            else sum(self._staged(plan, plan.target.whole))
+        )
         raise NetworkError(
             f"layer {plan.name}: the smallest part of it needs {smallest:,} elements of scratchpad, "
             f"{self._config.name} has {self._capacity:,}"
@@ -152,7 +154,9 @@ class Placer:
         outside = [homes[name].storage in spilled for name in names]
 
         def fits(tile: Block) -> bool:
-            return sum(n for n, staged in zip(self._staged(plan, tile), outside, strict=True) if staged) <= free
+            return (
+                sum(n for n, staged in zip(self._staged(plan, tile), outside, strict=True) if staged) <= free
+            )
 
         if fits(plan.target.whole):
             return [plan.target.whole]
@@ -179,8 +183,8 @@ class Placer:
         return not plan.moves_nothing and any(homes[name].storage in spilled for name in names)
 
     def _homes(self, joined: bool) -> dict[str, Home]:
-        """A reshaped tensor is the same storage. With `joined`, so are tensors that nobody but a Concatenation reads and
-        that are computed into its output."""
+        """A reshaped tensor is the same storage. With `joined`, so are tensors that nobody but a Concatenation reads
+        and that are computed into its output."""
         network = self._network
         homes = {name: Home(name) for name in network.tensors}
         readers: dict[str, int] = {}
@@ -194,12 +198,19 @@ class Placer:
             written = {plan.layer.output: plan for plan in self._plans if not plan.moves_nothing}
             for plan in self._plans:
                 layer = plan.layer
-                if isinstance(layer, Concatenation) and layer.axis == len(network.tensors[layer.output].shape) - 1:
+                if (
+                    isinstance(layer, Concatenation)
+                    and layer.axis == len(network.tensors[layer.output].shape) - 1
+                ):
                     self._join(layer, homes, readers, written)
         return homes
 
     def _join(
-        self, layer: Concatenation, homes: dict[str, Home], readers: Mapping[str, int], written: Mapping[str, Plan]
+        self,
+        layer: Concatenation,
+        homes: dict[str, Home],
+        readers: Mapping[str, int],
+        written: Mapping[str, Plan],
     ) -> None:
         """Channels of one pixel after the other: each operand is a stretch of the output's pixels."""
         target = self._network.tensors[layer.output]
@@ -210,7 +221,12 @@ class Placer:
             pixel = source.shape[-1] * digits_of(source, self._config)
             alone = readers[name] == 1 and name in written and name not in self._network.outputs
             holds_others = any(home.storage == name for other, home in homes.items() if other != name)
-            if alone and homes[name] == Home(name) and not holds_others and written[name].target.pixel == pixel:
+            if (
+                alone
+                and homes[name] == Home(name)
+                and not holds_others
+                and written[name].target.pixel == pixel
+            ):
                 homes[name] = Home(layer.output, offset, pitch)
             offset += pixel
 

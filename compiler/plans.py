@@ -156,10 +156,8 @@ def plan_layer(
         sweep = pool_sweep(geometry, sources[0], sources[0].pixel, config)
         return Plan(layer, config, sources, target, geometry, sweep=sweep)
     if isinstance(layer, (*UNARY, Softmax)):
-        return Plan(
-            layer, config, sources, target, Geometry(), tables=table_of(layer, network).tobytes()
-        )
-    if isinstance(layer, MOVING) or isinstance(layer, Reshape):
+        return Plan(layer, config, sources, target, Geometry(), tables=table_of(layer, network).tobytes())
+    if isinstance(layer, (*MOVING, Reshape)):
         return Plan(layer, config, sources, target)
     same = all(network.tensors[name].shape == network.tensors[layer.output].shape for name in layer.inputs)
     return Plan(layer, config, sources, target, Geometry() if same else None)

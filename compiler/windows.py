@@ -19,7 +19,7 @@ MOST_BLOCKS = 64
 
 @dataclass(frozen=True)
 class Geometry:
-    """A window that slides over a tensor: its kernel and steps, in rows and columns, and the padding before the first."""
+    """A window that slides over a tensor: kernel and steps, in rows and columns, and the padding before the first."""
 
     kernel: tuple[int, int] = (1, 1)
     stride: tuple[int, int] = (1, 1)
@@ -63,7 +63,7 @@ class Sweep:
         return (columns - 1) * self.geometry.stride[1] + self.taps
 
     def fields(self, view: View, block: Block, first_element: int = 0) -> dict[str, int]:
-        """The window reader's fields, but for `pad` and `signed`; `first_element` of each pixel is the first to read."""
+        """The window reader's fields, but for `pad` and `signed`; of each pixel it reads from `first_element` on."""
         geometry, pixel = self.geometry, view.pixel_pitch
         column = block.column * geometry.stride[1] - geometry.before[1] - view.block.column
         fields = {
@@ -166,7 +166,9 @@ def matmul_blocks(sweep: Sweep, part: Block, config: AcceleratorConfig) -> list[
     if columns > depth:
         pieces = split(columns, -(-columns // depth))
         return [
-            Block(part.row + row, 1, part.column + start, size) for row in range(rows) for start, size in pieces
+            Block(part.row + row, 1, part.column + start, size)
+            for row in range(rows)
+            for start, size in pieces
         ]
     cycles = rows * sweep.vectors(columns)
     wished = max(cycles // (BLOCK_TILES * config.tile_beats), min(2, cycles // config.tile_beats))

@@ -14,8 +14,8 @@ __all__ = ["Accumulators", "tag_layout"]
 def tag_layout(config: AcceleratorConfig) -> data.StructLayout:
     """What goes with each vector of sums: where to add it, and how.
 
-    ``keep``: whether it is a sum of the output at all; ``position`` in ``bank``; ``first``: begin a sum; ``shift``: move the sum so far up by a digit; ``last``: the
-    command's last; ``mark``: of the command.
+    ``keep``: whether it is a sum of the output at all; ``position`` in ``bank``; ``first``: begin a sum; ``shift``:
+    move the sum so far up by a digit; ``last``: the command's last; ``mark``: of the command.
     """
     return data.StructLayout(
         {

@@ -141,9 +141,16 @@ class Core(wiring.Component):
         ]
         self._buses(m, dispatcher, weights, weight_stream, load, store)
 
-        for name, bits in (("done", dispatcher.done), ("done_mark", dispatcher.done_mark), ("busy", self.busy)):
+        for name, bits in (
+            ("done", dispatcher.done),
+            ("done_mark", dispatcher.done_mark),
+            ("busy", self.busy),
+        ):
             m.d.comb += bits.eq(
-                Cat(getattr(engines[engine], name) if engine in engines else Const(0, 1) for engine in isa.Engine)
+                Cat(
+                    getattr(engines[engine], name) if engine in engines else Const(0, 1)
+                    for engine in isa.Engine
+                )
             )
         self._faults(m, dispatcher, [unit for engine, unit in engines.items() if engine in _REFUSING])
         self._watch(m, dispatcher, scratchpad, tuple(writers))

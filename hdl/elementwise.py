@@ -29,9 +29,9 @@ _MOST_IN_SOFTMAX = 4095
 class Elementwise(wiring.Component):
     """Runs ELEMENTWISE commands, one at a time (`docs/architecture.md`).
 
-    Throughput: of sums, products and lookups the greatest power of two of ``rescale_lanes`` elements a cycle, while the
-    scratchpad and the lanes let it; a table ``vector_lanes`` entries a cycle; softmax an element in 3 cycles, and some 100 a run.
-    Between two commands lie some 20 cycles.
+    Throughput: sums, products and lookups, ``rescale_lanes`` elements a cycle (or the power of two below that), while
+    the scratchpad and the lanes let them; a table, ``vector_lanes`` entries a cycle; softmax, an element in 3 cycles and
+    some 100 a run. Between two commands lie some 20 cycles.
 
     Parameters
     ----------
@@ -82,10 +82,10 @@ class Elementwise(wiring.Component):
         is_ = {operation: Signal(name=operation.name.lower()) for operation in isa.Operation}
         m.d.comb += [signal.eq(body.operation == operation.value) for operation, signal in is_.items()]
         binary = is_[isa.Operation.ADD] | is_[isa.Operation.SUBTRACT] | is_[isa.Operation.MULTIPLY]
-        loads, lookup, softmax = (
-            is_[isa.Operation[name]] for name in ("LOAD_TABLE", "LOOKUP", "SOFTMAX")
+        loads, lookup, softmax = (is_[isa.Operation[name]] for name in ("LOAD_TABLE", "LOOKUP", "SOFTMAX"))
+        bad_table = loads & (
+            ((body.pixels != 1) & (body.pixels != isa.SOFTMAX_PLANES)) | (body.channels != isa.TABLE_ENTRIES)
         )
-        bad_table = loads & (((body.pixels != 1) & (body.pixels != isa.SOFTMAX_PLANES)) | (body.channels != isa.TABLE_ENTRIES))
         legal = Signal()
         go = Signal()
         m.d.comb += [
@@ -123,7 +123,10 @@ class Elementwise(wiring.Component):
                     ]
         there = go & vectors["a"].valid & (vectors["b"].valid | ~binary)
         elements = {
-            name: [self._element(vectors[name].payload, place, lane, body[f"{name}_splat"]) for lane in range(lanes)]
+            name: [
+                self._element(vectors[name].payload, place, lane, body[f"{name}_splat"])
+                for lane in range(lanes)
+            ]
             for name in "ab"
         }
 
@@ -174,13 +177,17 @@ class Elementwise(wiring.Component):
         )
         address = (body.destination + origin + place)[: address_bits(config)]
         mask = Cat((place + lane < body.channels) & (~softmax | (lane == 0)) for lane in range(lanes))
-        last = self._write(m, issued, address, mask, all_last, looked_up | (self.result_valid & ~unit.own), results, stored)
+        last = self._write(
+            m, issued, address, mask, all_last, looked_up | (self.result_valid & ~unit.own), results, stored
+        )
         m.d.comb += self.done.eq(Mux(loads, step & all_last, stored & last))
         return m
 
-    def _fetch(self, m: Module, go: Value, body: data.View, binary: Value, softmax: Value) -> tuple[dict, Signal]:
-        """Reads the vectors of both operands in turn, as far ahead as there is room; streams of them, and what takes one
-        of each."""
+    def _fetch(
+        self, m: Module, go: Value, body: data.View, binary: Value, softmax: Value
+    ) -> tuple[dict, Signal]:
+        """Reads the vectors of both operands in turn, as far ahead as there is room; streams of them, and what takes
+        one of each."""
         config = self._config
         pixel = Signal(24, name="read_pixel")
         place = Signal(25, name="read_place")
@@ -192,7 +199,8 @@ class Elementwise(wiring.Component):
         taken = Signal()
         ask = Signal()
         addresses = {
-            name: body[f"{name}_source"] + offsets[name] + Mux(body[f"{name}_splat"], 0, place) for name in "ab"
+            name: body[f"{name}_source"] + offsets[name] + Mux(body[f"{name}_splat"], 0, place)
+            for name in "ab"
         }
         operands_last = second | ~binary
         run_last = place + config.vector_lanes >= body.channels
@@ -246,7 +254,9 @@ class Elementwise(wiring.Component):
         chosen = inner if lane == 0 else start
         return vector.word_select(Mux(splat, 0, chosen), bits).as_signed()
 
-    def _totals(self, m: Module, valid: Value, elements: dict, body: data.View, is_: dict) -> tuple[stream.Interface, Value]:
+    def _totals(
+        self, m: Module, valid: Value, elements: dict, body: data.View, is_: dict
+    ) -> tuple[stream.Interface, Value]:
         """What ADD, SUBTRACT and MULTIPLY rescale: a stream of a total a lane, and whether it takes more elements."""
         upstream = stream.Signature(0).create()
         m.d.comb += upstream.valid.eq(valid)
@@ -266,7 +276,9 @@ class Elementwise(wiring.Component):
         pipeline.finish(totals, joined)
         return totals, upstream.ready
 
-    def _ask(self, m: Module, totals: stream.Interface, unit: Softmax, body: data.View, softmax: Value) -> None:
+    def _ask(
+        self, m: Module, totals: stream.Interface, unit: Softmax, body: data.View, softmax: Value
+    ) -> None:
         """The lanes' work: totals, or softmax's products in lane 0."""
         work = self.work.payload
         product = unit.work.payload
@@ -301,9 +313,7 @@ class Elementwise(wiring.Component):
     ) -> Value:
         """Joins the results with their places, in order; whether the one written is the command's last."""
         config = self._config
-        layout = data.StructLayout(
-            {"address": address_bits(config), "mask": self._lanes, "last": 1}
-        )
+        layout = data.StructLayout({"address": address_bits(config), "mask": self._lanes, "last": 1})
         m.submodules.places = places = Fifo(layout, _RESULTS)
         m.submodules.results_waiting = waiting = Fifo(len(results), _RESULTS)
         both = places.o.valid & waiting.o.valid

@@ -16,11 +16,16 @@ _DROPPED = 31 - isa.OPERAND_SHIFT
 
 
 def operand_totals(
-    pipeline: Pipeline, first: list[Value], second: list[Value], body: data.View, multiply: Value, subtract: Value
+    pipeline: Pipeline,
+    first: list[Value],
+    second: list[Value],
+    body: data.View,
+    multiply: Value,
+    subtract: Value,
 ) -> list[Value]:
     """``A ± B``, or with `multiply` ``a * b``, lane by lane, signed(32); adds 5 stages to `pipeline`.
 
-    a and b are the elements less their zero points. ``A = HALF_AWAY(SQRDMULH(a << 20, a_multiplier), a_shift)``, B alike:
+    a, b are the elements less their zero points. ``A = HALF_AWAY(SQRDMULH(a << 20, a_multiplier), a_shift)``, B alike:
     ``(a * 2**20 * M + 2**30) >> 31`` is ``(a * M + 2**10) >> 11``, so that a multiplier of 10 x 32 bits does.
     """
     lanes = range(len(first))
@@ -34,10 +39,13 @@ def operand_totals(
         **{f"b{lane}": centred[f"b{lane}"] * _signed(body.b_multiplier) for lane in lanes},
     )
     rounded = pipeline.stage(
-        **{f"a{lane}": Mux(multiply, products[f"a{lane}"], _high(products[f"a{lane}"]))[:32].as_signed() for lane in lanes},
+        **{
+            f"a{lane}": Mux(multiply, products[f"a{lane}"], _high(products[f"a{lane}"]))[:32].as_signed()
+            for lane in lanes
+        },
         **{f"b{lane}": _high(products[f"b{lane}"])[:32].as_signed() for lane in lanes},
     )
-    parts = {}
+    parts: dict[str, Value] = {}
     for lane in lanes:
         for name, shift in (("a", Mux(multiply, 0, body.a_shift)), ("b", body.b_shift)):
             floor, increment = split_right_shift(rounded[f"{name}{lane}"], shift[:5], Rounding.HALF_AWAY)

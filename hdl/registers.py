@@ -21,7 +21,9 @@ SETTINGS = (
     Register.WATCHDOG,
 )
 """What the host writes before a start; an output each."""
-COUNTERS = tuple(register for register in Register if Register.CYCLES <= register <= Register.BUSY_ELEMENTWISE)
+COUNTERS = tuple(
+    register for register in Register if Register.CYCLES <= register <= Register.BUSY_ELEMENTWISE
+)
 """What the machine counts; an input each."""
 ADDRESS_BITS = 12
 _INITIAL = {Register.WATCHDOG: isa.WATCHDOG_RESET}

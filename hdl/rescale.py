@@ -47,8 +47,14 @@ class Rescale(wiring.Component):
     def __init__(self, config: AcceleratorConfig) -> None:
         self._config = config
         self._groups = config.columns // config.rescale_lanes
-        lanes = {"work": Out(stream.Signature(work_layout(config.rescale_lanes))),
-                 "results": In(data.ArrayLayout(signed(32), config.rescale_lanes))} if config.affine else {}
+        lanes = (
+            {
+                "work": Out(stream.Signature(work_layout(config.rescale_lanes))),
+                "results": In(data.ArrayLayout(signed(32), config.rescale_lanes)),
+            }
+            if config.affine
+            else {}
+        )
         super().__init__(
             {
                 "command": In(command_signature(isa.Opcode.RESCALE)),
@@ -209,7 +215,9 @@ class Rescale(wiring.Component):
         config = self._config
         work = self.work.payload
         m.d.sync += [
-            self.work.valid.eq(read.valid & ((read.scheme == isa.Scheme.AFFINE) | (len(config.rescales) == 1))),
+            self.work.valid.eq(
+                read.valid & ((read.scheme == isa.Scheme.AFFINE) | (len(config.rescales) == 1))
+            ),
             work.zero_point.eq(read.zero_point),
             work.low.eq(read.low),
             work.high.eq(read.high),

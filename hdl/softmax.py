@@ -58,16 +58,20 @@ class Softmax(wiring.Component):
         The next answer is of the reciprocal, and no result.
     """
 
-    element: In(
-        stream.Signature(data.StructLayout({"value": signed(8), "turn": Pass, "last": 1}))
-    )
-    table_enable: Out(1)
-    table_entry: Out(8)
-    exponential: In(32)
-    work: Out(stream.Signature(SOFTMAX_WORK))
-    answer_valid: In(1)
-    answer: In(signed(32))
-    own: Out(1)
+    def __init__(self) -> None:
+        element = data.StructLayout({"value": signed(8), "turn": Pass, "last": 1})
+        super().__init__(
+            {
+                "element": In(stream.Signature(element)),
+                "table_enable": Out(1),
+                "table_entry": Out(8),
+                "exponential": In(32),
+                "work": Out(stream.Signature(SOFTMAX_WORK)),
+                "answer_valid": In(1),
+                "answer": In(signed(32)),
+                "own": Out(1),
+            }
+        )
 
     def elaborate(self, platform) -> Module:
         m = Module()

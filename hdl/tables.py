@@ -15,7 +15,7 @@ __all__ = ["Tables"]
 class Tables(wiring.Component):
     """``config.tables`` tables side by side, each read at an entry of its own.
 
-    Latency: entries of a read follow in the next cycle and stay until the next read. Throughput: one read of all a cycle.
+    Latency: entries follow a read in the next cycle, and stay until the next. Throughput: one read of all a cycle.
 
     Parameters
     ----------

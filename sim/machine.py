@@ -26,7 +26,9 @@ SLOWEST_RUN_CYCLES = 200
 """Of the elementwise engine, for a run of one element: softmax's reciprocal."""
 UNSET = 0xA5
 """Bytes of memory that nobody wrote before a start, so that a store that does not come is seen."""
-_COUNTERS = tuple(register for register in Register if Register.CYCLES <= register <= Register.BUSY_ELEMENTWISE)
+_COUNTERS = tuple(
+    register for register in Register if Register.CYCLES <= register <= Register.BUSY_ELEMENTWISE
+)
 
 
 class MachineStopped(RuntimeError):

@@ -196,7 +196,8 @@ def run(
     if not count or jobs < 1:
         raise ValueError(f"`inputs` and `jobs` must be at least one, not {count} and {jobs}")
     tensors = {layer.output for layer in network.layers}
-    if check and (untapped := tensors - {held.tensor for held in (*program.taps, *program.spills)}):
+    seen = {tap.tensor for tap in program.taps} | {binding.tensor for binding in program.spills}
+    if check and (untapped := tensors - seen):
         raise ValueError(f"the program has no tap for {', '.join(sorted(untapped))}")
     job = _Job(build(config, trace is not None), config, program, network, check, trace)
     size = max(1, min(BATCH, -(-count // jobs)))

@@ -15,7 +15,8 @@ import pytest
 from compiler import Binding, Tap, compile_network
 from compiler.allocation import Request, place
 from compiler.hazards import COUNT_LIMIT, CommandList, Interval
-from compiler.windows import Sweep, matmul_blocks
+from compiler.views import Extents
+from compiler.windows import Geometry, Sweep, matmul_blocks
 from golden import model
 from hdl import isa
 from hdl.config import AcceleratorConfig
@@ -634,8 +635,8 @@ def test_bad_base_address(small):
 
 def test_blocks_cover_every_position():
     for rows, columns in itertools.product((1, 2, 7, 28, 100), (1, 3, 28, 256, 257, 1000)):
-        sweep = Sweep(rows, columns, 1, rows, columns, 1, 1, 0, 0, 1, 1, 1, 0, 1, 1)
-        blocks = matmul_blocks(sweep, SBNQ16)
+        whole = Extents(rows, columns, 1)
+        blocks = matmul_blocks(Sweep(Geometry(), whole, 1, 1, 0, 1), whole.whole, SBNQ16)
         position = 0
         for block in blocks:
             assert block.row * columns + block.column == position

@@ -8,10 +8,10 @@ import numpy.typing as npt
 import pytest
 
 import golden
+from bench.tflite_builder import SAME, VALID, Builder
 from network import Network, NetworkError, tflite, tflite_file
 from network.inputs import load_inputs
 from tests import tflite_cases, tflite_oracles
-from tests.tflite_builder import SAME, VALID, Builder
 from tests.tflite_oracles import Job, answers
 
 RUNTIMES = ("litert", "tflm")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from tests.tflite_builder import ACTIVATIONS, SAME, VALID, Builder
+from bench.tflite_builder import ACTIVATIONS, SAME, VALID, Builder
 
 INFERENCES = 3
 CASES = {
