@@ -51,7 +51,7 @@ class Affine:
 @dataclass(frozen=True)
 class Accumulation:
     """`weights` is (outputs, kernel height, kernel width, inputs), or (outputs, height, width) where output channel o
-    reads input channel ``o // multiplier`` alone. A fully connected layer is a 1 x 1 convolution of one pixel: `flat`."""
+    reads input channel ``o // multiplier`` alone. A fully connected layer is one of 1 x 1 on one pixel: `flat`."""
 
     weights: Integers
     rescale: Affine | SbnqRescale
@@ -115,9 +115,9 @@ def averaging(layer: AveragePool2D, channels: int, count: int) -> Affine:
 def reciprocal(count: int) -> tuple[int, int]:
     """1 / count for a rescale in single rounding: multiplier and exponent.
 
-    The multiplier is rounded up, so a sum s of `count` int8 is scaled to ``s / count + d`` with d away from zero and
-    less than ``128 * count * 2**-(30 + f)``, ``f = floor(log2(count))``. A tie so rounds away from zero as it has to, and no
-    other quotient, which is at least ``1 / (2 * count)`` from a tie, reaches one while `count` is below 2**20.
+    The multiplier is rounded up, so a sum s of `count` int8 becomes ``s / count + d`` with d away from zero and
+    less than ``128 * count * 2**-(30 + f)``, ``f = floor(log2(count))``. So a tie rounds away from zero, and
+    no other quotient, which is at least ``1 / (2 * count)`` from a tie, reaches one while `count` is below 2**20.
     """
     f = count.bit_length() - 1
     return -(-(1 << (30 + f)) // count), 1 - f

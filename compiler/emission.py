@@ -471,11 +471,21 @@ class Emission:
         if not isinstance(layer, Add | Mul):
             raise NetworkError(f"layer {layer.name}: there is no command for {layer.op}")
         fields = binary_fields(layer, self._network)
-        if plan.geometry is not None:
+        if plan.geometry is not None and not plan.geometry.broadcasts:
             channels = part.positions * plan.target.pixel
             return self._elementwise(plan, part, fields, sources, target, 1, channels)
         shapes = tuple(self._network.tensors[name].shape for name in layer.inputs)
+        whole = part == plan.target.whole and all(
+            view.block == extents.whole for view, extents in zip(sources, plan.sources, strict=True)
+        )
+        dense = target.pixel_pitch == plan.target.pixel
         ticket = None
+        if not (whole and dense):
+            for row in range(part.row, part.row + part.rows):
+                ticket = self._broadcast_row(
+                    plan, Block(row, 1, part.column, part.columns), fields, sources, target
+                )
+            return ticket
         for operands, offset, pitch, pixels, channels in runs_of(
             self._network.tensors[layer.output].shape, shapes
         ):
@@ -496,6 +506,35 @@ class Emission:
                 writes=Places((Interval(start, start + pixels * channels),)),
             )
         return ticket
+
+    def _broadcast_row(
+        self, plan: Plan, row: Block, fields: dict[str, int], sources: list[View], target: View
+    ) -> Ticket:
+        """A row of an output whose operands may have one row, column or channel that stands for all."""
+        assert plan.geometry is not None
+        pixel = plan.target.pixel
+        reads = []
+        for letter, view, extents in zip("ab", sources, plan.sources, strict=True):
+            need = plan.geometry.needs(row, extents)
+            reads.append(view.interval(need, extents.pixel))
+            fields = fields | {
+                f"{letter}_source": view.at(need.row, need.column),
+                f"{letter}_pitch": view.pixel_pitch if extents.columns > 1 else 0,
+                f"{letter}_splat": int(extents.pixel == 1 < pixel),
+            }
+        return self.commands.add(
+            f"layer {plan.name}",
+            isa.Opcode.ELEMENTWISE,
+            fields
+            | {
+                "pixels": row.columns,
+                "channels": pixel,
+                "destination": target.at(row.row, row.column),
+                "pitch": target.pixel_pitch,
+            },
+            reads=Places(tuple(reads)),
+            writes=Places((target.interval(row, pixel),)),
+        )
 
     def _elementwise(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -159,8 +160,19 @@ def plan_layer(
         return Plan(layer, config, sources, target, Geometry(), tables=table_of(layer, network).tobytes())
     if isinstance(layer, (*MOVING, Reshape)):
         return Plan(layer, config, sources, target)
-    same = all(network.tensors[name].shape == network.tensors[layer.output].shape for name in layer.inputs)
-    return Plan(layer, config, sources, target, Geometry() if same else None)
+    shapes = [network.tensors[name].shape for name in layer.inputs]
+    return Plan(layer, config, sources, target, _alignment(shapes, network.tensors[layer.output].shape))
+
+
+def _alignment(shapes: list[tuple[int, ...]], target: tuple[int, ...]) -> Geometry | None:
+    """How operands of an elementwise layer follow its output; None where that takes more than rows, columns, pixels."""
+    if all(shape == target for shape in shapes):
+        return Geometry()
+    for shape in shapes:
+        leading = (1,) * (len(target) - len(shape)) + shape
+        if leading[:-2] != target[:-2] and math.prod(leading[:-2]) != 1:
+            return None
+    return Geometry(broadcasts=True)
 
 
 def _plan_array(

@@ -117,8 +117,8 @@ class LayerInfo:
 class Program:
     """A network compiled for one machine.
 
-    Everything lies in memory between `base_address` and `base_address + memory_bytes`. `image` (commands, weights, tables
-    and constants) goes to `image_address` once; inputs go to their bindings before each start.
+    Everything lies in memory between `base_address` and `base_address + memory_bytes`. `image` (commands, weights,
+    tables and constants) goes to `image_address` once; inputs go to their bindings before each start.
 
     Every tensor that a layer writes is whole on chip at some time (`taps`), or else in memory after the run (`spills`).
     """

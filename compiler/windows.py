@@ -25,9 +25,15 @@ class Geometry:
     stride: tuple[int, int] = (1, 1)
     dilation: tuple[int, int] = (1, 1)
     before: tuple[int, int] = (0, 0)
+    broadcasts: bool = False
+    """Whether a tensor of one row, or of one column, stands for any."""
 
     def needs(self, block: Block, source: Extents) -> Block:
         """What of the tensor the windows of an output block touch."""
+        if self.broadcasts:
+            row, rows = (0, 1) if source.rows == 1 else (block.row, block.rows)
+            column, columns = (0, 1) if source.columns == 1 else (block.column, block.columns)
+            return Block(row, rows, column, columns)
         rows = (block.rows - 1) * self.stride[0] + (self.kernel[0] - 1) * self.dilation[0] + 1
         columns = (block.columns - 1) * self.stride[1] + (self.kernel[1] - 1) * self.dilation[1] + 1
         row = block.row * self.stride[0] - self.before[0]

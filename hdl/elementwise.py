@@ -30,8 +30,8 @@ class Elementwise(wiring.Component):
     """Runs ELEMENTWISE commands, one at a time (`docs/architecture.md`).
 
     Throughput: sums, products and lookups, ``rescale_lanes`` elements a cycle (or the power of two below that), while
-    the scratchpad and the lanes let them; a table, ``vector_lanes`` entries a cycle; softmax, an element in 3 cycles and
-    some 100 a run. Between two commands lie some 20 cycles.
+    the scratchpad and the lanes let them; a table, ``vector_lanes`` entries a cycle; softmax, an element in 3 cycles
+    and some 100 a run. Between two commands lie some 20 cycles.
 
     Parameters
     ----------
