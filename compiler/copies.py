@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from compiler.views import Interval
+from compiler.windows import Geometry
 from hdl.config import AcceleratorConfig
 from network import Concatenation, Pad, StridedSlice, Transpose
 
@@ -26,6 +27,26 @@ class Copy:
     operand: int
     reads: Interval
     writes: Interval
+
+
+def moved_window(
+    layer: Moving, source: tuple[int, ...], target: tuple[int, ...]
+) -> tuple[Geometry, int, int] | None:
+    """A Pad or a StridedSlice as a window of one element over rows and columns: its geometry, the first element of each
+    pixel, and what it is padded with. None where it is not one."""
+    if len(source) > 3 or not isinstance(layer, Pad | StridedSlice):
+        return None
+    if isinstance(layer, Pad):
+        (top, _), (left, _), channels = ((0, 0), (0, 0), (0, 0), *layer.padding)[-3:]
+        return None if any(channels) else (Geometry(before=(top, left)), 0, layer.value)
+    begin = ((0, 0, 0, *layer.begin))[-3:]
+    stride = ((1, 1, 1, *layer.stride))[-3:]
+    extent = ((1, 1, 1, *layer.extent))[-3:]
+    # A single element has no next one.
+    rows, columns, step = (s if n > 1 else 1 for s, n in zip(stride, extent, strict=True))
+    if min(rows, columns) < 1 or step != 1 or rows > _MOST_STRIDE:
+        return None
+    return Geometry(stride=(rows, columns), before=(-begin[0], -begin[1])), begin[2], 0
 
 
 def copies_of(

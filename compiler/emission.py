@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 from compiler.accumulate import parameter_fields
 from compiler.check import reads_signed
-from compiler.copies import MOVING, copies_of
+from compiler.copies import MOVING, Moving, copies_of
 from compiler.elementwise import binary_fields, operand_interval, runs_of
 from compiler.hazards import CommandList, Places, Ticket
-from compiler.placement import Home, Placement, stage_name, table_name
+from compiler.placement import JOIN_ELEMENTS, Home, Placement, stage_name, table_name
 from compiler.plans import ArrayBlock, Plan
 from compiler.program import Binding, Tap
 from compiler.views import Block, Extents, Interval, View, digits_of
 from hdl import isa
 from hdl.config import AcceleratorConfig
-from network import Add, Concatenation, MaxPool2D, Mul, Network, NetworkError, Softmax
+from network import Add, Concatenation, Mul, Network, NetworkError, Softmax
 
 FIRST_LOAD_BYTES, MOST_LOAD_BYTES = 256, 2048
 """An input is loaded in pieces that double from the one size to the other, so that work begins when its first rows are
 there."""
+LOADS_AHEAD = 2
+"""Pieces that are loaded ahead of the block at hand; more would fill the queue, and hold up what comes behind them."""
 STORE_BYTES = 256
 """An output is stored as it grows, in pieces of at least this size."""
-WEIGHTS_AHEAD = 2
+WEIGHTS_AHEAD = 6
 """Blocks whose WEIGHTS command is sent before the MATMULs of the block at hand.
 
 No deadlock: consider the earliest command in the list, but for WEIGHTS, that never completes. All before it are
@@ -31,12 +34,15 @@ the weight stream was sent by WEIGHTS before it in the list, and their beats fin
 holds is for it (earlier MATMULs are complete and have taken theirs) and it takes them a tile at a time, of which the
 buffer holds two. If it has not been dispatched, the dispatcher is held up by a full queue; all commands before it
 but WEIGHTS are complete, so it is the queue of WEIGHTS; but no more than WEIGHTS_AHEAD of those can be incomplete
-before another is sent, one being the stretch of the very MATMULs at hand, and a queue takes QUEUE_DEPTH.
+before another is sent, one being the stretch of the very MATMULs at hand, and their queue takes WEIGHTS_QUEUE_DEPTH.
 """
-if WEIGHTS_AHEAD >= isa.QUEUE_DEPTH:
-    raise ValueError("`WEIGHTS_AHEAD` must be less than QUEUE_DEPTH, or the dispatcher can deadlock")
+if WEIGHTS_AHEAD >= isa.WEIGHTS_QUEUE_DEPTH:
+    raise ValueError("`WEIGHTS_AHEAD` must be less than WEIGHTS_QUEUE_DEPTH, or the dispatcher can deadlock")
 ALONE_PARTS = 4
 """Parts of a layer that runs by itself and not on the array, so that what follows need not wait for its end."""
+
+MOST_TRANSFER_ROWS = (1 << 16) - 1
+"""Rows of one LOAD or STORE."""
 
 Regions = dict[str, list[int]]
 """Where storages lie in memory: the first is read back, all are written."""
@@ -92,6 +98,7 @@ class Emission:
         self._columns_done: dict[str, int] = {}
         self._last_marked = -1
         self._prepared: set[str] = set()
+        self._loaded: dict[str, int] = {}
 
     def run(self) -> None:
         """All commands of the network."""
@@ -163,7 +170,11 @@ class Emission:
     def _run_in_tiles(self, plan: Plan) -> None:
         """A layer with tensors in memory: parts of them are loaded, computed, stored."""
         ticket = None
-        for tile in self._placement.tiles[plan.name]:
+        if isinstance(plan.layer, Concatenation):
+            ticket = self._join_in_memory(plan, plan.layer)
+        elif plan.name in self._placement.channels:
+            ticket = self._run_by_channels(plan, self._placement.channels[plan.name])
+        for tile in self._placement.tiles[plan.name] if ticket is None else ():
             sources = [self._staged_source(plan, index, need) for index, need in enumerate(plan.needs(tile))]
             target = self._target(plan, tile)
             if plan.runs_on_array:
@@ -178,10 +189,122 @@ class Emission:
         if ticket is not None:
             self._note(plan, plan.target.elements, ticket)
 
+    def _run_by_channels(self, plan: Plan, channels: int) -> Ticket | None:
+        """A layer by channel whose windows do not fit: so many channels of them are loaded at a time."""
+        ticket, source = None, plan.sources[0]
+        region = self._regions[self._home(plan.layer.inputs[0]).storage][0]
+        stage = self._placement.addresses[stage_name(plan, 0)]
+        target = self._target(plan, plan.target.whole)
+        for block in plan.array_blocks(plan.target.whole):
+            (need,) = plan.needs(block.block)
+            self._begin_block()
+            for first in range(0, source.pixel, channels):
+                view = View.dense(stage, need, min(channels, source.pixel - first))
+                count = view.pixel_pitch
+                for row in range(need.row, need.row + need.rows):
+                    start = region + (row * source.columns + need.column) * source.pixel + first
+                    place = view.at(row, need.column)
+                    self._runs(
+                        isa.Opcode.LOAD, plan, (start, source.pixel), (place, count), need.columns, count
+                    )
+                for channel in range(first, first + count, self._config.columns):
+                    ticket = self._matmul(plan, block, channel, view, target, channel - first)
+        if ticket is not None and self._home(plan.layer.output).storage in self._placement.spilled:
+            ticket = self._store_tile(plan, plan.target.whole, target)
+        return ticket
+
+    def _join_in_memory(self, plan: Plan, layer: Concatenation) -> Ticket:
+        """A Concatenation of which a part is in memory: runs of each operand go to their places in the output."""
+        shape = self._network.tensors[layer.output].shape
+        inner = math.prod(shape[layer.axis + 1 :])
+        pitch, offset = shape[layer.axis] * inner, 0
+        home, spilled = self._home(layer.output).storage, self._placement.spilled
+        tickets: list[Ticket] = []
+        for index, name in enumerate(layer.inputs):
+            source = self._network.tensors[name].shape
+            count, lead = source[layer.axis] * inner, math.prod(source[: layer.axis])
+            storage = self._home(name).storage
+            if home not in spilled:
+                into = self._view(layer.output, plan.target).address + offset
+                if storage in spilled:
+                    region = self._regions[storage][0]
+                    tickets.append(
+                        self._runs(isa.Opcode.LOAD, plan, (region, count), (into, pitch), lead, count)
+                    )
+                else:
+                    tickets += self._copies_of_operand(plan, layer, index)
+            for region in self._regions[home] if home in spilled else ():
+                into = region + offset
+                if storage not in spilled:
+                    chip = self._view(name, plan.sources[index]).address
+                    tickets.append(
+                        self._runs(isa.Opcode.STORE, plan, (into, pitch), (chip, count), lead, count)
+                    )
+                else:
+                    tickets.append(
+                        self._memory_runs(
+                            plan, (self._regions[storage][0], count), (into, pitch), lead, count
+                        )
+                    )
+            offset += count
+        ticket = max(tickets, key=lambda t: t.index)
+        self.commands.after(ticket, tickets)
+        if home in spilled:
+            self._last_store = ticket
+        return ticket
+
+    def _memory_runs(
+        self, plan: Plan, source: tuple[int, int], target: tuple[int, int], rows: int, count: int
+    ) -> Ticket:
+        """Runs of bytes from memory to memory, through the scratchpad; places and pitches."""
+        stage = self._placement.addresses[stage_name(plan, 0)]
+        many, piece = max(1, JOIN_ELEMENTS // count), min(count, JOIN_ELEMENTS)
+        for row in range(0, rows, many):
+            here = min(many, rows - row)
+            for start in range(0, count, piece):
+                size = min(piece, count - start)
+                place = source[0] + row * source[1] + start
+                self._runs(isa.Opcode.LOAD, plan, (place, source[1]), (stage, size), here, size)
+                place = target[0] + row * target[1] + start
+                ticket = self._runs(isa.Opcode.STORE, plan, (place, target[1]), (stage, size), here, size)
+        return ticket
+
+    def _runs(
+        self,
+        opcode: isa.Opcode,
+        plan: Plan,
+        memory: tuple[int, int],
+        chip: tuple[int, int],
+        rows: int,
+        count: int,
+    ) -> Ticket:
+        """Runs of `count` int8 between places in memory and on chip, (first, pitch), in one command or more."""
+        loads = opcode is isa.Opcode.LOAD
+        for row in range(0, rows, MOST_TRANSFER_ROWS):
+            here = min(MOST_TRANSFER_ROWS, rows - row)
+            there, place = memory[0] + row * memory[1], chip[0] + row * chip[1]
+            outside = Places(memory=(Interval(there, there + (here - 1) * memory[1] + count),))
+            inside = Places((Interval(place, place + (here - 1) * chip[1] + count),))
+            ticket = self.commands.add(
+                f"layer {plan.name}",
+                opcode,
+                {
+                    "memory_address": there,
+                    "scratchpad_address": place,
+                    "row_bytes": count,
+                    "rows": here,
+                    "memory_pitch": memory[1],
+                    "scratchpad_pitch": chip[1],
+                },
+                reads=outside if loads else inside,
+                writes=inside if loads else outside,
+            )
+        return ticket
+
     def _part(self, plan: Plan, part: Block, sources: list[View], target: View) -> Ticket | None:
         """A part of a layer that the array does not run; its last command."""
         layer = plan.layer
-        if isinstance(layer, MaxPool2D):
+        if plan.sweep is not None:
             return self._pool(plan, part, sources[0], target)
         if isinstance(layer, MOVING):
             return self._copies(plan, sources, target)
@@ -221,7 +344,8 @@ class Emission:
     def _prepare(self, segment: list[Plan]) -> None:
         for plan in segment:
             for name in plan.layer.inputs:
-                if name in self._given:
+                # The first layer loads what it needs, block by block.
+                if name in self._given and not (plan is segment[0] and plan.runs_on_array):
                     self._load_given(name)
             self._prepare_tables(plan)
 
@@ -232,28 +356,33 @@ class Emission:
         address = self._placement.addresses[table_name(plan)]
         self._load(f"the table of layer {plan.name}", self._in_image(plan.tables), address, len(plan.tables))
 
-    def _load_given(self, name: str) -> None:
-        """A network's input, or a constant."""
-        if name in self._prepared:
-            return
-        self._prepared.add(name)
+    def _load_for(self, plan: Plan, block: Block) -> None:
+        """What a block needs of tensors that are given."""
+        for name, extents, need in zip(plan.layer.inputs, plan.sources, plan.needs(block), strict=True):
+            if name in self._given:
+                self._load_given(name, (need.row + need.rows) * extents.columns * extents.pixel)
+
+    def _load_given(self, name: str, elements: int | None = None) -> None:
+        """A network's input, or a constant: all of it, or so many elements and a few pieces ahead of them."""
         binding = self._given[name]
-        elements = binding.size * binding.digits
-        self._written[name] = elements
+        whole = binding.size * binding.digits
         if self._home(name).storage in self._placement.spilled:
+            self._written[name] = whole
             return
-        address = self._placement.addresses[name]
-        done, size = 0, FIRST_LOAD_BYTES
-        while done < binding.bytes:
-            count = min(size, binding.bytes - done)
-            place = address + done * 8 // self._config.element_bits
-            self._last_writer[name] = self._load(f"input {name}", binding.address + done, place, count)
+        address, bits = self._placement.addresses[name], self._config.element_bits
+        wanted = binding.bytes if elements is None else -(-elements * bits // 8)
+        ahead = LOADS_AHEAD
+        while (done := self._loaded.get(name, 0)) < binding.bytes and (done < wanted or ahead):
+            ahead -= done >= wanted
+            count = min(max(FIRST_LOAD_BYTES, min(done, MOST_LOAD_BYTES)), binding.bytes - done)
+            ticket = self._load(f"input {name}", binding.address + done, address + done * 8 // bits, count)
+            self._last_writer[name] = ticket
             if not done:
                 self._send_weights(self._blocks_begun)
-            done += count
-            size = min(2 * size, MOST_LOAD_BYTES)
-        if name in self._stored:
-            self._store_output(name, elements, complete=True)
+            self._loaded[name] = done + count
+        self._written[name] = min(self._loaded[name] * 8 // bits, whole)
+        if self._loaded[name] == binding.bytes and name in self._stored:
+            self._store_output(name, whole, complete=True)
 
     def _load(self, owner: str, memory: int, address: int, count: int) -> Ticket:
         """Bytes in a row."""
@@ -332,8 +461,8 @@ class Emission:
     ) -> Ticket | None:
         """One block of all output channels, a group after the other."""
         assert plan.window is not None
-        self._send_weights(self._blocks_begun)
-        self._blocks_begun += 1
+        self._load_for(plan, block.block)
+        self._begin_block()
         ticket = None
         for channel in range(0, plan.window.outputs, self._config.columns):
             ticket = self._matmul(plan, block, channel, sources[0], target)
@@ -346,8 +475,23 @@ class Emission:
             self._note(plan, rows * plan.target.columns * plan.target.pixel, ticket)
         return ticket
 
-    def _matmul(self, plan: Plan, block: ArrayBlock, channel: int, source: View, target: View) -> Ticket:
-        """One block of one group of output channels: MATMUL fills a bank, RESCALE drains it."""
+    def _begin_block(self) -> None:
+        self._send_weights(self._blocks_begun)
+        self._blocks_begun += 1
+
+    def _matmul(
+        self,
+        plan: Plan,
+        block: ArrayBlock,
+        channel: int,
+        source: View,
+        target: View,
+        first_element: int | None = None,
+    ) -> Ticket:
+        """One block of one group of output channels: MATMUL fills a bank, RESCALE drains it.
+
+        `first_element` of each pixel of `source` is the group's first input channel, where that is not all there are.
+        """
         assert plan.window is not None
         assert plan.sweep is not None
         config, window, sweep, place = self._config, plan.window, plan.sweep, block.block
@@ -355,10 +499,11 @@ class Emission:
         bank = self._matmuls % 2
         self._matmuls += 1
         drained = self._drained[bank]
-        first_element = 0
-        if window.by_channel:
-            multiplier = window.outputs * sweep.digits // sweep.source.pixel
-            first_element = channel // multiplier * sweep.digits
+        if first_element is None:
+            first_element = 0
+            if window.by_channel:
+                multiplier = window.outputs * sweep.digits // sweep.source.pixel
+                first_element = channel // multiplier * sweep.digits
         matmul = self.commands.add(
             f"layer {plan.name}",
             isa.Opcode.MATMUL,
@@ -401,9 +546,9 @@ class Emission:
         return self.commands.add(
             f"layer {plan.name}",
             isa.Opcode.MAX_POOL,
-            plan.sweep.fields(source, part)
+            plan.sweep.fields(source, part, plan.first_element)
             | {
-                "pad": 1 << (self._config.element_bits - 1) if kind.signed else 0,
+                "pad": plan.pad & ((1 << self._config.element_bits) - 1),
                 "signed": int(kind.signed),
                 "channels": channels,
                 "destination": target.at(part.row, part.column),
@@ -415,32 +560,44 @@ class Emission:
         )
 
     def _copies(self, plan: Plan, sources: list[View], target: View) -> Ticket | None:
+        """A layer that moves elements, and more than a window can."""
         layer = plan.layer
         assert isinstance(layer, MOVING)
-        shapes = [self._network.tensors[name].shape for name in layer.inputs]
-        ticket = None
-        digits = digits_of(self._network.tensors[layer.output], self._config)
-        assert digits == 1
-        for copy in copies_of(layer, shapes, self._network.tensors[layer.output].shape, self._config):
-            source = sources[copy.operand]
-            if isinstance(layer, Concatenation) and self._home(layer.inputs[copy.operand]).pitch is not None:
-                continue  # computed in its place
-            fields = dict(copy.fields)
-            fields["source"] = (fields["source"] + source.address) % self._config.scratchpad_elements
-            fields["destination"] += target.address
-            ticket = self.commands.add(
-                f"layer {plan.name}",
-                isa.Opcode.MAX_POOL,
-                fields,
-                reads=Places((_shifted(copy.reads, source.address),)),
-                writes=Places((_shifted(copy.writes, target.address),)),
-            )
-        if isinstance(layer, Concatenation):
-            # Complete when all parts are, whoever makes them.
-            parts = [self._last_writer[name] for name in layer.inputs if name in self._last_writer]
-            ticket = max([*parts, *([ticket] if ticket else [])], key=lambda t: t.index)
-            self.commands.after(ticket, parts)
+        tickets = [
+            ticket
+            for operand in range(len(sources))
+            # What is computed in its place is there.
+            if self._home(layer.inputs[operand]).pitch is None
+            for ticket in self._copies_of_operand(plan, layer, operand)
+        ]
+        if not isinstance(layer, Concatenation):
+            return tickets[-1]
+        # Complete when all parts are, whoever makes them.
+        tickets += [self._last_writer[name] for name in layer.inputs if name in self._last_writer]
+        ticket = max(tickets, key=lambda t: t.index)
+        self.commands.after(ticket, tickets)
         return ticket
+
+    def _copies_of_operand(self, plan: Plan, layer: Moving, operand: int) -> list[Ticket]:
+        shapes = [self._network.tensors[name].shape for name in layer.inputs]
+        source = self._view(layer.inputs[operand], plan.sources[operand])
+        target = self._view(layer.output, plan.target)
+        tickets = []
+        for copy in copies_of(layer, shapes, self._network.tensors[layer.output].shape, self._config):
+            if copy.operand == operand:
+                fields = dict(copy.fields)
+                fields["source"] = (fields["source"] + source.address) % self._config.scratchpad_elements
+                fields["destination"] += target.address
+                tickets.append(
+                    self.commands.add(
+                        f"layer {plan.name}",
+                        isa.Opcode.MAX_POOL,
+                        fields,
+                        reads=Places((_shifted(copy.reads, source.address),)),
+                        writes=Places((_shifted(copy.writes, target.address),)),
+                    )
+                )
+        return tickets
 
     def _by_table(self, plan: Plan, part: Block, source: View, target: View) -> Ticket:
         """A function of each element, or softmax of each pixel."""

@@ -11,6 +11,8 @@ from compiler.views import Block, Extents, digits_of
 from hdl.config import AcceleratorConfig
 from network import Concatenation, Network, NetworkError, Reshape
 
+JOIN_ELEMENTS = 4096
+"""Of a Concatenation's operand, on their way from memory to memory."""
 SHRINK = 0.8
 """Tiles are made smaller by this where what they leave free is in pieces."""
 
@@ -35,6 +37,7 @@ class Placement:
     addresses : of storages, of tables (``table NAME``) and of staged parts (``operand I of NAME``, ``output of NAME``)
     spilled : storages that lie in memory
     tiles : parts in which a layer with a spilled tensor is computed
+    channels : of layers by channel whose windows do not fit: how many channels are loaded at a time
     """
 
     segments: list[list[Plan]]
@@ -42,6 +45,7 @@ class Placement:
     addresses: Mapping[str, int]
     spilled: frozenset[str]
     tiles: Mapping[str, list[Block]] = field(default_factory=dict)
+    channels: Mapping[str, int] = field(default_factory=dict)
 
 
 def table_name(plan: Plan) -> str:
@@ -59,6 +63,7 @@ class Placer:
         self._network, self._plans, self._config = network, plans, config
         self._alignment = 8 // config.element_bits
         self._capacity = config.scratchpad_elements
+        self._channels: dict[str, int] = {}
 
     def place(self) -> Placement:
         """Raises NetworkError, naming layers, where not even parts of tensors fit.
@@ -101,6 +106,7 @@ class Placer:
         if live.get(worst, 0) > self._capacity:
             return None, worst
         tiles: dict[str, list[Block]] = {}
+        self._channels = {}
         for step, segment in enumerate(segments):
             for plan in segment:
                 if self._touches(plan, homes, spilled):
@@ -112,7 +118,7 @@ class Placer:
         requests = self._requests(segments, homes, spilled, tiles)
         addresses, top = place(requests, self._alignment)
         if top <= self._capacity:
-            return Placement(segments, homes, addresses, spilled, tiles), worst
+            return Placement(segments, homes, addresses, spilled, tiles, self._channels), worst
         return None, worst
 
     def _candidates(
@@ -158,6 +164,8 @@ class Placer:
                 sum(n for n, staged in zip(self._staged(plan, tile), outside, strict=True) if staged) <= free
             )
 
+        if isinstance(plan.layer, Concatenation) and self._config.element_bits == 8:
+            return [plan.target.whole] if free >= JOIN_ELEMENTS else []
         if fits(plan.target.whole):
             return [plan.target.whole]
         if plan.geometry is None:
@@ -176,7 +184,21 @@ class Placer:
             tiles = list(_cut(target, 1, columns))
             if all(fits(tile) for tile in tiles):
                 return tiles
-        return []
+        return self._by_channels(plan, outside, free)
+
+    def _by_channels(self, plan: Plan, outside: list[bool], free: int) -> list[Block]:
+        """The whole of a layer by channel, whose windows are loaded some channels at a time."""
+        source = plan.sources[0]
+        by_itself = plan.window is not None and plan.window.by_channel and plan.window.outputs == source.pixel
+        if not by_itself or not outside[0] or self._config.element_bits != 8:
+            return []
+        whole = plan.target.whole
+        left = free - (plan.target.elements if outside[-1] else 0)
+        channels = left // plan.needs(whole)[0].positions // self._config.columns * self._config.columns
+        if channels < 1:
+            return []
+        self._channels[plan.name] = min(channels, source.pixel)
+        return [whole]
 
     def _touches(self, plan: Plan, homes: Mapping[str, Home], spilled: frozenset[str]) -> bool:
         names = (*plan.layer.inputs, plan.layer.output)
@@ -290,7 +312,13 @@ class Placer:
         self, plan: Plan, homes: Mapping[str, Home], spilled: frozenset[str], tiles: list[Block], step: int
     ) -> Iterator[Request]:
         names = (*plan.layer.inputs, plan.layer.output)
+        if isinstance(plan.layer, Concatenation) and self._config.element_bits == 8:
+            yield Request(stage_name(plan, 0), JOIN_ELEMENTS, step, step)
+            return
         staged = [self._staged(plan, tile) for tile in tiles]
+        if plan.name in self._channels:
+            pixels = plan.needs(plan.target.whole)[0].positions
+            staged = [[pixels * self._channels[plan.name], *sizes[1:]] for sizes in staged]
         for index, name in enumerate(names):
             if homes[name].storage in spilled:
                 operand = index if index < len(plan.layer.inputs) else None

@@ -8,7 +8,7 @@ from functools import cached_property
 
 from compiler.accumulate import Accumulation, Affine, averaging
 from compiler.check import ACCUMULATING
-from compiler.copies import MOVING
+from compiler.copies import MOVING, moved_window
 from compiler.elementwise import UNARY, table_of
 from compiler.views import Block, Extents, digits_of, extents_of
 from compiler.weights import block_stream
@@ -45,7 +45,8 @@ class Plan:
     """A layer as this machine runs it. `sources` and `target` are its tensors as its own window sees them (a vector may
     be an image of one pixel).
 
-    `geometry` says what of its operands a block of the output needs; without one, a layer runs as a whole.
+    `geometry` says what of its operands a block of the output needs; without one, a layer runs as a whole. `pad` and
+    `first_element` of each pixel are of windows that the array does not run.
     """
 
     layer: AnyLayer
@@ -55,6 +56,8 @@ class Plan:
     geometry: Geometry | None = None
     window: Accumulation | None = None
     sweep: Sweep | None = None
+    first_element: int = 0
+    pad: int = 0
     tables: bytes = b""
     _streams: dict[int, tuple[bytes, bool]] = field(default_factory=dict, compare=False)
 
@@ -155,9 +158,18 @@ def plan_layer(
     if isinstance(layer, MaxPool2D):
         geometry = Geometry(layer.kernel, layer.stride, (1, 1), (layer.padding[0], layer.padding[2]))
         sweep = pool_sweep(geometry, sources[0], sources[0].pixel, config)
-        return Plan(layer, config, sources, target, geometry, sweep=sweep)
+        kind = network.tensors[layer.inputs[0]].type
+        return Plan(layer, config, sources, target, geometry, sweep=sweep, pad=kind.min)
     if isinstance(layer, (*UNARY, Softmax)):
         return Plan(layer, config, sources, target, Geometry(), tables=table_of(layer, network).tobytes())
+    if isinstance(layer, MOVING):
+        source, output = network.tensors[layer.inputs[0]], network.tensors[layer.output]
+        if moved := moved_window(layer, source.shape, output.shape):
+            geometry, first_element, pad = moved
+            sweep = pool_sweep(geometry, sources[0], target.pixel, config)
+            return Plan(
+                layer, config, sources, target, geometry, sweep=sweep, first_element=first_element, pad=pad
+            )
     if isinstance(layer, (*MOVING, Reshape)):
         return Plan(layer, config, sources, target)
     shapes = [network.tensors[name].shape for name in layer.inputs]

@@ -43,7 +43,7 @@ class Geometry:
 
 @dataclass(frozen=True)
 class Sweep:
-    """The passes of the array, or the steps of a maximum, over a tensor; steps along a row are in elements.
+    """The passes of the array, or the steps of a maximum, over a tensor; kernel columns are so many pixels apart.
 
     In a `depthwise` sweep a pass multiplies `taps` neighbours at once.
     """
@@ -52,7 +52,7 @@ class Sweep:
     source: Extents
     kernel_rows: int
     kernel_columns: int
-    kernel_column_step: int
+    kernel_column_pixels: int
     chunks: int
     digits: int = 1
     depthwise: bool = False
@@ -86,7 +86,7 @@ class Sweep:
             "kernel_rows": self.kernel_rows,
             "kernel_row_step": geometry.dilation[0],
             "kernel_columns": self.kernel_columns,
-            "kernel_column_step": self.kernel_column_step,
+            "kernel_column_step": self.kernel_column_pixels * pixel,
             "chunks": self.chunks,
         }
         if self.depthwise:
@@ -119,7 +119,7 @@ def matmul_sweep(window: Accumulation, source: Extents, digits: int, config: Acc
         return _by_channel_sweep(window, source, digits, config)
     kernel_rows, kernel_width = window.kernel
     pixel, dilation = source.pixel, window.dilation[1]
-    columns, step, chunks = kernel_width, dilation * pixel, -(-pixel // config.rows)
+    columns, step, chunks = kernel_width, dilation, -(-pixel // config.rows)
     run_chunks = -(-kernel_width * pixel // config.rows)
     if (dilation == 1 or kernel_width == 1) and run_chunks <= columns * chunks:
         columns, step, chunks = 1, 0, run_chunks
@@ -129,7 +129,7 @@ def matmul_sweep(window: Accumulation, source: Extents, digits: int, config: Acc
 def _by_channel_sweep(window: Accumulation, source: Extents, digits: int, config: AcceleratorConfig) -> Sweep:
     kernel_rows, kernel_width = window.kernel
     dilation, geometry = window.dilation[1], geometry_of(window)
-    step = dilation * source.pixel
+    step = dilation
     multiplier = window.outputs * digits // source.pixel
     if multiplier > 1 or not config.depthwise_taps:
         chunks = -(-local_channels(window.outputs, multiplier, config) * digits // config.rows)
@@ -139,7 +139,7 @@ def _by_channel_sweep(window: Accumulation, source: Extents, digits: int, config
     groups = -(-extent // taps)
     # Each tap read by itself, or neighbours together: whichever is done first.
     single = Sweep(geometry, source, kernel_rows, kernel_width, step, 1, depthwise=True)
-    several = Sweep(geometry, source, kernel_rows, groups, taps * source.pixel, 1, depthwise=True, taps=taps)
+    several = Sweep(geometry, source, kernel_rows, groups, taps, 1, depthwise=True, taps=taps)
     columns = source.columns + window.padding[2] + window.padding[3]
     columns = (columns - extent) // window.stride[1] + 1
     tile_cycles = 1 if np.all(window.weights == window.weights[:, :1, :1]) else config.tile_beats
@@ -157,8 +157,7 @@ def pool_sweep(geometry: Geometry, source: Extents, channels: int, config: Accel
     """The reader's walk over a pooling layer's windows, `vector_lanes` channels at a time."""
     chunks = -(-channels // config.vector_lanes)
     kernel_rows, kernel_columns = geometry.kernel
-    step = geometry.dilation[1] * source.pixel
-    return Sweep(geometry, source, kernel_rows, kernel_columns, step, chunks)
+    return Sweep(geometry, source, kernel_rows, kernel_columns, geometry.dilation[1], chunks)
 
 
 def matmul_blocks(sweep: Sweep, part: Block, config: AcceleratorConfig) -> list[Block]:

@@ -53,7 +53,7 @@ class Accumulators(wiring.Component):
     read_data : Out(columns of signed(accumulator_bits))
         One cycle after it.
     overflows : Out(range(columns + 1))
-        Additions (or shifts) of this cycle whose exact result did not fit.
+        Additions (or shifts) whose exact result did not fit, some cycles later.
     """
 
     def __init__(self, config: AcceleratorConfig, sum_bits: int) -> None:
@@ -117,10 +117,9 @@ class Accumulators(wiring.Component):
         m.d.comb += Value.cast(self.read_data).eq(Array(bank.read_data for bank in banks)[read_bank])
 
         m.d.comb += [self.done.eq(adding & tag.last), self.done_mark.eq(tag.mark)]
-        with m.If(adding):
-            m.d.sync += self.overflows.eq(_population(lost))
-        with m.Else():
-            m.d.sync += self.overflows.eq(0)
+        # Counted a cycle later: the longest path of a machine ends in `lost`.
+        counted = Signal(config.columns)
+        m.d.sync += [counted.eq(Mux(adding, lost, 0)), self.overflows.eq(_population(counted))]
         return m
 
 

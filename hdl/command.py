@@ -32,7 +32,7 @@ def command_signature(opcode: isa.Opcode) -> stream.Signature:
 class CommandQueue(wiring.Component):
     """Holds an engine's commands until the engine is free and all that they wait for is complete.
 
-    Latency: 2 cycles at least. Depth: `isa.QUEUE_DEPTH` commands.
+    Latency: 2 cycles at least. Depth: `isa.QUEUE_DEPTH` commands, of WEIGHTS `isa.WEIGHTS_QUEUE_DEPTH`.
 
     Parameters
     ----------
@@ -48,6 +48,7 @@ class CommandQueue(wiring.Component):
     """
 
     def __init__(self, opcode: isa.Opcode) -> None:
+        self._depth = isa.WEIGHTS_QUEUE_DEPTH if opcode is isa.Opcode.WEIGHTS else isa.QUEUE_DEPTH
         self._command = command_signature(opcode).members["payload"].shape
         self._entry = data.StructLayout(
             {"waits": data.ArrayLayout(isa.SEQUENCE_BITS, len(isa.WAITED)), "command": self._command}
@@ -62,7 +63,7 @@ class CommandQueue(wiring.Component):
 
     def elaborate(self, platform) -> Module:
         m = Module()
-        m.submodules.fifo = fifo = Fifo(self._entry, isa.QUEUE_DEPTH)
+        m.submodules.fifo = fifo = Fifo(self._entry, self._depth)
         wiring.connect(m, wiring.flipped(self.i), fifo.i)
         met = Signal(len(isa.WAITED))
         for index, count in enumerate(self.completed):

@@ -16,6 +16,8 @@ COMMAND_BITS = 8 * COMMAND_BYTES
 SEQUENCE_BITS = 16
 QUEUE_DEPTH = 4
 """Commands that wait in front of each engine, besides those at work in it."""
+WEIGHTS_QUEUE_DEPTH = 8
+"""Of WEIGHTS, which wait for nobody and are sent ahead."""
 MARKS = 256
 """Time stamps that the machine keeps of commands with `mark` set."""
 

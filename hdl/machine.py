@@ -183,9 +183,9 @@ class Machine(wiring.Component):
         registers = self._registers
         m.submodules.marks = marks = SyncMemory(32, isa.MARKS)
         place = Signal(range(isa.MARKS))
-        late = Signal(range(len(isa.Engine) * (isa.QUEUE_DEPTH + 4)))
+        late = Signal(range(len(isa.Engine) * (isa.WEIGHTS_QUEUE_DEPTH + 4)))
         """Marked commands without their time stamp: no more than the engines and their queues hold."""
-        due = Signal(range(len(isa.Engine) * (isa.QUEUE_DEPTH + 5)))
+        due = Signal(range(len(isa.Engine) * (isa.WEIGHTS_QUEUE_DEPTH + 5)))
         m.d.comb += [
             due.eq(late + self._core.marks),
             marks.write_enable.eq(due != 0),

@@ -176,7 +176,7 @@ class Weights(wiring.Component):
     def elaborate(self, platform) -> Module:
         m = Module()
         command = self.command.payload
-        m.submodules.marks = marks = Fifo(1, isa.QUEUE_DEPTH)
+        m.submodules.marks = marks = Fifo(1, isa.WEIGHTS_QUEUE_DEPTH)
         aligned = command.body.memory_address[:_BYTE_BITS] == 0
         m.d.comb += [
             self.transfer.valid.eq(self.command.valid & aligned & marks.i.ready),
