@@ -202,7 +202,7 @@ def _equal_multiplier(factor: float, reach: int, affine: Affine, exponent: int) 
     for all ``|x| <= reach``; None if there is none.
 
     Both are odd and grow with x, so they are equal where they reach each k = 1, 2, ... at the same x: at
-    ``t`` where ``(t - 1) * M < (2k - 1) * 2**(30 - exponent) <= t * M``.
+    ``t`` where ``2 * (t - 1) * M < (2k - 1) * 2**(31 - exponent) <= 2 * t * M``.
     """
     highest = max(abs(affine.low - affine.zero_point), abs(affine.high - affine.zero_point))
     ks = np.arange(1, highest + 1)
@@ -218,11 +218,11 @@ def _equal_multiplier(factor: float, reach: int, affine: Affine, exponent: int) 
             results = affine_real(near, np.full(near.shape, factor), 0, -(1 << 31), (1 << 31) - 1)
             reached = near[results >= k]
             t = int(reached[0]) if len(reached) else t + 3
-        half = (2 * k - 1) << (30 - exponent)
+        tie = (2 * k - 1) << (31 - exponent)  # twice as much
         if t <= reach:
-            least = max(least, -(-half // t))
+            least = max(least, -(-tie // (2 * t)))
         if min(t - 1, reach) > 0:
-            greatest = min(greatest, -(-half // min(t - 1, reach)) - 1)
+            greatest = min(greatest, -(-tie // (2 * min(t - 1, reach))) - 1)
     middle = round(exact * 2 ** (31 - exponent))
     return min(max(middle, least), greatest) if least <= greatest else None
 

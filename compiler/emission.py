@@ -95,7 +95,7 @@ class Emission:
         self._stored: dict[str, int] = dict.fromkeys(self._outputs, 0)
         self._last_store: Ticket | None = None
         self._rows_done: dict[str, int] = {}
-        self._columns_done: dict[str, int] = {}
+        self._filled: dict[str, list[int]] = {}
         self._last_marked = -1
         self._prepared: set[str] = set()
         self._loaded: dict[str, int] = {}
@@ -469,9 +469,11 @@ class Emission:
         place = block.block
         if note and ticket is not None:
             # Blocks side by side: the rows are there with the last of them.
-            done = self._columns_done.get(plan.name, 0) + place.positions
-            self._columns_done[plan.name] = done
-            rows = done // plan.target.columns
+            filled = self._filled.setdefault(plan.name, [0] * plan.target.rows)
+            for row in range(place.row, place.row + place.rows):
+                filled[row] += place.columns
+            lacking = (row for row, columns in enumerate(filled) if columns < plan.target.columns)
+            rows = next(lacking, plan.target.rows)
             self._note(plan, rows * plan.target.columns * plan.target.pixel, ticket)
         return ticket
 

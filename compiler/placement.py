@@ -93,7 +93,8 @@ class Placer:
                 return placed
             candidates = self._candidates(segments, homes, spilled, worst)
             if not candidates:
-                self._refuse(segments[worst][0])
+                requests = self._requests(segments, homes, spilled, {})
+                self._refuse(segments[worst][0], live_elements(requests, self._alignment).get(worst, 0))
             spilled |= {candidates[0]}
 
     def _try(
@@ -128,19 +129,19 @@ class Placer:
         alive = [
             request
             for request in self._requests(segments, homes, spilled, {})
-            if request.first <= step <= request.last and request.tensor in self._network.tensors
+            if request.first <= step <= request.last
+            and request.tensor in self._network.tensors
+            # An input that is an output goes through the chip.
+            and not (request.tensor in self._network.inputs and request.tensor in self._network.outputs)
         ]
         return [request.tensor for request in sorted(alive, key=lambda request: -request.elements)]
 
-    def _refuse(self, plan: Plan) -> None:
-        smallest = (
-            min(sum(self._staged(plan, tile)) for tile in (*_parts(plan.target), plan.target.whole))
-            if plan.geometry is not None
-            else sum(self._staged(plan, plan.target.whole))
-        )
+    def _refuse(self, plan: Plan, staying: int) -> None:
+        parts = [plan.target.whole] if plan.geometry is None else [plan.target.whole, *_parts(plan.target)]
+        smallest = min(sum(self._staged(plan, part)) for part in parts)
         raise NetworkError(
-            f"layer {plan.name}: the smallest part of it needs {smallest:,} elements of scratchpad, "
-            f"{self._config.name} has {self._capacity:,}"
+            f"layer {plan.name}: the smallest part of it needs {smallest:,} elements of scratchpad beside {staying:,} of "
+            f"tables and what must stay, {self._config.name} has {self._capacity:,}"
         )
 
     def _staged(self, plan: Plan, tile: Block) -> list[int]:
@@ -243,13 +244,12 @@ class Placer:
             pixel = source.shape[-1] * digits_of(source, self._config)
             alone = readers[name] == 1 and name in written and name not in self._network.outputs
             holds_others = any(home.storage == name for other, home in homes.items() if other != name)
-            if (
-                alone
-                and homes[name] == Home(name)
-                and not holds_others
-                and written[name].target.pixel == pixel
-            ):
-                homes[name] = Home(layer.output, offset, pitch)
+            if alone and homes[name] == Home(name) and not holds_others:
+                # What is copied as a whole is written dense.
+                plan = written[name]
+                by_pixels = plan.runs_on_array or plan.geometry is not None
+                if by_pixels and plan.target.pixel == pixel:
+                    homes[name] = Home(layer.output, offset, pitch)
             offset += pixel
 
     def _segments(

@@ -142,7 +142,11 @@ def _by_channel_sweep(window: Accumulation, source: Extents, digits: int, config
     several = Sweep(geometry, source, kernel_rows, groups, taps, 1, depthwise=True, taps=taps)
     columns = source.columns + window.padding[2] + window.padding[3]
     columns = (columns - extent) // window.stride[1] + 1
-    tile_cycles = 1 if np.all(window.weights == window.weights[:, :1, :1]) else config.tile_beats
+    tile_cycles = (
+        1
+        if np.all(window.weights == window.weights[:, :1, :1])
+        else config.tile_beats * config.bus_bits // config.weight_bits
+    )
     cost = [sweep.passes * max(sweep.vectors(columns), tile_cycles) for sweep in (single, several)]
     return single if cost[0] <= cost[1] else several
 

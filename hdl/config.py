@@ -220,21 +220,32 @@ class AcceleratorConfig:
         return -(-self.columns * self.record_bits // self.bus_bits)
 
     @property
+    def slot_beats(self) -> int:
+        """Beats of the weight stream that hold the parameters of `rescale_lanes` channels."""
+        return -(-self.parameter_beats * self.rescale_lanes // self.columns)
+
+    @property
+    def weight_bits(self) -> int:
+        """Width of the path from the weight buffer to the array: as many beats at once, up to four, as tiles and
+        parameters are whole multiples of."""
+        return self.bus_bits * math.gcd(4, self.tile_beats, self.slot_beats)
+
+    @property
     def on_chip_bytes(self) -> dict[str, int]:
         """Every storage of the machine that is a memory, in bytes."""
-        groups = self.columns // self.rescale_lanes
         return {
             "scratchpad": self.scratchpad_bytes,
             "accumulators": -(-2 * self.accumulator_depth * self.columns * self.accumulator_bits // 8),
             "weight buffer": self.weight_buffer_bytes,
-            "rescale parameters": 2 * groups * -(-self.parameter_beats // groups) * self.bus_bytes,
+            "rescale parameters": 2 * self.columns // self.rescale_lanes * self.slot_beats * self.bus_bytes,
             "tables": self.tables * TABLE_ENTRIES,
         }
 
     @property
     def tables(self) -> int:
-        """Tables of one-operand functions: one a lane, and all four bytes of softmax's."""
-        return max(self.rescale_lanes, SOFTMAX_PLANES) if self.affine else 0
+        """Tables of one-operand functions: one for each element of a step, and all four bytes of softmax's."""
+        step_lanes = 1 << (self.rescale_lanes.bit_length() - 1)
+        return max(step_lanes, SOFTMAX_PLANES) if self.affine else 0
 
     @property
     def fingerprint(self) -> int:

@@ -1,62 +1,68 @@
-"""The ELEMENTWISE engine: sums and products of two tensors, functions of one element by table, softmax."""
+"""The ELEMENTWISE engine: sums, products, functions by table and softmax of tensors in the scratchpad."""
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
+from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
-from amaranth.utils import exact_log2
 
 from hdl import isa
 from hdl.affine_lanes import work_layout
+from hdl.binary_arithmetic import BinaryArithmetic
 from hdl.command import COMMAND_INDEX_BITS, command_signature
 from hdl.config import AcceleratorConfig
+from hdl.element_runs import ElementReader, ElementWriter, is_any, step_lanes
 from hdl.fifo import Fifo
-from hdl.operand_rescale import operand_totals
-from hdl.pipeline import Pipeline
-from hdl.scratchpad import READ_LATENCY, address_bits, read_signature, write_signature
-from hdl.softmax import Pass, Softmax
+from hdl.scratchpad import read_signature, write_signature
+from hdl.softmax import MOST_ELEMENTS, Softmax
 from hdl.tables import Tables
 
 __all__ = ["Elementwise"]
 
-_VECTORS = 4
-"""Vectors of each operand between the scratchpad and the lanes."""
 _RESULTS = 16
-"""Results between the lanes and the scratchpad: more than their latency."""
-_MOST_IN_SOFTMAX = 4095
-"""Elements of a run whose exponentials' sum fits Q12.19."""
+"""Steps whose results are under way or wait: more than the cycles from work taken to its room being free again."""
 
 
 class Elementwise(wiring.Component):
-    """Runs ELEMENTWISE commands, one at a time (`docs/architecture.md`).
+    """Runs ELEMENTWISE commands, one at a time.
 
-    Throughput: sums, products and lookups, ``rescale_lanes`` elements a cycle (or the power of two below that), while
-    the scratchpad and the lanes let them; a table, ``vector_lanes`` entries a cycle; softmax, an element in 3 cycles
-    and some 100 a run. Between two commands lie some 20 cycles.
+    Throughput: with *n* the greatest power of two up to `rescale_lanes`, ADD, SUBTRACT, MULTIPLY and LOOKUP take *n*
+    elements of a run a cycle (half as many where *n* is `vector_lanes` and two operands share the read port),
+    LOAD_TABLE `vector_lanes`, SOFTMAX as `Softmax` says. Some 20 cycles a command come on top.
+
+    A vector is read before any of its elements is written, so a result may take the place of an operand.
+
+    LOOKUP takes the entries of lane k from table k; they are alike after a LOAD_TABLE of one plane.
 
     Parameters
     ----------
     config : AcceleratorConfig
+        With the affine rescale.
 
     Members
     -------
     command : In(command_signature)
-    read, data : In, Out
+    read, data : Out(read_signature), In
         The scratchpad's read stream and its vector, READ_LATENCY cycles after.
     write : Out(write_signature)
     work : Out(stream of work_layout)
+        For the affine lanes.
     result_valid, results : In
-        The lanes' results, in the order of `work`.
+        Their results, in order, AFFINE_LATENCY cycles after the work is taken.
     done, done_mark : Out(1)
-        A command's last write has been taken.
-    fault, fault_command : Out
-        The command names an operation that is none, a table that is not 1 or 4 planes of 256 entries, or a softmax of
-        more than 4,095 elements.
+        The last vector of a command is being written, of LOAD_TABLE to the tables.
     busy : Out(1)
+    fault, fault_command : Out
+        There is no such operation, or not of such counts.
+
+    Raises
+    ------
+    ValueError
+        If `config` has no affine rescale.
     """
 
     def __init__(self, config: AcceleratorConfig) -> None:
+        if not config.affine:
+            raise ValueError(f"`config.rescales` must have affine, not {', '.join(config.rescales)} alone")
         self._config = config
-        self._lanes = 1 << (config.rescale_lanes.bit_length() - 1)
         super().__init__(
             {
                 "command": In(command_signature(isa.Opcode.ELEMENTWISE)),
@@ -68,268 +74,152 @@ class Elementwise(wiring.Component):
                 "results": In(data.ArrayLayout(signed(32), config.rescale_lanes)),
                 "done": Out(1),
                 "done_mark": Out(1),
+                "busy": Out(1),
                 "fault": Out(1),
                 "fault_command": Out(COMMAND_INDEX_BITS),
-                "busy": Out(1),
             }
         )
 
     def elaborate(self, platform) -> Module:
         m = Module()
         config = self._config
+        lanes = step_lanes(config)
         command = self.command.payload
-        body = command.body
-        is_ = {operation: Signal(name=operation.name.lower()) for operation in isa.Operation}
-        m.d.comb += [signal.eq(body.operation == operation.value) for operation, signal in is_.items()]
-        binary = is_[isa.Operation.ADD] | is_[isa.Operation.SUBTRACT] | is_[isa.Operation.MULTIPLY]
-        loads, lookup, softmax = (is_[isa.Operation[name]] for name in ("LOAD_TABLE", "LOOKUP", "SOFTMAX"))
-        bad_table = loads & (
-            ((body.pixels != 1) & (body.pixels != isa.SOFTMAX_PLANES)) | (body.channels != isa.TABLE_ENTRIES)
-        )
-        legal = Signal()
+        m.submodules.reader = reader = ElementReader(config)
+        m.submodules.arithmetic = arithmetic = BinaryArithmetic(lanes)
+        m.submodules.tables = tables = Tables(max(lanes, isa.SOFTMAX_PLANES), config.vector_lanes)
+        m.submodules.softmax = softmax = Softmax()
+        m.submodules.results = results = Fifo(lanes * config.element_bits, _RESULTS)
+        m.submodules.writer = writer = ElementWriter(config)
+        wiring.connect(m, reader.read, wiring.flipped(self.read))
+        wiring.connect(m, results.o, writer.i)
+        wiring.connect(m, writer.write, wiring.flipped(self.write))
+
         go = Signal()
+        room = Signal(range(_RESULTS + 1), init=_RESULTS)
         m.d.comb += [
-            legal.eq(Cat(is_.values()).any() & ~bad_table & ~(softmax & (body.channels > _MOST_IN_SOFTMAX))),
-            go.eq(self.command.valid & legal),
-            self.fault.eq(self.command.valid & ~legal),
+            go.eq(self.command.valid & _legal(command.body)),
+            *(Value.cast(unit.body).eq(command.body) for unit in (reader, arithmetic, writer)),
+            reader.data.eq(self.data),
+            reader.go.eq(go),
+            reader.done.eq(self.done),
+        ]
+        loaded, looking = self._deal(m, reader, arithmetic, tables, softmax, room)
+        storing = self._work(m, arithmetic, softmax, room)
+        self._collect(m, tables, softmax, results, looking)
+        m.d.sync += room.eq(room - (storing | looking) + (results.o.valid & results.o.ready))
+        m.d.comb += [
+            self.fault.eq(self.command.valid & ~go),
             self.fault_command.eq(command.index),
-            self.busy.eq(self.command.valid),
+            self.busy.eq(go),
+            self.done.eq(writer.done | loaded),
             self.done_mark.eq(command.mark),
             self.command.ready.eq(self.done),
         ]
-        vectors, taken = self._fetch(m, go, body, binary, softmax)
-
-        # Steps along a run: so many elements at a time, of vectors that begin at its multiples.
-        lanes, wide = self._lanes, config.vector_lanes
-        size = Mux(loads, wide, Mux(softmax, 1, lanes))
-        pixel = Signal(24)
-        origin = Signal(address_bits(config))
-        place = Signal(25)
-        turn = Signal(Pass)
-        step = Signal()
-        after = place + size
-        run_last = after >= body.channels
-        turn_last = ~softmax | (turn == Pass.RESULT)
-        all_last = run_last & turn_last & (pixel + 1 == body.pixels)
-        m.d.comb += taken.eq(step & (run_last | (after[: exact_log2(wide)] == 0)))
-        with m.If(step):
-            m.d.sync += place.eq(Mux(run_last, 0, after))
-            with m.If(run_last):
-                m.d.sync += turn.eq(Mux(turn_last, 0, turn.as_value() + 1))
-                with m.If(turn_last):
-                    m.d.sync += [
-                        pixel.eq(Mux(all_last, 0, pixel + 1)),
-                        origin.eq(Mux(all_last, 0, origin + body.pitch)),
-                    ]
-        there = go & vectors["a"].valid & (vectors["b"].valid | ~binary)
-        elements = {
-            name: [
-                self._element(vectors[name].payload, place, lane, body[f"{name}_splat"])
-                for lane in range(lanes)
-            ]
-            for name in "ab"
-        }
-
-        # Every step that ends in a write takes room until it is written.
-        room = Signal(range(_RESULTS + 1), init=_RESULTS)
-        stored = Signal()
-        writes = Signal()
-        m.d.comb += writes.eq(binary | lookup | (softmax & (turn == Pass.RESULT)))
-        issued = Signal()
-        m.d.comb += issued.eq(step & writes)
-        m.d.sync += room.eq(room - issued + stored)
-        may = there & ((room != 0) | ~writes)
-
-        m.submodules.tables = tables = Tables(config)
-        m.submodules.softmax_unit = unit = Softmax()
-        totals, operands_ready = self._totals(m, may & binary, elements, body, is_)
-        m.d.comb += [
-            unit.element.valid.eq(may & softmax),
-            unit.element.payload.value.eq(elements["a"][0]),
-            unit.element.payload.turn.eq(turn),
-            unit.element.payload.last.eq(run_last),
-            step.eq(may & Mux(softmax, unit.element.ready, operands_ready | ~binary)),
-            tables.write_enable.eq(
-                Mux(step & loads, Mux(body.pixels == 1, (1 << config.tables) - 1, 1 << pixel[:2]), 0)
-            ),
-            tables.write_word.eq(place[exact_log2(wide) :]),
-            tables.write_data.eq(vectors["a"].payload),
-            tables.read_enable.eq((step & lookup) | unit.table_enable),
-            unit.exponential.eq(Cat(tables.read_data[plane] for plane in range(isa.SOFTMAX_PLANES))),
-            *(
-                tables.read_entries[table].eq(
-                    Mux(softmax, unit.table_entry, elements["a"][min(table, lanes - 1)])
-                )
-                for table in range(config.tables)
-            ),
-        ]
-        self._ask(m, totals, unit, body, softmax)
-
-        results = Signal(lanes * config.element_bits)
-        looked_up = Signal()
-        m.d.sync += looked_up.eq(step & lookup)
-        m.d.comb += results.eq(
-            Mux(
-                looked_up,
-                Cat(tables.read_data[lane] for lane in range(lanes)),
-                Cat(self.results[lane][: config.element_bits] for lane in range(lanes)),
-            )
-        )
-        address = (body.destination + origin + place)[: address_bits(config)]
-        mask = Cat((place + lane < body.channels) & (~softmax | (lane == 0)) for lane in range(lanes))
-        last = self._write(
-            m, issued, address, mask, all_last, looked_up | (self.result_valid & ~unit.own), results, stored
-        )
-        m.d.comb += self.done.eq(Mux(loads, step & all_last, stored & last))
         return m
 
-    def _fetch(
-        self, m: Module, go: Value, body: data.View, binary: Value, softmax: Value
-    ) -> tuple[dict, Signal]:
-        """Reads the vectors of both operands in turn, as far ahead as there is room; streams of them, and what takes
-        one of each."""
-        config = self._config
-        pixel = Signal(24, name="read_pixel")
-        place = Signal(25, name="read_place")
-        turn = Signal(2, name="read_turn")
-        second = Signal(name="read_second")
-        all_read = Signal()
-        offsets = {name: Signal(address_bits(config), name=f"{name}_offset") for name in "ab"}
-        room = {name: Signal(range(_VECTORS + 1), init=_VECTORS, name=f"{name}_room") for name in "ab"}
-        taken = Signal()
-        ask = Signal()
-        addresses = {
-            name: body[f"{name}_source"] + offsets[name] + Mux(body[f"{name}_splat"], 0, place)
-            for name in "ab"
-        }
-        operands_last = second | ~binary
-        run_last = place + config.vector_lanes >= body.channels
-        turn_last = ~softmax | (turn == Pass.RESULT.value)
-        all_last = operands_last & run_last & turn_last & (pixel + 1 == body.pixels)
+    def _deal(self, m: Module, reader, arithmetic, tables, softmax, room: Signal) -> tuple[Signal, Signal]:
+        """Hands the operands to whom the command wants; whether a last vector goes to the tables, and whether
+        elements are looked up."""
+        body = self.command.payload.body
+        steps = reader.o
+        elements = softmax.elements
+        loaded = Signal()
+        looking = Signal()
         m.d.comb += [
-            self.read.valid.eq(go & ~all_read & (Mux(second, room["b"], room["a"]) != 0)),
-            self.read.payload.eq(Mux(second, addresses["b"], addresses["a"])),
-            ask.eq(self.read.valid & self.read.ready),
+            arithmetic.i.payload.a.eq(steps.payload.a),
+            arithmetic.i.payload.b.eq(steps.payload.b),
+            elements.payload.value.eq(steps.payload.a[0]),
+            elements.payload.last.eq(steps.payload.run_last),
+            tables.write_word.eq(steps.payload.word),
+            tables.write_data.eq(steps.payload.vector),
+            tables.read_enable.eq(looking | softmax.table_enable),
+            *(index.eq(element) for index, element in zip(tables.indices, steps.payload.a, strict=False)),
         ]
-        with m.If(ask):
-            m.d.sync += second.eq(~operands_last)
-            with m.If(operands_last):
-                m.d.sync += place.eq(Mux(run_last, 0, place + config.vector_lanes))
-                with m.If(run_last):
-                    m.d.sync += turn.eq(Mux(turn_last, 0, turn + 1))
-                    with m.If(turn_last):
-                        m.d.sync += pixel.eq(Mux(all_last, 0, pixel + 1))
-                        m.d.sync += [
-                            offset.eq(Mux(all_last, 0, offset + body[f"{name}_pitch"]))
-                            for name, offset in offsets.items()
-                        ]
-        with m.If(self.done):
-            m.d.sync += all_read.eq(0)
-        with m.Elif(ask & all_last):
-            m.d.sync += all_read.eq(1)
+        with m.Switch(body.operation):
+            with m.Case(isa.Operation.LOOKUP):
+                m.d.comb += [steps.ready.eq(room != 0), looking.eq(steps.valid & steps.ready)]
+            with m.Case(isa.Operation.LOAD_TABLE):
+                m.d.comb += [steps.ready.eq(1), loaded.eq(steps.valid & steps.payload.last)]
+                for table in range(len(tables.indices)):
+                    mine = (body.pixels == 1) | (steps.payload.plane == table)
+                    m.d.comb += tables.write_enable[table].eq(steps.valid & mine)
+            with m.Case(isa.Operation.SOFTMAX):
+                m.d.comb += [steps.ready.eq(elements.ready), elements.valid.eq(steps.valid)]
+                m.d.comb += [
+                    tables.indices[plane].eq(softmax.table_index) for plane in range(isa.SOFTMAX_PLANES)
+                ]
+            with m.Default():
+                m.d.comb += [steps.ready.eq(arithmetic.i.ready), arithmetic.i.valid.eq(steps.valid)]
+        return loaded, looking
 
-        streams = {}
-        for name, mine in (("a", ~second), ("b", second)):
-            m.submodules[f"{name}_vectors"] = fifo = Fifo(len(self.data), _VECTORS)
-            arriving: Value = ask & mine
-            m.d.sync += room[name].eq(room[name] - (ask & mine) + (fifo.o.valid & fifo.o.ready))
-            for stage in range(READ_LATENCY):
-                later = Signal(name=f"{name}_arriving_{stage}")
-                m.d.sync += later.eq(arriving)
-                arriving = later
-            m.d.comb += [
-                fifo.i.valid.eq(arriving),
-                fifo.i.payload.eq(self.data),
-                fifo.o.ready.eq(taken & (binary if name == "b" else 1)),
-            ]
-            streams[name] = fifo.o
-        return streams, taken
-
-    def _element(self, vector: Value, place: Signal, lane: int, splat: Value) -> Value:
-        """The element of a lane, from the place in its run on."""
-        bits, lane_bits = self._config.element_bits, exact_log2(self._lanes)
-        inner = place[: exact_log2(self._config.vector_lanes)]
-        start = Cat(Const(lane, lane_bits), inner[lane_bits:]) if lane_bits else inner
-        # Softmax goes by single elements, all in lane 0.
-        chosen = inner if lane == 0 else start
-        return vector.word_select(Mux(splat, 0, chosen), bits).as_signed()
-
-    def _totals(
-        self, m: Module, valid: Value, elements: dict, body: data.View, is_: dict
-    ) -> tuple[stream.Interface, Value]:
-        """What ADD, SUBTRACT and MULTIPLY rescale: a stream of a total a lane, and whether it takes more elements."""
-        upstream = stream.Signature(0).create()
-        m.d.comb += upstream.valid.eq(valid)
-        layout = data.ArrayLayout(signed(32), self._lanes)
-        totals = stream.Signature(layout).create()
-        pipeline = Pipeline(m, upstream)
-        values = operand_totals(
-            pipeline,
-            elements["a"],
-            elements["b"],
-            body,
-            is_[isa.Operation.MULTIPLY],
-            is_[isa.Operation.SUBTRACT],
-        )
-        joined = Signal(layout)
-        m.d.comb += [joined[lane].eq(value) for lane, value in enumerate(values)]
-        pipeline.finish(totals, joined)
-        return totals, upstream.ready
-
-    def _ask(
-        self, m: Module, totals: stream.Interface, unit: Softmax, body: data.View, softmax: Value
-    ) -> None:
-        """The lanes' work: totals, or softmax's products in lane 0."""
+    def _work(self, m: Module, arithmetic, softmax, room: Signal) -> Signal:
+        """What the lanes work on; whether they take work whose results are the command's."""
+        body = self.command.payload.body
         work = self.work.payload
-        product = unit.work.payload
+        final = Signal()
+        free = Signal()
+        storing = Signal()
         m.d.comb += [
-            self.work.valid.eq(Mux(softmax, unit.work.valid, totals.valid)),
-            totals.ready.eq(self.work.ready & ~softmax),
-            unit.work.ready.eq(self.work.ready & softmax),
-            work.zero_point.eq(Mux(softmax, Mux(product.result, -128, 0), body.zero_point)),
-            work.low.eq(Mux(softmax, Mux(product.result, -128, -(1 << 31)), body.low)),
-            work.high.eq(Mux(softmax, Mux(product.result, 127, (1 << 31) - 1), body.high)),
-            work.single.eq(~softmax & ~body.double),
-            unit.answer_valid.eq(self.result_valid & softmax),
-            unit.answer.eq(self.results[0]),
+            free.eq((room != 0) | ~final),
+            storing.eq(self.work.valid & self.work.ready & final),
         ]
-        for lane in range(self._lanes):
+        with m.If(is_any(body, isa.Operation.SOFTMAX)):
             m.d.comb += [
-                work.values[lane].eq(Mux(softmax, product.value, totals.payload[lane])),
-                work.multipliers[lane].eq(Mux(softmax, product.multiplier, body.multiplier)),
-                work.exponents[lane].eq(Mux(softmax, product.exponent, body.exponent)),
+                final.eq(softmax.storing),
+                self.work.valid.eq(softmax.work.valid & free),
+                softmax.work.ready.eq(self.work.ready & free),
+                *(
+                    work[name].eq(softmax.work.payload[name])
+                    for name in ("zero_point", "low", "high", "single")
+                ),
+                *(
+                    work[name][0].eq(softmax.work.payload[name][0])
+                    for name in ("values", "multipliers", "exponents")
+                ),
             ]
+        with m.Else():
+            m.d.comb += [
+                final.eq(1),
+                self.work.valid.eq(arithmetic.o.valid & free),
+                arithmetic.o.ready.eq(self.work.ready & free),
+                *(work[name].eq(body[name]) for name in ("zero_point", "low", "high")),
+                work.single.eq(~body.double),
+            ]
+            for lane, value in enumerate(arithmetic.o.payload):
+                m.d.comb += [
+                    work.values[lane].eq(value),
+                    work.multipliers[lane].eq(body.multiplier),
+                    work.exponents[lane].eq(body.exponent),
+                ]
+        return storing
 
-    def _write(
-        self,
-        m: Module,
-        issued: Value,
-        address: Value,
-        mask: Value,
-        all_last: Value,
-        valid: Value,
-        results: Value,
-        stored: Signal,
-    ) -> Value:
-        """Joins the results with their places, in order; whether the one written is the command's last."""
-        config = self._config
-        layout = data.StructLayout({"address": address_bits(config), "mask": self._lanes, "last": 1})
-        m.submodules.places = places = Fifo(layout, _RESULTS)
-        m.submodules.results_waiting = waiting = Fifo(len(results), _RESULTS)
-        both = places.o.valid & waiting.o.valid
+    def _collect(self, m: Module, tables, softmax, results: Fifo, looking: Signal) -> None:
+        """Results from the lanes, or from the tables."""
+        lanes, bits = step_lanes(self._config), self._config.element_bits
+        is_softmax = is_any(self.command.payload.body, isa.Operation.SOFTMAX)
+        looked = Signal()
+        m.d.sync += looked.eq(looking)
         m.d.comb += [
-            places.i.valid.eq(issued),
-            places.i.payload.address.eq(address),
-            places.i.payload.mask.eq(mask),
-            places.i.payload.last.eq(all_last),
-            waiting.i.valid.eq(valid),
-            waiting.i.payload.eq(results),
-            self.write.valid.eq(both),
-            self.write.payload.address.eq(places.o.payload.address),
-            self.write.payload.mask.eq(places.o.payload.mask),
-            self.write.payload.data.eq(waiting.o.payload),
-            stored.eq(both & self.write.ready),
-            places.o.ready.eq(stored),
-            waiting.o.ready.eq(stored),
+            softmax.table_entry.eq(Cat(tables.entries[plane] for plane in range(isa.SOFTMAX_PLANES))),
+            softmax.result_valid.eq(self.result_valid),
+            softmax.result.eq(self.results[0]),
+            results.i.valid.eq(looked | (self.result_valid & (~is_softmax | softmax.storing))),
         ]
-        return places.o.payload.last
+        # There is room: each was asked for because there was.
+        for lane in range(lanes):
+            result = Mux(is_softmax, self.results[0], self.results[lane])[:bits]
+            m.d.comb += results.i.payload.word_select(lane, bits).eq(
+                Mux(looked, tables.entries[lane], result)
+            )
+
+
+def _legal(body: data.View) -> Value:
+    """Whether there is such an operation, and of such counts."""
+    loads = is_any(body, isa.Operation.LOAD_TABLE)
+    planes = (body.pixels == 1) | (body.pixels == isa.SOFTMAX_PLANES)
+    loadable = planes & (body.channels == isa.TABLE_ENTRIES)
+    summable = body.channels <= MOST_ELEMENTS
+    return (
+        is_any(body, *isa.Operation) & (~loads | loadable) & (~is_any(body, isa.Operation.SOFTMAX) | summable)
+    )

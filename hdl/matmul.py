@@ -37,7 +37,7 @@ class Matmul(wiring.Component):
     read, data : In, Out
         The scratchpad's read stream and its vector, READ_LATENCY cycles after.
     weights : In(stream)
-        Beats of the weight stream, parameters taken out (:class:`hdl.weights.WeightStream`).
+        The weight stream, parameters taken out (:class:`hdl.weights.WeightStream`).
     started, started_bank : Out(1)
         The first tile of a command has come into use, so that the bank of its parameters is free.
     parameters_loaded : In(1)
@@ -58,7 +58,7 @@ class Matmul(wiring.Component):
             config.operand,
             config.weight,
             tag_bits=tag_layout(config).size,
-            beat_bits=config.bus_bits,
+            beat_bits=config.weight_bits,
             depthwise_taps=config.depthwise_taps,
         )
         self._accumulators = Accumulators(config, self._array.sum_bits)
@@ -68,7 +68,7 @@ class Matmul(wiring.Component):
                 "command": In(command_signature(isa.Opcode.MATMUL)),
                 "read": Out(read_signature(config)),
                 "data": In(config.vector_lanes * config.element_bits),
-                "weights": In(stream.Signature(config.bus_bits)),
+                "weights": In(stream.Signature(config.weight_bits)),
                 "started": Out(1),
                 "started_bank": Out(1),
                 "parameters_loaded": In(1),

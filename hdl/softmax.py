@@ -1,187 +1,197 @@
-"""Softmax's own arithmetic: the greatest element, the sum of exponentials, its reciprocal."""
+"""Softmax of a run of int8, one element at a time, with one multiplier that it borrows."""
 
-# Ref: TensorFlow Lite's reference kernel `softmax.h`; gemmlowp's `one_over_one_plus_x_for_x_in_0_1`, which
-#      GetReciprocal calls: Newton's method on 1 / ((1 + x) / 2), from 48/17 - 32/17 * x on.
+# Ref: gemmlowp, `fixedpoint/fixedpoint.h`: `one_over_one_plus_x_for_x_in_0_1`
+# Ref: TensorFlow Lite's reference kernels, `softmax.h`
 
-from amaranth.hdl import C, Module, Mux, Signal, Value, signed
-from amaranth.lib import data, enum, stream, wiring
+from amaranth.hdl import C, Cat, Module, Mux, Signal, Value, signed
+from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-__all__ = ["SOFTMAX_WORK", "Pass", "Softmax"]
+from hdl.affine_lanes import AFFINE_LATENCY, work_layout
+from hdl.saturate import saturate
 
-_48_17 = 1515870810
-_MINUS_32_17 = -1010580540
+__all__ = ["MOST_ELEMENTS", "PASSES", "Softmax"]
+
+PASSES = 3
+"""How often the elements of a run are read: for the greatest, for the sum, for the results."""
+
+MOST_ELEMENTS = 4095
+"""Of a run: so many exponentials of 1 fit Q12.19."""
+
+_SUM_SHIFT = 12
+"""Integer bits of the sum of exponentials, Q12.19; an exponential is Q0.31."""
+_48_17, _MINUS_32_17 = 1515870810, -1010580540  # 48/17 and -32/17 in Q2.29
+_ONE = 1 << 29  # in Q2.29
 _NEWTON_STEPS = 3
-_SUM_BITS = 12
-"""Integer bits of the sum, Q12.19."""
-
-
-class Pass(enum.Enum, shape=2):
-    """A run of elements is taken three times."""
-
-    GREATEST = 0
-    SUM = 1
-    RESULT = 2
-
-
-class _State(enum.Enum, shape=2):
-    TAKE = 0
-    ADD_LAST = 1
-    NORMALISE = 2
-    DIVIDE = 3
-
-
-SOFTMAX_WORK = data.StructLayout(
-    {"value": signed(32), "multiplier": signed(32), "exponent": signed(6), "result": 1}
-)
-"""A product for a rescale in double rounding; `result`: its zero point is -128 and its limits those of int8, else it is
-a plain SQRDMULH."""
+_PRODUCTS = 1 + 2 * _NEWTON_STEPS
+"""SQRDMULHs of a reciprocal."""
+_RESULT_SHIFT = 35
+"""From a result in Q0.31 of a sum of 12 integer bits to units of 1/256: 12 + 31 - 8."""
+_ZERO_POINT = -128
+_INT8 = (-128, 127)
+_INT32 = (-(1 << 31), (1 << 31) - 1)
 
 
 class Softmax(wiring.Component):
-    """Takes the elements of a run three times, and asks for its multiplications (`docs/architecture.md`, SOFTMAX).
+    """Takes the elements of a run PASSES times, and asks for the rescales whose results are the run's
+    (`docs/architecture.md`: SOFTMAX).
 
-    Throughput: one element a cycle in each pass; between the second and the third some 90 cycles for the reciprocal.
+    The table's entries are 0…2**31 − 1 and no more than 4,095 elements make a run, so that the sum fits 32 bits; it
+    is not 0.
+
+    Throughput: PASSES cycles an element, and up to 90 cycles a run for the reciprocal of its sum, when the lanes are
+    free.
 
     Members
     -------
-    element : In(stream)
-        Payload: ``value`` signed(8), ``turn`` :class:`Pass`, ``last`` of the run in this pass.
-    table_enable, table_entry : Out
-        A read of the exponentials.
-    exponential : In(32)
-        What it gives, one cycle later and until the next.
-    work : Out(stream of SOFTMAX_WORK)
-    answer_valid, answer : In
-        The answers to `work`, in order.
-    own : Out(1)
-        The next answer is of the reciprocal, and no result.
+    elements : In(stream)
+        Payload: ``value`` signed(8), ``last`` of the run.
+    table_enable, table_index : Out
+        A read of the table.
+    table_entry : In(32)
+        What it holds, one cycle later, until the next read.
+    work : Out(stream of work_layout)
+        One lane.
+    result_valid, result : In
+        Results of the work, in order, AFFINE_LATENCY cycles after it is taken at the latest.
+    storing : Out(1)
+        The result of the work is a result of the run; of no other work are any under way.
     """
 
     def __init__(self) -> None:
-        element = data.StructLayout({"value": signed(8), "turn": Pass, "last": 1})
         super().__init__(
             {
-                "element": In(stream.Signature(element)),
+                "elements": In(stream.Signature(data.StructLayout({"value": signed(8), "last": 1}))),
                 "table_enable": Out(1),
-                "table_entry": Out(8),
-                "exponential": In(32),
-                "work": Out(stream.Signature(SOFTMAX_WORK)),
-                "answer_valid": In(1),
-                "answer": In(signed(32)),
-                "own": Out(1),
+                "table_index": Out(8),
+                "table_entry": In(32),
+                "work": Out(stream.Signature(work_layout(1))),
+                "result_valid": In(1),
+                "result": In(signed(32)),
+                "storing": Out(1),
             }
         )
 
     def elaborate(self, platform) -> Module:
         m = Module()
-        state = Signal(_State)
-        element = self.element.payload
-        greatest = Signal(signed(8), init=-128)
-        scale = Signal(signed(32))
-        exponent = Signal(signed(6))
-        adding = Signal()
-        held = Signal()
-        """An exponential waits for its multiplication."""
-        total = Signal(32)
-        heading = Signal(5)
-        """Zeros in front of the sum."""
-
-        free = ~held | self.work.ready
+        element = self.elements.payload
         taken = Signal()
+        worked = Signal()
+        greatest = Signal(signed(8), init=_INT8[0])
+        total = Signal(32)
+        """The sum, then shifted to the left until its highest bit is set."""
+        zeros = Signal(range(32))
+        estimate = Signal(signed(32))
+        """Of ``2 / (1 + x)``, the sum being ``1 + x`` times a power of two; Q2.29."""
+        estimated = Signal()
+        looked = Signal()
+        """The entry of the element taken last waits for its turn."""
+        all_taken = Signal()
+        under_way = Signal(range(AFFINE_LATENCY + 2))
+        """Work of the results' pass whose results are not here."""
         m.d.comb += [
-            self.element.ready.eq((state == _State.TAKE) & ((element.turn == Pass.GREATEST) | free)),
-            taken.eq(self.element.valid & self.element.ready),
-            self.table_entry.eq(greatest - element.value),
-            # An exponential that waits must stay, also while the next run's greatest element is looked for.
-            self.table_enable.eq(taken & (element.turn != Pass.GREATEST)),
+            taken.eq(self.elements.valid & self.elements.ready),
+            worked.eq(self.work.valid & self.work.ready),
+            self.table_index.eq((greatest - element.value)[:8]),
         ]
-        m.d.sync += adding.eq(taken & (element.turn == Pass.SUM))
-        with m.If(free):
-            m.d.sync += held.eq(taken & (element.turn == Pass.RESULT))
-        with m.If(adding):
-            # An exponential is not negative, so half away is half up.
-            rounded = (self.exponential + (1 << (_SUM_BITS - 1))) >> _SUM_BITS
-            m.d.sync += total.eq((total + rounded)[:32])
 
-        multiplier, multiplicand, ask = self._reciprocal(m, state, total, scale)
-        unanswered = Signal(4)
-        """Results that were asked for and have not come."""
-        asked = Signal()
-        m.d.comb += [
-            self.work.valid.eq(held | ask & (unanswered == 0)),
-            self.work.payload.value.eq(Mux(held, self.exponential, multiplicand)),
-            self.work.payload.multiplier.eq(Mux(held, scale, multiplier)),
-            self.work.payload.exponent.eq(Mux(held, exponent, 0)),
-            self.work.payload.result.eq(held),
-            asked.eq(self.work.valid & self.work.ready),
-        ]
-        m.d.sync += unanswered.eq(unanswered + (asked & held) - (self.answer_valid & ~self.own))
-
-        with m.Switch(state):
-            with m.Case(_State.TAKE):
+        with m.FSM():
+            with m.State("MAXIMUM"):
+                m.d.comb += self.elements.ready.eq(1)
+                m.d.sync += [total.eq(0), zeros.eq(0)]
                 with m.If(taken):
-                    with m.If((element.turn == Pass.GREATEST) & (element.value > greatest)):
-                        m.d.sync += greatest.eq(element.value)
-                    with m.If((element.turn == Pass.SUM) & element.last):
-                        m.d.sync += state.eq(_State.ADD_LAST)
-                    with m.If((element.turn == Pass.RESULT) & element.last):
-                        m.d.sync += [greatest.eq(-128), total.eq(0)]
-            with m.Case(_State.ADD_LAST):
-                m.d.sync += [heading.eq(0), state.eq(_State.NORMALISE)]
-            with m.Case(_State.NORMALISE):
-                # A sum of 0 is none of softmax's tables; it must come to an end, too.
-                with m.If(total[31] | (heading == 31)):
-                    m.d.sync += state.eq(_State.DIVIDE)
+                    m.d.sync += greatest.eq(Mux(element.value > greatest, element.value, greatest))
+                    with m.If(element.last):
+                        m.next = "SUM"
+            with m.State("SUM"):
+                m.d.comb += [self.elements.ready.eq(1), self.table_enable.eq(taken)]
+                m.d.sync += looked.eq(taken)
+                with m.If(looked):
+                    m.d.sync += total.eq((total + _addend(self.table_entry))[:32])
+                with m.If(taken & element.last):
+                    m.next = "LAST_ADDEND"
+            with m.State("LAST_ADDEND"):
+                m.d.sync += [looked.eq(0), total.eq((total + _addend(self.table_entry))[:32])]
+                m.next = "NORMALISE"
+            with m.State("NORMALISE"):
+                # A sum of 0, which no table of exponentials gives, ends here as well.
+                with m.If(total[-1] | (zeros == 31)):
+                    m.next = "RECIPROCAL"
                 with m.Else():
-                    m.d.sync += [total.eq(total << 1), heading.eq(heading + 1)]
-            with m.Case(_State.DIVIDE):
-                with m.If(self._divided):
-                    shift = C(_SUM_BITS + 31 - 8) - heading
-                    m.d.sync += [exponent.eq(Mux(shift > 32, -32, -shift)), state.eq(_State.TAKE)]
+                    m.d.sync += [total.eq(Cat(C(0, 1), total[:-1])), zeros.eq(zeros + 1)]
+            with m.State("RECIPROCAL"):
+                self._estimate(m, total, estimate, estimated)
+                with m.If(estimated):
+                    m.next = "RESULTS"
+            with m.State("RESULTS"):
+                m.d.comb += [
+                    self.storing.eq(1),
+                    self.elements.ready.eq(~all_taken & (~looked | worked)),
+                    self.table_enable.eq(taken),
+                ]
+                self._result(m, looked, zeros, estimate)
+                m.d.sync += under_way.eq(under_way + worked - self.result_valid)
+                with m.If(taken):
+                    m.d.sync += [looked.eq(1), all_taken.eq(element.last)]
+                with m.Elif(worked):
+                    m.d.sync += looked.eq(0)
+                with m.If(all_taken & ~looked & (under_way == 0)):
+                    m.d.sync += [all_taken.eq(0), greatest.eq(_INT8[0])]
+                    m.next = "MAXIMUM"
         return m
 
-    def _reciprocal(
-        self, m: Module, state: Signal, total: Signal, scale: Signal
-    ) -> tuple[Value, Value, Value]:
-        """``1 / (1 + x)``, one product after the other; its factors, and whether one is to be asked for.
+    def _estimate(self, m: Module, total: Signal, estimate: Signal, done: Signal) -> None:
+        """``2 / (1 + x)`` in Q2.29 of ``total = 2**31 * (1 + x)``: a first estimate, then steps of Newton's.
 
-        Products 0: half * -32/17; then in turn half * y and y * error.
+        The product at hand is offered, then waited for.
         """
-        half = Signal(signed(32))
-        m.d.comb += half.eq(total >> 1)
-        step = Signal(range(2 * _NEWTON_STEPS + 1))
-        waiting = Signal()
-        y = Signal(signed(32))
+        half = total[1:]  # of 1 + x, in Q0.31
         error = Signal(signed(32))
-        last = step == 2 * _NEWTON_STEPS
-        dividing = state == _State.DIVIDE
-        self._divided = Signal()
-        answered = Signal()
+        product = Signal(range(_PRODUCTS))
+        offered = Signal()
+        is_first = product == 0
+        is_error = product[0]
         m.d.comb += [
-            self.own.eq(waiting),
-            answered.eq(self.answer_valid & waiting),
-            self._divided.eq(answered & last),
+            self.work.valid.eq(~offered),
+            self.work.payload.values[0].eq(Mux(is_first | is_error, half, estimate)),
+            self.work.payload.multipliers[0].eq(
+                Mux(is_first, C(_MINUS_32_17, signed(32)), Mux(is_error, estimate, error))
+            ),
+            self.work.payload.low.eq(_INT32[0]),
+            self.work.payload.high.eq(_INT32[1]),
         ]
-        with m.If(dividing & self.work.valid & self.work.ready & ~self.work.payload.result):
-            m.d.sync += waiting.eq(1)
-        with m.Elif(answered):
-            m.d.sync += waiting.eq(0)
-        refined = (y + _saturated(self.answer << 2))[:32].as_signed()
-        with m.If(answered):
-            m.d.sync += step.eq(Mux(last, 0, step + 1))
-            with m.If(step == 0):
-                m.d.sync += y.eq(self.answer + _48_17)
-            with m.Elif(step[0]):
-                m.d.sync += error.eq((1 << 29) - self.answer)
+        with m.If(self.work.ready):
+            m.d.sync += offered.eq(1)
+        with m.If(self.result_valid):
+            last = product == _PRODUCTS - 1
+            m.d.sync += [offered.eq(0), product.eq(Mux(last, 0, product + 1))]
+            with m.If(is_error):
+                m.d.sync += error.eq((_ONE - self.result)[:32])
             with m.Else():
-                m.d.sync += [y.eq(refined), scale.eq(_saturated(refined << 1))]
-        multiplier = Mux(step == 0, C(_MINUS_32_17, signed(32)), Mux(step[0], y, error))
-        multiplicand = Mux((step == 0) | step[0], half, y)
-        return multiplier, multiplicand, dividing & ~waiting
+                m.d.comb += done.eq(last)
+                better = estimate + _shifted_left(self.result, 2)
+                m.d.sync += estimate.eq(Mux(is_first, C(_48_17, signed(32)) + self.result, better)[:32])
+
+    def _result(self, m: Module, looked: Signal, zeros: Signal, estimate: Signal) -> None:
+        """The rescale of the entry looked up. Where it is to be shifted by more than 32, one by 32 leaves 0 as well."""
+        exponent = Signal(signed(7))
+        m.d.comb += [
+            exponent.eq(zeros - _RESULT_SHIFT),
+            self.work.valid.eq(looked),
+            self.work.payload.values[0].eq(_shifted_left(estimate, 1)),
+            self.work.payload.multipliers[0].eq(self.table_entry),
+            self.work.payload.exponents[0].eq(Mux(exponent < -32, -32, exponent)[:6]),
+            self.work.payload.zero_point.eq(_ZERO_POINT),
+            self.work.payload.low.eq(_INT8[0]),
+            self.work.payload.high.eq(_INT8[1]),
+        ]
 
 
-def _saturated(value: Value) -> Value:
-    """To 32 bits."""
-    low, high = -(1 << 31), (1 << 31) - 1
-    return Mux(value > high, high, Mux(value < low, low, value))[:32].as_signed()
+def _addend(entry: Value) -> Value:
+    """``HALF_AWAY(entry, 12)`` of an entry of 0 or more: half up."""
+    return entry[_SUM_SHIFT:] + entry[_SUM_SHIFT - 1]
+
+
+def _shifted_left(value: Value, amount: int) -> Value:
+    """``saturate(value << amount)``, signed(32)."""
+    return saturate(Cat(C(0, amount), value).as_signed(), 32, True).as_signed()

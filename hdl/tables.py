@@ -1,66 +1,82 @@
-"""Tables of 256 bytes: functions of one int8, and the four bytes of softmax's exponentials."""
+"""The elementwise engine's tables of 256 bytes, one a lane."""
 
 from amaranth.hdl import Module, Signal
-from amaranth.lib import data, wiring
+from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
-from hdl import isa
-from hdl.config import AcceleratorConfig
+from hdl.checks import check_integer
+from hdl.isa import TABLE_ENTRIES
 from hdl.memory import SyncMemory
 
 __all__ = ["Tables"]
 
+_ENTRY_BITS = 8
+
 
 class Tables(wiring.Component):
-    """``config.tables`` tables side by side, each read at an entry of its own.
+    """`count` memories of 256 bytes: written `lanes` entries at a time, read one entry each.
 
-    Latency: entries follow a read in the next cycle, and stay until the next. Throughput: one read of all a cycle.
+    Latency: entries of a read follow in the next cycle, and stay until the next read. Throughput: one read and one
+    write a cycle. Contents are undefined before they are written.
 
     Parameters
     ----------
-    config : AcceleratorConfig
+    count : int
+        Tables, 1…256.
+    lanes : int
+        Entries written at a time, a power of two, 2…128.
 
     Members
     -------
-    write_enable : In(tables)
+    write_enable : In(count)
         A bit a table.
-    write_word, write_data : In
-        Which ``vector_lanes`` entries, and their bytes.
+    write_word : In(range(256 // lanes))
+        The first entry written, divided by `lanes`.
+    write_data : In(lanes * 8)
     read_enable : In(1)
-    read_entries : In(tables of 8 bits)
-    read_data : Out(tables of 8 bits)
+        All tables are read.
+    indices : In(8) array
+        The entry read, a table.
+    entries : Out(8) array
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a parameter is of another type or out of range.
     """
 
-    def __init__(self, config: AcceleratorConfig) -> None:
-        self._lanes = config.vector_lanes
-        self._words = isa.TABLE_ENTRIES // config.vector_lanes
-        entries = data.ArrayLayout(8, config.tables)
+    def __init__(self, count: int, lanes: int) -> None:
+        self._count = check_integer("count", count, 1, 256)
+        self._lanes = check_integer("lanes", lanes, 2, TABLE_ENTRIES // 2)
+        if lanes & (lanes - 1):
+            raise ValueError(f"`lanes` must be a power of two, not {lanes}")
         super().__init__(
             {
-                "write_enable": In(config.tables),
-                "write_word": In(range(self._words)),
-                "write_data": In(8 * config.vector_lanes),
+                "write_enable": In(count),
+                "write_word": In(range(TABLE_ENTRIES // lanes)),
+                "write_data": In(lanes * _ENTRY_BITS),
                 "read_enable": In(1),
-                "read_entries": In(entries),
-                "read_data": Out(entries),
+                "indices": In(exact_log2(TABLE_ENTRIES)).array(count),
+                "entries": Out(_ENTRY_BITS).array(count),
             }
         )
 
     def elaborate(self, platform) -> Module:
         m = Module()
         lane_bits = exact_log2(self._lanes)
-        for index in range(len(self.write_enable)):
-            m.submodules[f"table_{index}"] = table = SyncMemory(8 * self._lanes, self._words)
-            place = Signal(lane_bits, name=f"place_{index}")
-            m.d.comb += [
-                table.write_enable.eq(self.write_enable[index]),
-                table.write_address.eq(self.write_word),
-                table.write_data.eq(self.write_data),
-                table.read_enable.eq(self.read_enable),
-                table.read_address.eq(self.read_entries[index][lane_bits:]),
-                self.read_data[index].eq(table.read_data.word_select(place, 8)),
-            ]
+        for table in range(self._count):
+            memory = SyncMemory(self._lanes * _ENTRY_BITS, TABLE_ENTRIES // self._lanes)
+            m.submodules[f"table_{table}"] = memory
+            lane = Signal(lane_bits, name=f"lane_{table}")
             with m.If(self.read_enable):
-                m.d.sync += place.eq(self.read_entries[index][:lane_bits])
+                m.d.sync += lane.eq(self.indices[table][:lane_bits])
+            m.d.comb += [
+                memory.write_enable.eq(self.write_enable[table]),
+                memory.write_address.eq(self.write_word),
+                memory.write_data.eq(self.write_data),
+                memory.read_enable.eq(self.read_enable),
+                memory.read_address.eq(self.indices[table][lane_bits:]),
+                self.entries[table].eq(memory.read_data.word_select(lane, _ENTRY_BITS)),
+            ]
         return m
