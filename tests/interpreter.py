@@ -220,7 +220,8 @@ class Machine:
 
     def _inside(self, window, address: int, count: int) -> None:
         assert window.base % 8 == window.limit % 8 == 0
-        assert window.base <= address // 8 * 8 <= -(-(address + count) // 8) * 8 <= window.limit
+        first, last = address // 8 * 8, -(-(address + count) // 8) * 8
+        assert window.base <= first <= last <= window.limit, f"{address} is outside the window"
 
     def load(self, values: Values) -> bool:
         rows = list(self._transfer(values))
