@@ -48,13 +48,7 @@ def machine_for(config, commands, scratchpad=None, image=b"", seed=0):
 
 def int8s(machine, start, *shape):
     count = int(np.prod(shape))
-    return (
-        machine.scratchpad[start : start + count]
-        .astype(np.uint8)
-        .view(np.uint8)
-        .astype(np.int8)
-        .reshape(shape)
-    )
+    return machine.scratchpad[start : start + count].astype(np.uint8).astype(np.int8).reshape(shape)
 
 
 def beats(values, bits):
@@ -181,7 +175,6 @@ TIES = np.array([-(2**31), -1_000_001, -5, -3, -2, -1, 0, 1, 2, 3, 5, 6, 250, 99
 def test_affine_rescale_is_goldens(double, exponent, multiplier):
     config = int8_machine()
     near = np.arange(-64, 65)
-    sums = np.concatenate([TIES, near, near << 20, near << 24])[:64, None]
     for sums in np.array_split(np.concatenate([TIES, near, (near << 24) + 1]), 6):
         records = affine_records(config, [5], [multiplier], [exponent])
         fields = CLAMPED | {"double": int(double), "zero_point": -7, "low": -120, "high": 99}
@@ -312,10 +305,6 @@ def test_sums_and_products_are_goldens(layer_type, splat, seed):
     assert len(np.unique(expected)) > 8
     found = np.array([int8s(machine, 200 + 8 * pixel, 7) for pixel in range(9)])
     np.testing.assert_array_equal(found, expected)
-    assert (
-        machine.scratchpad[200 - 1]
-        == Machine(machine.program, config, {}, np.random.default_rng(0)).scratchpad[200 - 1]
-    )
 
 
 def test_lookup():
