@@ -1,9 +1,4 @@
-"""The compiler against an interpreter of `docs/architecture.md`, written from that page alone.
-
-The interpreter runs a program's commands in an order drawn at random from all that waits and queues permit, over
-garbage in memory, scratchpad and accumulators. Besides, the order is proved: every pair of commands that touch one
-element, one of them writing, must be ordered by waits, queues and each engine's own order.
-"""
+"""The compiler against an interpreter of `docs/architecture.md` (`interpreter.py`), in the SBNQ scheme."""
 
 import dataclasses
 import itertools
@@ -12,7 +7,7 @@ import time
 import numpy as np
 import pytest
 
-from compiler import Binding, Tap, compile_network
+from compiler import Binding, compile_network
 from compiler.allocation import Request, place
 from compiler.hazards import COUNT_LIMIT, CommandList, Interval
 from compiler.views import Extents
@@ -20,316 +15,16 @@ from compiler.windows import Geometry, Sweep, matmul_blocks
 from golden import model
 from hdl import isa
 from hdl.config import AcceleratorConfig
-from hdl.isa import Engine, Opcode
+from hdl.isa import Opcode
 from network import (
     AffineRescale,
     NetworkError,
     Tensor,
     TensorType,
 )
+from tests.compiled import check, commands
+from tests.interpreter import Machine
 from tests.networks import Builder, draw, machine_of, random_network
-
-PIPELINED = 16
-"""Commands that an engine's pipeline is taken to hold at most, besides its queue."""
-WAITS = {engine: f"wait_{engine.name.lower()}" for engine in isa.WAITED}
-
-
-class Machine:
-    """Runs a program, one whole command at a time but for the weight stream, which moves by beats."""
-
-    def __init__(self, program, config, inputs, rng, ignore_waits=False):
-        self.program, self.config, self.rng, self.ignore_waits = program, config, rng, ignore_waits
-        top = program.base_address + program.memory_bytes
-        self.memory = rng.integers(0, 256, top, np.uint8)
-        self.memory[program.image_address :][: len(program.image)] = program.image
-        for binding in program.inputs:
-            self.memory[binding.address :][: binding.bytes] = binding.pack(inputs[binding.tensor][None])[0]
-        self.scratchpad = rng.integers(0, 1 << config.element_bits, config.scratchpad_elements, np.int64)
-        self.banks = [rng.integers(-99, 99, (config.accumulator_depth, config.columns)) for _ in range(2)]
-        self.parameters = [rng.bytes(config.parameter_beats * config.bus_bytes) for _ in range(2)]
-        self.queued = isa.QUEUE_DEPTH + int(rng.choice([0, 1, 2, PIPELINED]))
-        self.stream = []
-        self.stream_room = config.weight_buffer_bytes // config.bus_bytes
-        self.done = dict.fromkeys(Engine, 0)
-        self.completed = []
-        self.taps = {}
-        self.taken = 0
-        self.reads, self.writes = {}, {}
-
-    def run(self):
-        commands = [self.program.command(index) for index in range(self.program.command_count)]
-        queues: dict[Engine, list[int]] = {engine: [] for engine in Engine}
-        taps: dict[tuple[Engine, int], list[Tap]] = {
-            (tap.engine, tap.sequence): [] for tap in self.program.taps
-        }
-        for tap in self.program.taps:
-            taps[tap.engine, tap.sequence].append(tap)
-        speed = {engine: self.rng.exponential() + 0.01 for engine in Engine}
-        dispatched = 0
-        while len(self.completed) < len(commands):
-            ready = [engine for engine, queue in queues.items() if queue and self._can_go(commands[queue[0]])]
-            if dispatched < len(commands):
-                target = isa.FORMATS[commands[dispatched][0]].engine
-                if len(queues[target]) < self.queued and (not ready or self.rng.random() < 0.7):
-                    queues[target].append(dispatched)
-                    dispatched += 1
-                    continue
-            assert ready, f"deadlock with {dispatched} of {len(commands)} dispatched"
-            weights = np.array([speed[engine] for engine in ready])
-            engine = ready[self.rng.choice(len(ready), p=weights / weights.sum())]
-            index = queues[engine][0]
-            self.index = index
-            if getattr(self, commands[index][0].name.lower())(commands[index][1]):
-                queues[engine].pop(0)
-                self.done[engine] += 1
-                self.completed.append(index)
-                for tap in taps.get((engine, self.done[engine]), ()):
-                    self.taps[tap.tensor] = tap.values_of(self.scratchpad[tap.address :][: tap.elements])
-        assert not self.stream, "weights were left over"
-        return self
-
-    def _can_go(self, command):
-        opcode, values = command
-        if opcode is Opcode.WEIGHTS and len(self.stream) >= self.stream_room:
-            return False
-        if opcode is Opcode.MATMUL and self.taken < self.beats(values) and not self.stream:
-            return False
-        if self.ignore_waits:
-            return True
-        return all(
-            ((self.done[e] - values[name] + 2**15) % 2**16) >= 2**15
-            for e, name in WAITS.items()
-            if values[name]
-        )
-
-    def _touch(self, log, elements):
-        log.setdefault(self.index, set()).update(np.asarray(elements).ravel().tolist())
-
-    def _unpack(self, data, bits, signed):
-        patterns = np.unpackbits(np.frombuffer(data, np.uint8), bitorder="little").astype(np.int64)
-        patterns = patterns[: len(patterns) // bits * bits].reshape(-1, bits) @ (1 << np.arange(bits))
-        return np.where(signed & (patterns >> (bits - 1) == 1), patterns - (1 << bits), patterns)
-
-    def _transfer(self, values):
-        for row in range(values["rows"]):
-            memory = values["memory_address"] + row * values["memory_pitch"]
-            start = values["scratchpad_address"] + row * values["scratchpad_pitch"]
-            count = values["row_bytes"] * 8 // self.config.element_bits
-            yield memory, np.arange(start, start + count) % len(self.scratchpad), values["row_bytes"]
-
-    def _inside(self, window, address, count):
-        assert window.base % 8 == window.limit % 8 == 0
-        assert window.base <= address // 8 * 8 <= -(-(address + count) // 8) * 8 <= window.limit
-
-    def load(self, values):
-        for memory, elements, count in self._transfer(values):
-            self._inside(self.program.read_window, memory, count)
-            data = self.memory[memory : memory + count].tobytes()
-            self.scratchpad[elements] = self._unpack(data, self.config.element_bits, False)
-            self._touch(self.writes, elements)
-        return True
-
-    def store(self, values):
-        for memory, elements, count in self._transfer(values):
-            self._inside(self.program.write_window, memory, count)
-            bits = (self.scratchpad[elements][:, None] >> np.arange(self.config.element_bits)) & 1
-            self.memory[memory : memory + count] = np.packbits(
-                bits.astype(np.uint8).ravel(), bitorder="little"
-            )
-            self._touch(self.reads, elements)
-        return True
-
-    def weights(self, values):
-        moved = getattr(self, "moved", 0)
-        count = min(
-            self.stream_room - len(self.stream), values["beats"] - moved, int(self.rng.integers(1, 200))
-        )
-        assert values["memory_address"] % 8 == 0
-        for beat in range(moved, moved + count):
-            address = values["memory_address"] + 8 * beat
-            self._inside(self.program.read_window, address, 8)
-            self.stream.append(self.memory[address : address + 8].tobytes())
-        self.moved = (moved + count) % values["beats"]
-        return self.moved == 0
-
-    def _window(self, values, lanes, ky, kx, chunk):
-        """Element addresses, and which lanes are inside, of every position: (rows, columns, lanes)."""
-        oy, ox = np.arange(values["output_rows"])[:, None, None], np.arange(values["output_columns"])[:, None]
-        y = values["first_row"] + oy * values["row_stride"] + ky * values["kernel_row_step"]
-        pos = values["first_element"] + ox * values["column_stride"] + kx * values["kernel_column_step"]
-        pos = pos + chunk * lanes + np.arange(lanes)
-        inside = (y >= 0) & (y < values["height"]) & (pos >= 0) & (pos < values["width_elements"])
-        return (values["source"] + y * values["row_pitch"] + pos) % len(self.scratchpad), inside
-
-    def _elements(self, values, addresses, inside, signed):
-        bits = self.config.element_bits
-        data = np.where(inside, self.scratchpad[addresses], values["pad"])
-        return np.where(signed & (data >> (bits - 1) == 1), data - (1 << bits), data)
-
-    def _passes(self, values):
-        return list(
-            itertools.product(
-                *(range(values[name]) for name in ("digits", "kernel_rows", "kernel_columns", "chunks"))
-            )
-        )
-
-    def beats(self, values):
-        return len(self._passes(values)) * self.config.tile_beats + self.config.parameter_beats
-
-    def matmul(self, values):
-        if self.taken == 0:
-            self.own_stream = []
-        count = min(self.beats(values) - self.taken, len(self.stream))
-        self.own_stream += self.stream[:count]
-        del self.stream[:count]
-        self.taken += count
-        if self.taken < self.beats(values):
-            return False
-        self.taken = 0
-        config, stream, positions = (
-            self.config,
-            self.own_stream,
-            values["output_rows"] * values["output_columns"],
-        )
-        assert positions <= config.accumulator_depth
-        assert not config.operand.signed or config.signed_activations
-        total = 0
-        for number, (digit, ky, kx, chunk) in enumerate(self._passes(values)):
-            tile = b"".join(stream[: config.tile_beats])
-            del stream[: config.tile_beats]
-            if number == 0:
-                self.parameters[values["bank"]] = b"".join(stream[: config.parameter_beats])
-                del stream[: config.parameter_beats]
-            count = config.rows * config.columns
-            codes = self._unpack(tile, config.weight.bits, False)[:count]
-            tile = np.array([config.weight.decode(code) for code in range(1 << config.weight.bits)])[codes]
-            tile = tile.reshape(config.rows, config.columns)
-            addresses, inside = self._window(values, config.rows, ky, kx, chunk)
-            self._touch(self.reads, addresses[inside & tile.any(axis=1)])
-            data = self._elements(values, addresses, inside, bool(values["signed"] and digit == 0))
-            assert config.unsigned_activations or (values["signed"] and digit == 0)
-            assert config.signed_activations or not values["signed"]
-            if number and (ky, kx, chunk) == (0, 0, 0):
-                total = total << config.element_bits
-            total = total + data.reshape(positions, config.rows) @ tile
-        self.banks[values["bank"]][:positions] = total
-        return True
-
-    def rescale_sbnq(self, values):
-        config, bits = self.config, self.config.element_bits
-        records = self._unpack(self.parameters[values["bank"]], 8, False)
-        records = records[: config.columns * config.record_bits // 8].reshape(config.columns, -1)
-        for channel in range(values["channels"]):
-            record = int.from_bytes(records[channel].astype(np.uint8).tobytes(), "little")
-            bias = record & ((1 << config.bias_bits) - 1)
-            bias -= (bias >> (config.bias_bits - 1)) << config.bias_bits
-            shift = record >> config.bias_bits & 63
-            shift -= (shift >> 5) << 6
-            half = 1 << (config.accumulator_bits - 1)
-            acc = self.banks[values["bank"]][: values["positions"], channel]
-            acc = (acc + half) % (2 * half) - half - bias
-            acc = np.maximum(acc, 0) if values["relu"] else acc
-            acc = acc >> shift if shift >= 0 else acc << -shift
-            limits = (
-                (1 - (1 << (bits - 1)), (1 << (bits - 1)) - 1) if values["signed"] else (0, (1 << bits) - 1)
-            )
-            limits = max(limits[0], values["low"]), min(limits[1], values["high"])
-            places = values["destination"] + np.arange(values["positions"]) * values["pixel_pitch"] + channel
-            self.scratchpad[places % len(self.scratchpad)] = np.clip(acc, *limits) & ((1 << bits) - 1)
-            self._touch(self.writes, places % len(self.scratchpad))
-        return True
-
-    def max_pool(self, values):
-        lanes, channels = self.config.vector_lanes, values["channels"]
-        for chunk in range(values["chunks"]):
-            use = min(lanes, channels - chunk * lanes)
-            greatest = np.array(-(1 << 31))
-            for ky, kx in itertools.product(range(values["kernel_rows"]), range(values["kernel_columns"])):
-                addresses, inside = self._window(values, lanes, ky, kx, chunk)
-                self._touch(self.reads, addresses[..., :use][inside[..., :use]])
-                data = self._elements(values, addresses, inside, bool(values["signed"]))
-                greatest = np.maximum(greatest, data)
-            greatest = greatest.reshape(-1, lanes)[:, :use]
-            places = values["destination"] + np.arange(len(greatest))[:, None] * values["pixel_pitch"]
-            places = (places + chunk * lanes + np.arange(use)) % len(self.scratchpad)
-            self.scratchpad[places] = greatest & ((1 << self.config.element_bits) - 1)
-            self._touch(self.writes, places)
-        return True
-
-
-def happens_before(program):
-    """For each command, as a bit mask, those that are surely complete when it starts."""
-    before: list[int] = []
-    of_engine: dict[Engine, list[int]] = {engine: [] for engine in Engine}
-
-    def complete(index):
-        return before[index] | 1 << index
-
-    for index in range(program.command_count):
-        opcode, values = program.command(index)
-        mask = 0
-        for engine, earlier in of_engine.items():
-            mask |= sum_masks(
-                complete(i) for i in earlier[: max(0, len(earlier) - isa.QUEUE_DEPTH - 1 - 1)][-1:]
-            )
-            if engine in WAITS and values[WAITS[engine]]:
-                assert values[WAITS[engine]] <= len(earlier), "a wait for a later command"
-                mask |= complete(earlier[values[WAITS[engine]] - 1])
-        own = of_engine[isa.FORMATS[opcode].engine]
-        mask |= sum_masks(complete(i) for i in own[-1:])
-        before.append(mask)
-        own.append(index)
-    return before
-
-
-def sum_masks(masks):
-    total = 0
-    for mask in masks:
-        total |= mask
-    return total
-
-
-def check_order(program, machine):
-    before = happens_before(program)
-    engines = [isa.FORMATS[program.command(i)[0]].engine for i in range(program.command_count)]
-    for second, first in itertools.product(machine.writes | machine.reads, machine.writes | machine.reads):
-        if first < second and engines[first] != engines[second] and not before[second] >> first & 1:
-            for a, b in (("reads", "writes"), ("writes", "reads"), ("writes", "writes")):
-                shared = getattr(machine, a).get(first, set()) & getattr(machine, b).get(second, set())
-                assert not shared, f"command {second} {b} what {first} {a}, unordered: {sorted(shared)[:4]}"
-    for tap in program.taps:
-        last = [i for i, engine in enumerate(engines) if engine is tap.engine][tap.sequence - 1]
-        whole = set(range(tap.address, tap.address + tap.elements))
-        for later in (i for i in machine.writes if i > last and engines[i] is not tap.engine):
-            assert before[later] >> last & 1 or not machine.writes[later] & whole, (
-                f"{tap.tensor} may not be whole"
-            )
-
-
-def check(network, config, seed=0, runs=2, base=0):
-    """Compile, run in several orders, compare every tensor with golden; the program."""
-    rng = np.random.default_rng(seed)
-    program = compile_network(network, config, base)
-    inputs = {
-        name: draw(rng, network.tensors[name].type, (1, *network.tensors[name].shape))
-        for name in network.inputs
-    }
-    expected = model.run(network, inputs).tensors
-    for run in range(runs):
-        machine = Machine(program, config, {k: v[0] for k, v in inputs.items()}, rng).run()
-        assert set(machine.taps) == {layer.output for layer in network.layers}
-        for layer in network.layers:
-            np.testing.assert_array_equal(machine.taps[layer.output], expected[layer.output][0], layer.name)
-        for binding in program.outputs:
-            data = machine.memory[binding.address :][: binding.bytes]
-            np.testing.assert_array_equal(binding.unpack(data[None]), expected[binding.tensor])
-        marked = [i for i in machine.completed if program.command(i)[1]["mark"]]
-        assert marked == sorted(marked)
-        assert len(marked) == min(len(network.layers), isa.MARKS)
-        if run == 0:
-            check_order(program, machine)
-    return program
-
 
 SBNQ16 = AcceleratorConfig.load("sbnq16x16")
 CONFIGS = [
@@ -459,10 +154,6 @@ def test_without_waits_the_result_is_wrong():
         machine = Machine(program, SBNQ16, {"input": image}, rng, ignore_waits=True).run()
         wrong += not np.array_equal(machine.taps[network.outputs[0]], expected)
     assert wrong == 5
-
-
-def commands(program):
-    return [program.command(index) for index in range(program.command_count)]
 
 
 @pytest.fixture(scope="module")
