@@ -805,11 +805,12 @@ class Emission:
         ):
             ticket = self._last_store
         number = self._last_marked + 1
-        if ticket is None or (number == isa.MARKS - 1 and not last) or not self.commands.mark(ticket):
-            self.marks[plan.name] = self._last_marked
+        if number >= isa.MARKS - 1 and not last:
+            self.marks[plan.name] = isa.MARKS - 1
             return
-        self._last_marked = number
-        self.marks[plan.name] = number
+        if ticket is not None and self.commands.mark(ticket):
+            self._last_marked = number
+        self.marks[plan.name] = self._last_marked
 
 
 def _shifted(interval: Interval, distance: int) -> Interval:

@@ -140,8 +140,8 @@ class Placer:
         parts = [plan.target.whole] if plan.geometry is None else [plan.target.whole, *_parts(plan.target)]
         smallest = min(sum(self._staged(plan, part)) for part in parts)
         raise NetworkError(
-            f"layer {plan.name}: the smallest part of it needs {smallest:,} elements of scratchpad beside {staying:,} of "
-            f"tables and what must stay, {self._config.name} has {self._capacity:,}"
+            f"layer {plan.name}: the smallest part of it needs {smallest:,} elements of scratchpad beside {staying:,} "
+            f"of tables and what must stay, {self._config.name} has {self._capacity:,}"
         )
 
     def _staged(self, plan: Plan, tile: Block) -> list[int]:

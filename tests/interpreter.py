@@ -115,7 +115,9 @@ class Machine:
         self.banks = [rng.integers(-99, 99, (config.accumulator_depth, config.columns)) for _ in range(2)]
         self.parameters = [rng.bytes(config.parameter_beats * config.bus_bytes) for _ in range(2)]
         self.tables = rng.integers(0, 128, (isa.SOFTMAX_PLANES, isa.TABLE_ENTRIES), np.int64)
-        self.queued = isa.QUEUE_DEPTH + int(rng.choice([0, 1, 2, PIPELINED]))
+        held = int(rng.choice([0, 1, 2, PIPELINED]))
+        self.queued = dict.fromkeys(Engine, isa.QUEUE_DEPTH + held)
+        self.queued[Engine.WEIGHTS] = isa.WEIGHTS_QUEUE_DEPTH + held
         self.stream: list[bytes] = []
         self.stream_room = config.weight_buffer_bytes // config.bus_bytes
         self.own_stream: list[bytes] = []
@@ -139,7 +141,7 @@ class Machine:
             ready = [engine for engine, queue in queues.items() if queue and self._can_go(commands[queue[0]])]
             if dispatched < len(commands):
                 target = isa.FORMATS[commands[dispatched][0]].engine
-                if len(queues[target]) < self.queued and (not ready or self.rng.random() < 0.7):
+                if len(queues[target]) < self.queued[target] and (not ready or self.rng.random() < 0.7):
                     queues[target].append(dispatched)
                     dispatched += 1
                     continue
