@@ -49,7 +49,7 @@ OPTIONS: dict[str, tuple[str, tuple[str, ...]]] = {
 
 @dataclass
 class _Tensor:
-    name: str
+    name: str | bytes
     shape: Sequence[int]
     kind: int
     scales: Sequence[float] | None
