@@ -219,10 +219,8 @@ def _shape(b: Builder, random: np.random.Generator) -> None:
 
 def _all_shapes(b: Builder, random: np.random.Generator) -> None:
     """Every tensor's axis of one extent gets another: the file agrees with itself, and may be enormous."""
-    extent, new = (
-        int(_any_tensor(b, random).shape[-1:][0] if b.tensors[0].shape else 1),
-        int(random.choice(EXTENTS)),
-    )
+    chosen, new = _any_tensor(b, random).shape, int(random.choice(EXTENTS))
+    extent = chosen[-1] if chosen else 1
     for tensor in b.tensors:
         if tensor.data is None:
             tensor.shape = [new if n == extent else n for n in tensor.shape]
