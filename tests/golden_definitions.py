@@ -8,7 +8,6 @@ from fractions import Fraction
 
 from network import Rounding
 
-
 Factor = tuple[int, int]
 """M0 and e: ``M0 * 2**(e - 31)``."""
 

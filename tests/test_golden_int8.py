@@ -166,7 +166,7 @@ def test_sums(first: Factor, second: Factor, total: Factor, zeros, sign) -> None
     first, second, total = ((m, min(e, 0)) for m, e in (first, second, total))
     kind = Add if sign == 1 else Sub
     factors = [FixedPointScale(*each) for each in (first, second, total)]
-    layer = kind("s", ("a", "b"), "y", *factors, -100, 120)
+    layer = kind("s", ("a", "b"), "y", factors[0], factors[1], factors[2], -100, 120)
     a, b = EVERY[::5, None].reshape(1, -1, 1), EVERY[::7].reshape(1, 1, -1)
     result = computed(layer, a, b, zero_points=zeros[:2], output=zeros[2])[0]
     for i, x in enumerate(a.ravel().tolist()):

@@ -51,7 +51,7 @@ def test_a_mutant_that_ends_otherwise_is_seen(monkeypatch) -> None:
         (NetworkError("model.tflite: a\nb"), "a message that is no line: 'model.tflite: a\\nb'"),
         (NetworkError("elsewhere: a"), "a message that is no line: 'elsewhere: a'"),
         (MemoryError(), "out of memory"),
-        (fuzz_tflite.Slow(), "more than 10 s"),
+        (fuzz_tflite.Slow(), "more than 20 s"),
     ]:
 
         def fail(*_: object, error: Exception = error, **__: object) -> None:
