@@ -40,7 +40,7 @@ lint:     # format, rules, types, and who imports whom
 	@.venv/bin/lint-imports
 
 bench:    # the figures of docs/, measured
-	@$(SETUP) verilator
+	@$(SETUP) verilator oracles
 	@$(PYTHON) -m bench
 
 clean:

@@ -1,4 +1,4 @@
-"""Measures golden and simulated hardware, and says on what machine.
+"""Measures golden and simulated hardware, and says on what machine; golden beside LiteRT too.
 
 `python -m bench [--model M --inputs X [--config C]]`: the embedded network if none is named.
 """
@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 import golden
+from bench import litert
 from compiler import compile_network
 from hdl.config import AcceleratorConfig
 from intaglio.api import compile_for, load_config
@@ -99,7 +100,10 @@ def main(
     pairs = [(model, inputs)] if model is not None and inputs is not None else list(embedded())
     for network, images in pairs:
         _measure(table, network, images, chosen, jobs)
-    Console(width=None if os.isatty(1) else 160).print(table)
+    console = Console(width=None if os.isatty(1) else 160)
+    console.print(table)
+    if model is None:
+        litert.show(console)
 
 
 if __name__ == "__main__":
