@@ -187,6 +187,23 @@ def test_products(scale: Factor, zeros) -> None:
             assert result[i, j] == definitions.affine(product, *scale, zeros[2], -120, 100, True)
 
 
+@pytest.mark.parametrize("kind", [Add, Sub, Mul])
+def test_many_pairs_are_looked_up_as_few_are_computed(kind) -> None:
+    factors = [FixedPointScale(m, e) for m, e in ((1 << 30, 0), (1288490189, -1), (1717986918, -19))]
+    if kind is Mul:
+        factors = [FixedPointScale(1717986918, -6)]
+    layer = kind("s", ("a", "b"), "y", *factors, -100, 120)
+    a, b = (np.repeat(EVERY.reshape(shape), 2, axis=0) for shape in ((1, -1, 1), (1, 1, -1)))
+    many = computed(layer, a, b, zero_points=(-7, 9), output=3)
+    few = [
+        computed(layer, a[:1, i : i + 64], b[:1], zero_points=(-7, 9), output=3) for i in range(0, 256, 64)
+    ]
+    assert many.shape == (2, 256, 256)
+    assert np.array_equal(many[0], np.concatenate(few, axis=1)[0])
+    assert np.array_equal(many[1], many[0])
+    assert not np.array_equal(many[0], many[0].T)
+
+
 def test_a_constant_operand_broadcasts_over_the_batch() -> None:
     scale = FixedPointScale(1 << 30, 1)
     tensors = {name: tensor(name, (2,)) for name in "aby"}

@@ -245,6 +245,51 @@ def test_shapes_that_the_file_computes_are_constants() -> None:
     assert layer.shape == (24,)
 
 
+def test_an_axis_that_shrinks_heeds_its_begin_mask() -> None:
+    for mask, expected in [(0, [6, 7]), (2, [0, 1])]:
+        b = Builder()
+        x = b.input((1, 5, 2), 0.1, 0)
+        y = b.tensor((1, 2), 0.1, 0)
+        b.operator(
+            "STRIDED_SLICE", [x, ints(b, 0, 3), ints(b, 1, 4), ints(b, 1, 1)], [y], [1 | mask, 1, 0, 0, 2]
+        )
+        b.outputs = [y]
+        network = tflite.loads(b.bytes())
+        assert golden.run(network, np.arange(10).reshape(1, 5, 2)).tensors["t1"].tolist() == [expected]
+
+
+@pytest.mark.parametrize(
+    ("op", "operand", "options", "shape", "said"),
+    [
+        ("RESHAPE", [1, 3, 4], [[]], (1, 4, 3), "its shape is (1, 3, 4), its output (1, 4, 3)"),
+        ("RESHAPE", None, [[1, 3, 4]], (1, 4, 3), "its shape is (1, 3, 4), its output (1, 4, 3)"),
+        ("RESHAPE", None, [[]], (1, 4, 3), "its shape is (), its output (1, 4, 3)"),
+        ("RESHAPE", None, None, (1, 4, 3), "its shape is (), its output (1, 4, 3)"),
+        ("RESHAPE", None, [[1] * 9], (1, 4, 3), "NewShape has 9 elements"),
+        (
+            "SQUEEZE",
+            None,
+            [[2]],
+            (1, 2, 6),
+            "it makes (1, 2, 6, 1) of (1, 2, 1, 6, 1), its output is (1, 2, 6)",
+        ),
+        ("SQUEEZE", None, [[1]], (1, 2, 6), "it squeezes axes (1,) of (1, 2, 1, 6, 1)"),
+        ("EXPAND_DIMS", [1], [], (1, 2, 1, 1, 6, 1), "it makes (1, 1, 2, 1, 6, 1) of"),
+        ("EXPAND_DIMS", [7], [], (1, 2, 1, 1, 6, 1), "it puts axes at [7] of"),
+    ],
+)
+def test_a_shape_that_is_not_the_outputs(
+    op: str, operand, options, shape: tuple[int, ...], said: str
+) -> None:
+    b = Builder()
+    x = b.input((1, 2, 1, 6, 1), 0.1, 0)
+    y = b.tensor(shape, 0.1, 0)
+    b.operator(op, [x] if operand is None else [x, ints(b, *operand)], [y], options)
+    b.outputs = [y]
+    with pytest.raises(NetworkError, match=re.escape(said)):
+        layers(b)
+
+
 def test_an_axis_that_is_open_beside_the_batch_is_refused() -> None:
     b = flatten_by_shape()
     b.tensors[0].signature = (-1, -1, 3, 4)

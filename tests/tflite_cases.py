@@ -98,7 +98,9 @@ def cases(kind: str, seed: int = 0) -> Iterator[Case]:
         inputs = tuple(draw.values((INFERENCES, *builder.tensors[i].shape)) for i in builder.inputs)
         if kind in ("thresholds", "pairs", "unary"):
             every = np.arange(-128, 128).astype(np.int8)
-            inputs = tuple(every.reshape(1, *builder.tensors[i].shape) for i in builder.inputs)
+            shapes = [(1, *builder.tensors[i].shape) for i in builder.inputs]
+            # Twice: so many elements are looked up in a table of pairs.
+            inputs = tuple(np.repeat(every.reshape(shape), 1 + (kind == "pairs"), axis=0) for shape in shapes)
         yield Case(f"{kind} {number}: {name}", builder, builder.bytes(), inputs)
 
 
