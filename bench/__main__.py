@@ -1,4 +1,4 @@
-"""Measures golden and simulated hardware, and says on what machine.
+"""Measures golden and simulated hardware, and says on what machine; golden beside LiteRT too.
 
 `python -m bench [--model M --inputs X [--config C]]`: speed, of the embedded networks if none is named.
 `python -m bench vela [MODEL ...]`: cycles beside Arm's Ethos-U55.
@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 import golden
-from bench import ecp5, networks, vela
+from bench import ecp5, litert, networks, vela
 from compiler import compile_network
 from hdl.config import AcceleratorConfig
 from intaglio.api import compile_for, load_config
@@ -119,6 +119,8 @@ def speed(
     for network, images in pairs:
         _measure(table, network, images, chosen, jobs)
     _console().print(table)
+    if model is None:
+        litert.show(_console())
 
 
 @app.command("vela")

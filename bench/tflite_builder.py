@@ -49,7 +49,7 @@ OPTIONS: dict[str, tuple[str, tuple[str, ...]]] = {
 
 @dataclass
 class _Tensor:
-    name: str
+    name: str | bytes
     shape: Sequence[int]
     kind: int
     scales: Sequence[float] | None
@@ -69,6 +69,8 @@ class Builder:
     )
     inputs: list[int] = field(default_factory=list)
     outputs: list[int] = field(default_factory=list)
+    deprecated_codes: bool = True
+    """Whether an operator's number is in the old field too, a byte."""
 
     def tensor(
         self,
@@ -162,7 +164,15 @@ class Builder:
         codes_table = _tables(
             b,
             [
-                _table(b, [("byte", min(number, 127)), None, ("int", versions.get(op, 2)), ("int", number)])
+                _table(
+                    b,
+                    [
+                        ("byte", min(number, 127)) if self.deprecated_codes else None,
+                        None,
+                        ("int", versions.get(op, 2)),
+                        ("int", number),
+                    ],
+                )
                 for op, number in zip(codes, numbers, strict=True)
             ],
         )

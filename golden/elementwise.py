@@ -41,6 +41,9 @@ _INT32 = (-(1 << 31), (1 << 31) - 1)
 _BLOCK_ELEMENTS = 1 << 15
 """Of int64: what a rescale's half a dozen temporaries may be while they stay in the cache."""
 
+_PAIRS = 1 << 16
+"""Of two operands of 8 bits."""
+
 Unary = Requantize | LeakyRelu | HardSwish | Logistic | Tanh
 
 
@@ -58,15 +61,15 @@ def add(
 
     Each rescaled operand fits 32 bits; their sum wraps there.
     """
-    left = _by_table(first, tensors[0], functools.partial(_operand, layer.first, layer.left_shift))
-    right = _by_table(second, tensors[1], functools.partial(_operand, layer.second, layer.left_shift))
     combine = operator.sub if isinstance(layer, Sub) else operator.add
-    result = np.empty(np.broadcast_shapes(left.shape, right.shape), output.type.dtype)
-    left, right = np.broadcast_to(left, result.shape), np.broadcast_to(right, result.shape)
-    for part in _parts(result):
-        total = wrap(combine(left[part], right[part]), 32)
-        result[part] = rescale(total, layer.total, output.zero_point, layer.low, layer.high)
-    return result
+
+    def compute(a: npt.NDArray, b: npt.NDArray) -> Integers:
+        left = _by_table(a, tensors[0], functools.partial(_operand, layer.first, layer.left_shift))
+        right = _by_table(b, tensors[1], functools.partial(_operand, layer.second, layer.left_shift))
+        total = wrap(combine(left, right), 32)
+        return rescale(total, layer.total, output.zero_point, layer.low, layer.high)
+
+    return _of_two(compute, first, second, tensors, output)
 
 
 def _operand(scale: FixedPointScale, left_shift: int, centered: Integers) -> Integers:
@@ -77,12 +80,40 @@ def mul(
     layer: Mul, first: npt.NDArray, second: npt.NDArray, tensors: tuple[Tensor, Tensor], output: Tensor
 ) -> npt.NDArray:
     """What Mul writes. The product of two operands of 9 bits fits 32 bits."""
+
+    def compute(a: npt.NDArray, b: npt.NDArray) -> Integers:
+        product = (a.astype(np.int64) - tensors[0].zero_point) * (b.astype(np.int64) - tensors[1].zero_point)
+        return rescale(product, layer.scale, output.zero_point, layer.low, layer.high)
+
+    return _of_two(compute, first, second, tensors, output)
+
+
+def _of_two(
+    compute: Callable[[npt.NDArray, npt.NDArray], Integers],
+    first: npt.NDArray,
+    second: npt.NDArray,
+    tensors: tuple[Tensor, Tensor],
+    output: Tensor,
+) -> npt.NDArray:
+    """`compute` of each pair of elements of two tensors that broadcast.
+
+    Two operands of 8 bits make 2**16 pairs: where there are more elements than that, each pair is computed once, and
+    looked up.
+    """
     result = np.empty(np.broadcast_shapes(first.shape, second.shape), output.type.dtype)
     left, right = np.broadcast_to(first, result.shape), np.broadcast_to(second, result.shape)
+    kinds = [tensor.type for tensor in tensors]
+    if result.size <= _PAIRS or any(kind.bits != 8 for kind in kinds):
+        for part in _parts(result):
+            result[part] = compute(left[part], right[part])
+        return result
+    every = [np.arange(kind.min, kind.max + 1).astype(kind.dtype) for kind in kinds]
+    table = compute(*np.meshgrid(*every, indexing="ij")).astype(output.type.dtype).reshape(-1)
     for part in _parts(result):
-        a = left[part].astype(np.int64) - tensors[0].zero_point
-        b = right[part].astype(np.int64) - tensors[1].zero_point
-        result[part] = rescale(a * b, layer.scale, output.zero_point, layer.low, layer.high)
+        # Values from their type's least on: 0...255, in 16 bits.
+        rows = left[part].astype(np.uint16) - np.uint16(kinds[0].min % (1 << 16))
+        columns = right[part].astype(np.uint16) - np.uint16(kinds[1].min % (1 << 16))
+        result[part] = table[(rows << 8) | columns]
     return result
 
 

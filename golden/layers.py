@@ -21,7 +21,10 @@ Block = tuple[slice, ...]
 """Which part of a layer's output a block is: indices of the batch, and of the output's rows."""
 
 _BLOCK_ELEMENTS = 1 << 17
-"""Of unfolded input or of sums, whichever are more: 0.5 MiB of float32."""
+"""Of unfolded input: 0.5 MiB of float32."""
+
+_SUM_ELEMENTS = 1 << 16
+"""Of sums, which are rescaled together: 0.5 MiB of int64. With fewer, numpy's calls would cost more than its work."""
 
 _GEMM_MACS = 1 << 18
 """OpenBLAS wakes its threads for a larger product: at the size of a block they cost more than they bring, and many
@@ -106,27 +109,25 @@ def conv2d_blocks(
     dtype = exact_dtype(bound)
     matrix = np.ascontiguousarray(weights.reshape(outputs, reduction).T.astype(dtype))
 
-    row_elements = width * max(reduction, outputs)
-    rows = min(height, max(1, _BLOCK_ELEMENTS // row_elements))
-    images = max(1, _BLOCK_ELEMENTS // (row_elements * height)) if rows == height else 1
-    for first in range(0, len(inputs), images):
-        source = _padded(inputs[first : first + images], padding, padding_value, dtype)
-        for top in range(0, height, rows):
-            bottom = min(top + rows, height)
-            unfolded = np.empty(
-                (len(source), bottom - top, width, kernel_height, kernel_width, channels), dtype
-            )
+    for where in _blocks(len(inputs), height, width * outputs, _SUM_ELEMENTS):
+        top = where[1].start
+        source = _padded(inputs[where[0]], padding, padding_value, dtype)
+        sums = np.empty((len(source), where[1].stop - top, width, outputs), np.int64)
+        for part in _blocks(len(source), where[1].stop - top, width * reduction, _BLOCK_ELEMENTS):
+            images, rows = part
+            count, extent = images.stop - images.start, rows.stop - rows.start
+            unfolded = np.empty((count, extent, width, kernel_height, kernel_width, channels), dtype)
             for i in range(kernel_height):
                 for j in range(kernel_width):
-                    y, x = top * stride[0] + i * dilation[0], j * dilation[1]
+                    y, x = (top + rows.start) * stride[0] + i * dilation[0], j * dilation[1]
                     unfolded[:, :, :, i, j] = source[
-                        :,
-                        y : y + (bottom - top - 1) * stride[0] + 1 : stride[0],
+                        images,
+                        y : y + (extent - 1) * stride[0] + 1 : stride[0],
                         x : x + (width - 1) * stride[1] + 1 : stride[1],
                     ]
-            sums = _product(unfolded.reshape(-1, reduction), matrix)
-            where = (slice(first, first + len(source)), slice(top, bottom))
-            yield where, sums.reshape(len(source), bottom - top, width, outputs)
+            product = _product(unfolded.reshape(-1, reduction), matrix)
+            sums[part] = product.reshape(count, extent, width, outputs)
+        yield where, sums
 
 
 def depthwise_conv2d(
@@ -168,27 +169,24 @@ def depthwise_conv2d_blocks(
     dtype = exact_dtype(bound)
     taps = weights.transpose(1, 2, 0).astype(dtype)
 
-    row_elements = width * outputs
-    rows = min(height, max(1, _BLOCK_ELEMENTS // row_elements))
-    images = max(1, _BLOCK_ELEMENTS // (row_elements * height)) if rows == height else 1
-    for first in range(0, len(inputs), images):
-        source = _padded(inputs[first : first + images], padding, padding_value, dtype)
+    for where in _blocks(len(inputs), height, width * outputs, _SUM_ELEMENTS):
+        images, rows = where
+        extent = rows.stop - rows.start
+        source = _padded(inputs[images], padding, padding_value, dtype)
         if outputs != inputs.shape[3]:
             source = np.repeat(source, outputs // inputs.shape[3], axis=3)
-        for top in range(0, height, rows):
-            bottom = min(top + rows, height)
-            sums = np.zeros((len(source), bottom - top, width, outputs), dtype)
-            product = np.empty_like(sums)
-            for i in range(kernel_height):
-                for j in range(kernel_width):
-                    y, x = top * stride[0] + i * dilation[0], j * dilation[1]
-                    tap = source[
-                        :,
-                        y : y + (bottom - top - 1) * stride[0] + 1 : stride[0],
-                        x : x + (width - 1) * stride[1] + 1 : stride[1],
-                    ]
-                    sums += np.multiply(tap, taps[i, j], out=product)
-            yield (slice(first, first + len(source)), slice(top, bottom)), sums.astype(np.int64, copy=False)
+        sums = np.zeros((len(source), extent, width, outputs), dtype)
+        product = np.empty_like(sums)
+        for i in range(kernel_height):
+            for j in range(kernel_width):
+                y, x = rows.start * stride[0] + i * dilation[0], j * dilation[1]
+                tap = source[
+                    :,
+                    y : y + (extent - 1) * stride[0] + 1 : stride[0],
+                    x : x + (width - 1) * stride[1] + 1 : stride[1],
+                ]
+                sums += np.multiply(tap, taps[i, j], out=product)
+        yield where, sums.astype(np.int64, copy=False)
 
 
 def fully_connected(inputs: npt.NDArray, weights: npt.NDArray) -> Integers:
@@ -224,7 +222,7 @@ def fully_connected_blocks(inputs: npt.NDArray, weights: npt.NDArray) -> Iterato
     images = max(1, _BLOCK_ELEMENTS // max(features, outputs))
     for first in range(0, len(inputs), images):
         block = flat[first : first + images].astype(dtype)
-        yield (slice(first, first + len(block)),), _product(block, matrix)
+        yield (slice(first, first + len(block)),), _product(block, matrix).astype(np.int64, copy=False)
 
 
 def max_pool2d(
@@ -311,8 +309,17 @@ def _elements_inside(size: int, kernel: int, stride: int, before: int, outputs: 
     return np.minimum(start + kernel, size) - np.maximum(start, 0)
 
 
-def _product(left: npt.NDArray, right: npt.NDArray) -> Integers:
-    """``left @ right`` in their own type, then in int64; 2-dimensional.
+def _blocks(images: int, rows: int, row_elements: int, elements: int) -> Iterator[tuple[slice, slice]]:
+    """Images and rows, so many at a time that they have about `elements`: whole images, or rows of one."""
+    tall = min(rows, max(1, elements // row_elements))
+    many = max(1, elements // (row_elements * rows)) if tall == rows else 1
+    for first in range(0, images, many):
+        for top in range(0, rows, tall):
+            yield slice(first, min(first + many, images)), slice(top, min(top + tall, rows))
+
+
+def _product(left: npt.NDArray, right: npt.NDArray) -> npt.NDArray:
+    """``left @ right`` in their own type; 2-dimensional.
 
     numpy multiplies a stack of matrices by one GEMM each: here as many rows at a time as stay within _GEMM_MACS.
     """
@@ -322,7 +329,7 @@ def _product(left: npt.NDArray, right: npt.NDArray) -> Integers:
     stack = result[:whole].reshape(-1, rows, right.shape[1])
     np.matmul(left[:whole].reshape(-1, rows, left.shape[1]), right, out=stack)
     np.matmul(left[whole:], right, out=result[whole:])
-    return result.astype(np.int64, copy=False)
+    return result
 
 
 def _greatest(parts: list[npt.NDArray]) -> npt.NDArray:

@@ -27,6 +27,8 @@ from network import (
 from network.graph import Rescale
 
 _INT32 = (-(1 << 31), (1 << 31) - 1)
+_BLOCK_ELEMENTS = 1 << 15
+"""What goes through a rescale at a time: 256 KiB of int64, whose temporaries stay in the cache."""
 _LOW_BITS = 27
 _LOW_WORD = (1 << _LOW_BITS) - 1
 _ACCUMULATOR = (-(1 << (ACCUMULATOR_BITS - 1)), (1 << (ACCUMULATOR_BITS - 1)) - 1)
@@ -115,19 +117,80 @@ def affine(
     ValueError
         Where one is outside its range.
     """
+    return _affine(
+        accumulator, multiplier, exponent, zero_point, low, high, double_rounding, np.dtype(np.int64)
+    )
+
+
+def _affine(
+    accumulator: npt.ArrayLike,
+    multiplier: npt.ArrayLike,
+    exponent: npt.ArrayLike,
+    zero_point: int,
+    low: int,
+    high: int,
+    double_rounding: bool,
+    dtype: np.dtype,
+) -> npt.NDArray:
+    """`affine` in a `dtype` that holds `low` and `high`."""
     x = as_int64("accumulator", accumulator)
     multiplier, exponent = as_int64("multiplier", multiplier), as_int64("exponent", exponent)
     require_range("accumulator", x, *_INT32)
     require_range("multiplier", multiplier, *_INT32)
     require_range("exponent", exponent, -31, 31)
     require_range("zero_point", as_int64("zero_point", zero_point), -(1 << 32), 1 << 32)
+    if double_rounding and x.size and not bool(np.any(exponent > 0)) and not bool(np.any(multiplier < 0)):
+        return _affine_right(x, multiplier, -exponent, zero_point, low, high, dtype)
     if double_rounding:
         shifted = wrap(x << np.maximum(exponent, 0), 32) if bool(np.any(exponent > 0)) else x
         product = sqrdmulh(shifted, multiplier)
         rounded = rounding_right_shift(product, np.maximum(-exponent, 0), Rounding.HALF_AWAY)
     else:
         rounded = rounding_right_shift(x * multiplier, 31 - exponent, Rounding.HALF_AWAY)
-    return clamp(rounded + zero_point, low, high)
+    return clamp(rounded + zero_point, low, high).astype(dtype, copy=False)
+
+
+def _affine_right(
+    x: Integers, multiplier: Integers, shift: Integers, zero_point: int, low: int, high: int, dtype: np.dtype
+) -> npt.NDArray:
+    """`affine` with double rounding, `multiplier` and `shift` of 0 or more, in as few passes as there are.
+
+    SQRDMULH cannot saturate then. ``HALF_AWAY(p, n) = (p + 2**(n-1) - (p < 0)) >> n`` for n >= 1, and p for n = 0.
+    """
+    if low > high:
+        raise ValueError(f"`low` must be at most `high`, not {low} over {high}")
+    half = np.where(shift > 0, np.int64(1) << np.maximum(shift - 1, 0), 0)
+    rounds = np.where(shift > 0, np.int64(-1), np.int64(0))
+    # The clamp comes before the zero point. |p| <= |x|, so int32 mostly holds all that follows the product.
+    least, most = low - zero_point, high - zero_point
+    sums = max(-int(x.min()), int(x.max())) + int(half.max()) + 1
+    reach = max(sums, *map(abs, (least, most, low, high, zero_point)))
+    kind = np.dtype(np.int32 if reach < 1 << 31 else np.int64)
+    half, rounds, shift = half.astype(kind), rounds.astype(kind), shift.astype(kind)
+    shape = np.broadcast_shapes(x.shape, multiplier.shape, shift.shape)
+    x = np.broadcast_to(x, shape).reshape(-1, *shape[-1:])
+    result = np.empty(x.shape, dtype)
+    per_row = [
+        np.broadcast_to(each, shape).reshape(x.shape) if each.ndim > 1 else each
+        for each in (multiplier, shift, half, rounds)
+    ]
+    step = max(1, _BLOCK_ELEMENTS // max(1, x.shape[-1] if x.ndim > 1 else 1))
+    for first in range(0, len(x), step):
+        part = slice(first, first + step)
+        factor, n, h, r = (each[part] if each.ndim > 1 else each for each in per_row)
+        product = x[part] * factor
+        product += 1 << 30
+        product >>= 31
+        high_half = product.astype(kind, copy=False)
+        carry = high_half >> (8 * kind.itemsize - 1)
+        carry &= r
+        carry += h
+        high_half += carry
+        high_half >>= n
+        np.clip(high_half, least, most, out=high_half)
+        high_half += zero_point
+        result[part] = high_half
+    return result.reshape(shape)
 
 
 def affine_real(
@@ -286,8 +349,9 @@ def apply(rescale: Rescale, accumulator: npt.ArrayLike, output: Tensor) -> npt.N
             if rescale.real is not None:
                 result = affine_real(accumulator, rescale.real, output.zero_point, low, high)
             else:
-                result = affine(
-                    accumulator, multiplier, exponent, output.zero_point, low, high, rescale.double_rounding
+                twice = rescale.double_rounding
+                return _affine(
+                    accumulator, multiplier, exponent, output.zero_point, low, high, twice, kind.dtype
                 )
         case LlsqRescale(mantissa=mantissa, shift=shift):
             result = llsq(accumulator, mantissa, shift, kind.bits, kind.signed)

@@ -169,7 +169,8 @@ def tanh_float32(scale: float, zero_point: int) -> Integers:
 
 
 def _float32_arguments(scale: float, zero_point: int) -> npt.NDArray[np.float32]:
-    return np.float32(scale) * (np.arange(-128, 128) - zero_point).astype(np.float32)
+    with np.errstate(over="ignore"):  # an infinite argument saturates like any that is large
+        return np.float32(scale) * (np.arange(-128, 128) - zero_point).astype(np.float32)
 
 
 _DIGITS = decimal.Context(prec=50, Emax=decimal.MAX_EMAX, Emin=decimal.MIN_EMIN)

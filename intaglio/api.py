@@ -14,7 +14,7 @@ from compiler import Program, compile_network
 from hdl.config import AcceleratorConfig
 from network import Network, NetworkError
 from network.files import shown
-from network.inputs import load_inputs
+from network.inputs import conform, load_inputs
 from network.load import load
 from sim.run import RunResult
 from sim.run import run as run_program
@@ -40,8 +40,8 @@ def run(
     Parameters
     ----------
     model : a file that `network.load.load` reads
-    inputs : a file that `network.inputs.load_inputs` reads, or integers as the network takes them, batch first; by
-        name where the network has several inputs
+    inputs : a file that `network.inputs.load_inputs` reads, or arrays, batch first, by name where the network has
+        several inputs; numbers become the network's as those of a file do
     config : a configuration that ships, or a TOML file; the smallest that ships and fits, where None
     bits, runtime : as in `network.load.load`
     limit : inferences to take from the front
@@ -134,7 +134,12 @@ def inputs_of(inputs: Inputs, network: Network, limit: int | None) -> dict[str, 
         inputs = {network.inputs[0]: inputs}
     if limit is not None and limit < 1:
         raise NetworkError(f"the limit of inferences must be 1 or more, not {limit}")
-    return {name: np.asarray(values)[:limit] for name, values in inputs.items()}
+    given = {name: np.asarray(values)[:limit] for name, values in inputs.items()}
+    # What is not an input, or has the wrong shape, is refused with the others where the network is run.
+    return {
+        name: conform(values, network.tensors[name], "inputs") if name in network.inputs else values
+        for name, values in given.items()
+    }
 
 
 def compile_for(network: Network, config: Source | None) -> tuple[AcceleratorConfig, Program]:

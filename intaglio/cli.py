@@ -212,7 +212,14 @@ def inspect(model: Model, runtime: Runtime = "litert", bits: Bits = 4) -> int:
     console = out()
     for name in network.inputs:
         tensor = network.tensors[name]
-        console.print(f"input {name}: {'x'.join(map(str, tensor.shape))} {tensor.type}", markup=False)
+        meaning = (
+            "" if tensor.scale is None else f", scale {tensor.scale:.6g}, zero point {tensor.zero_point}"
+        )
+        console.print(
+            f"input {name}: {'x'.join(map(str, tensor.shape))} {tensor.type}{meaning}",
+            markup=False,
+            soft_wrap=True,
+        )
     console.print(network_table(network))
     return RIGHT
 

@@ -13,8 +13,9 @@ from rich.table import Table
 from hdl.config import AcceleratorConfig
 from network import (
     AffineRescale,
+    AveragePool2D,
     Conv2D,
-    FullyConnected,
+    DepthwiseConv2D,
     LlsqRescale,
     MaxPool2D,
     Network,
@@ -22,7 +23,7 @@ from network import (
     PowerOfTwoRescale,
     SbnqRescale,
 )
-from network.graph import AnyLayer
+from network.graph import AnyLayer, WeightLayer
 from sim.run import RunResult
 
 SCHEMES = {
@@ -122,15 +123,14 @@ def network_table(network: Network) -> Table:
     table.add_column("rescale")
     table.add_column("MACs", justify="right")
     for layer in network.layers:
-        source, target = network.tensors[layer.inputs[0]], network.tensors[layer.output]
+        target = network.tensors[layer.output]
+        sources = [network.tensors[name] for name in layer.inputs]
         table.add_row(
             layer.name,
             _operation(layer),
-            f"{_shape(source.shape)} {source.type}",
+            ", ".join(f"{_shape(source.shape)} {source.type}" for source in sources),
             f"{_shape(target.shape)} {target.type}",
-            f"{_shape(layer.weights.shape)} {layer.weight_type}"
-            if isinstance(layer, Conv2D | FullyConnected)
-            else "",
+            f"{_shape(layer.weights.shape)} {layer.weight_type}" if isinstance(layer, WeightLayer) else "",
             _rescale(layer),
             counted(layer.macs(target.shape)),
         )
@@ -141,7 +141,7 @@ def network_table(network: Network) -> Table:
 
 def scheme_of(network: Network) -> str:
     """The rescale schemes and the widths of weights and activations, as people call them."""
-    weighted = [layer for layer in network.layers if isinstance(layer, Conv2D | FullyConnected)]
+    weighted = [layer for layer in network.layers if isinstance(layer, WeightLayer)]
     schemes = dict.fromkeys(SCHEMES[type(layer.rescale)] for layer in weighted)
     weights = dict.fromkeys(str(layer.weight_type) for layer in weighted)
     return f"{', '.join(schemes)} {', '.join(weights)}"
@@ -181,16 +181,16 @@ def _shape(shape: tuple[int, ...]) -> str:
 
 def _operation(layer: AnyLayer) -> str:
     """The op with its kernel, stride and padding where they are not the plain ones."""
-    if isinstance(layer, Conv2D):
+    if isinstance(layer, Conv2D | DepthwiseConv2D):
         kernel = layer.weights.shape[1:3]
-    elif isinstance(layer, MaxPool2D):
+    elif isinstance(layer, MaxPool2D | AveragePool2D):
         kernel = layer.kernel
     else:
         return layer.op
     text = f"{layer.op} {_shape(kernel)}"
     if layer.stride != (1, 1):
         text += f" stride {_shape(layer.stride)}"
-    if isinstance(layer, Conv2D) and layer.dilation != (1, 1):
+    if isinstance(layer, Conv2D | DepthwiseConv2D) and layer.dilation != (1, 1):
         text += f" dilation {_shape(layer.dilation)}"
     if any(layer.padding):
         text += f" pad {','.join(map(str, layer.padding))}"
@@ -199,7 +199,7 @@ def _operation(layer: AnyLayer) -> str:
 
 def _rescale(layer: AnyLayer) -> str:
     """The scheme with the range of its run-time amounts."""
-    if not isinstance(layer, Conv2D | FullyConnected):
+    if not isinstance(layer, WeightLayer):
         return ""
     rescale = layer.rescale
     text = SCHEMES[type(rescale)]
@@ -208,4 +208,6 @@ def _rescale(layer: AnyLayer) -> str:
     text += f" shift {low}" if low == high else f" shift {low}...{high}"
     if isinstance(rescale, SbnqRescale) and rescale.relu:
         text += ", ReLU"
+    if isinstance(rescale, AffineRescale) and not rescale.double_rounding:
+        text += ", rounded once"
     return text

@@ -89,7 +89,7 @@ def load_inputs(
         fitted = _fit_shape(array, tensor, where)
         if not len(fitted):
             raise NetworkError(f"{where}: {name} holds no inference; give at least one")
-        conformed[name] = _conform(fitted[:limit], tensor, where)
+        conformed[name] = conform(fitted[:limit], tensor, where)
     return conformed
 
 
@@ -277,14 +277,14 @@ def _refuse_at(bad: npt.NDArray[np.bool_], array: Array, tensor: Tensor, where: 
         raise NetworkError(f"{where}: {tensor.name}[{at}] is {array[index]}, {why}")
 
 
-def _conform(array: Array, tensor: Tensor, where: str) -> npt.NDArray[np.integer]:
+def conform(array: Array, tensor: Tensor, where: str) -> npt.NDArray[np.integer]:
+    """`array`, of any shape, as integers of the tensor's type; see `load_inputs`. Errors begin with `where`."""
     type_ = tensor.type
     if array.dtype.kind == "f":
         return _quantize(array, tensor, where)
-    if array.dtype.kind == "b":
-        raise NetworkError(
-            f"{where}: {tensor.name} is an array of truth values; give integers of type {type_}"
-        )
+    if array.dtype.kind not in "iu":
+        what = "truth values" if array.dtype.kind == "b" else str(array.dtype)
+        raise NetworkError(f"{where}: {tensor.name} is an array of {what}; give integers of type {type_}")
     if array.dtype == np.uint8 and type_ == TensorType(8, signed=True) and tensor.zero_point == -128:
         return (array.astype(np.int16) - 128).astype(np.int8)
     # Compared in the array's own type: numpy compares a uint64 with a Python integer exactly.

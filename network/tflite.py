@@ -53,7 +53,7 @@ from network.graph import (
     TensorType,
     Transpose,
 )
-from network.tflite_file import File, FileOperator, FileTensor, read, recognised
+from network.tflite_file import MAX_ELEMENTS, File, FileOperator, FileTensor, read, recognised
 
 __all__ = ["FORMAT", "load", "loads", "recognised"]
 
@@ -61,6 +61,8 @@ FORMAT = "TensorFlow Lite"
 INT8 = TensorType(8, signed=True)
 ACCUMULATOR_BITS = 32
 """Both runtimes sum in int32, and wrap."""
+MAX_STEP = (1 << 15) - 1
+"""Strides and dilations are int16 in both runtimes' kernels."""
 SOFTMAX_ELEMENTS = 4095
 """Above, the sum of exponentials leaves its 12 integer bits."""
 
@@ -416,10 +418,6 @@ class _Importer:
             )
         if not bool(np.all(np.isfinite(scales) & (scales > 0))):
             raise _Unusable(f"a scale of its weights {tensor.name} is not a positive number")
-        if len(tensor.zero_points) not in (0, len(scales)):
-            raise _Unusable(
-                f"its weights {tensor.name} have {len(tensor.zero_points)} zero points for {len(scales)} scales"
-            )
         if bool(np.any(tensor.zero_points)):
             raise _Unusable(f"its weights {tensor.name} have a zero point other than 0")
         return tensor.data.astype(np.int64), scales.astype(np.float64)
@@ -466,7 +464,7 @@ class _Importer:
         options = operator.options or {}
         stride = (options["StrideH"], options["StrideW"])
         dilation = (options.get("DilationHFactor", 1), options.get("DilationWFactor", 1))
-        if min(*stride, *dilation, *kernel) < 1:
+        if min(*stride, *dilation, *kernel) < 1 or max(*stride, *dilation) > MAX_STEP:
             raise _Unusable(f"its kernel is {kernel}, its stride {stride}, its dilation {dilation}")
         if options["Padding"] not in (0, 1):
             raise _Unusable(f"its padding is number {options['Padding']}, neither SAME nor VALID")
@@ -477,6 +475,11 @@ class _Importer:
             if reach > size + total:
                 raise _Unusable(f"its window of {reach} does not fit its input of {size}")
             padding += [total // 2, total - total // 2]
+        padded = (image.shape[0] + sum(padding[:2])) * (image.shape[1] + sum(padding[2:])) * image.shape[2]
+        if padded > MAX_ELEMENTS:
+            raise _Unusable(
+                f"its input has {padded} elements with its padding; at most {MAX_ELEMENTS} are supported"
+            )
         return stride, (padding[0], padding[1], padding[2], padding[3]), dilation
 
     def _conv_2d(self, operator: FileOperator) -> None:
@@ -512,7 +515,8 @@ class _Importer:
         if weights.ndim != 4 or weights.shape[0] != 1 or weights.shape[3] % channels:
             raise _Unusable(f"its weights are {weights.shape}, its input has {channels} channels")
         stated = _option(operator, "DepthMultiplier")
-        if stated not in (0, weights.shape[3] // channels):
+        # LiteRT finds out by itself; 0 is what it then may be.
+        if stated != weights.shape[3] // channels and (stated or not self._litert):
             raise _Unusable(
                 f"its channel multiplier is {stated}, its weights are {weights.shape} for {channels} channels"
             )
@@ -782,8 +786,8 @@ class _Importer:
         if self._of(index) != wanted:
             raise _Unusable(f"its output must have the scale and zero point {wanted}, not {self._of(index)}")
         real = self._of(source)[0]
-        if real < 2.0**-26:
-            raise _Unusable(f"its input has a scale of {real:.3g}; 2**-26 and more is supported")
+        if not 2.0**-26 <= real < 2.0**31:
+            raise _Unusable(f"its input has a scale of {real:.3g}; 2**-26 to 2**31 is supported")
         # From a scale of 8 on the radius is 0: every input saturates, whatever the multiplier.
         scale = quantized_multiplier(real * 2.0**27) if real < 8 else _IDENTITY
         radius = math.floor(15 * 2.0**27 / 2.0**scale.exponent) if real < 8 else 0
@@ -871,25 +875,45 @@ class _Importer:
         indices = self._arity(operator, 1, 2)
         value, index = self._value(indices[0]), operator.outputs[0]
         stated = self._tensor(index).shape
-        if operator.op == "RESHAPE" and len(indices) == 2 and indices[1] >= 0:
-            wanted = self._numbers(indices[1]).tolist()
+        if operator.op == "RESHAPE":
+            operand = len(indices) == 2 and indices[1] >= 0
+            wanted = self._numbers(indices[1]).tolist() if operand else list(_option(operator, "NewShape"))
             known = math.prod(extent for extent in wanted if extent != -1)
             whole = self._batch * math.prod(value.shape)
             if wanted.count(-1) == 1 and known > 0:
                 wanted[wanted.index(-1)] = whole // known
             if tuple(wanted) != stated:
                 raise _Unusable(f"its shape is {tuple(wanted)}, its output {stated}")
-        elif operator.op != "RESHAPE":
-            before, after = (
-                [n for n in shape if n != 1] for shape in (self._tensor(indices[0]).shape, stated)
-            )
-            if before != after:
-                raise _Unusable(f"it makes {stated} of {self._tensor(indices[0]).shape}")
+        else:
+            given = self._tensor(indices[0]).shape
+            make = self._squeezed if operator.op == "SQUEEZE" else self._expanded
+            if make(operator, given) != stated:
+                raise _Unusable(f"it makes {make(operator, given)} of {given}, its output is {stated}")
         self._require_same(indices[0], index)
         shape = stated[1:] if stated[:1] == (self._batch,) else stated
         if math.prod(shape) != math.prod(value.shape):
             raise _Unusable(f"it makes {stated} of {self._tensor(indices[0]).shape}")
         self._add(index, shape, lambda name, output: Reshape(name, (value.name,), output, shape))
+
+    def _squeezed(self, operator: FileOperator, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """`shape` without the axes of one element that the operator names, without all where it names none."""
+        rank, axes = len(shape), _option(operator, "SqueezeDims")
+        gone = {axis + rank if axis < 0 else axis for axis in axes}
+        if not all(0 <= axis < rank and shape[axis] == 1 for axis in gone):
+            raise _Unusable(f"it squeezes axes {axes} of {shape}")
+        if not axes:
+            gone = {axis for axis in range(rank) if shape[axis] == 1}
+        return tuple(extent for axis, extent in enumerate(shape) if axis not in gone)
+
+    def _expanded(self, operator: FileOperator, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """`shape` with an axis of one element more."""
+        if len(operator.inputs) != 2:
+            raise _Unusable(f"it has {len(operator.inputs)} inputs")
+        numbers = self._numbers(operator.inputs[1]).tolist()
+        if len(numbers) != 1 or not -len(shape) - 1 <= numbers[0] <= len(shape):
+            raise _Unusable(f"it puts axes at {numbers[:4]} of {shape}")
+        axis = numbers[0] + len(shape) + 1 if numbers[0] < 0 else numbers[0]
+        return (*shape[:axis], 1, *shape[axis:])
 
     def _strided_slice(self, operator: FileOperator) -> None:
         source, *parameters = self._arity(operator, 4)
@@ -908,7 +932,7 @@ class _Importer:
             if axis < len(begins):
                 begin, end, step, shrunk = begins[axis], ends[axis], steps[axis], bool(masks[2] >> axis & 1)
                 if shrunk:
-                    begin = begin + size if begin < 0 else begin
+                    begin = 0 if masks[0] >> axis & 1 else begin + size if begin < 0 else begin
                     if not 0 <= begin < size or step < 0:
                         raise _Unusable(f"it takes element {begins[axis]} of {size}")
                     end, step = begin + 1, 1
@@ -1023,14 +1047,12 @@ def _parameters(tensor: FileTensor, low: int = INT8.min, high: int = INT8.max) -
     """Scale and zero point of a tensor that has one of each, or why it has not."""
     if not len(tensor.scales):
         raise _Unusable(f"{tensor.name} has no scale; quantize the whole network to int8")
-    if len(tensor.scales) != 1 or len(tensor.zero_points) > 1:
-        raise _Unusable(
-            f"{tensor.name} has {len(tensor.scales)} scales and {len(tensor.zero_points)} zero points, not one"
-        )
+    if len(tensor.scales) != 1:
+        raise _Unusable(f"{tensor.name} has {len(tensor.scales)} scales, not one")
     scale = float(tensor.scales[0])
     if not (math.isfinite(scale) and scale >= float(np.finfo(np.float32).tiny)):
         raise _Unusable(f"{tensor.name} has a scale of {scale}, not a positive number")
-    zero_point = int(tensor.zero_points[0]) if len(tensor.zero_points) else 0
+    zero_point = int(tensor.zero_points[0])
     if not low <= zero_point <= high:
         raise _Unusable(f"{tensor.name} has a zero point of {zero_point}, outside {low}...{high}")
     return scale, zero_point

@@ -5,6 +5,7 @@ Ref: TensorFlow Lite's schema, version 3; the `tflite` package's accessors
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -18,14 +19,17 @@ from network.files import shown
 from network.flatbuffer import DamagedError, Table, Vector, verify
 
 MAX_RANK = 8
-MAX_ELEMENTS = 1 << 26
-"""Of one tensor; a number above is a damaged file, and must not become an allocation."""
+MAX_NAME = 200
+"""Characters of a name, which error lines repeat; what is beyond is left out."""
+MAX_ELEMENTS = 1 << 24
+"""Of one computed tensor, its padding included; a number above is a damaged file, and must not become an allocation."""
 
 _NUMBERS = Vector(4)
 _QUANTIZATION = Table({2: _NUMBERS, 3: Vector(8), 6: 4})
 _TENSOR = Table({0: _NUMBERS, 1: 1, 2: 4, 3: Vector(1), 4: _QUANTIZATION, 5: 1, 6: Table(), 7: _NUMBERS})
 _OPERATOR = Table({0: 4, 1: _NUMBERS, 2: _NUMBERS, 3: 1, 4: Table()})
 _SUBGRAPH = Table({0: Vector(_TENSOR), 1: _NUMBERS, 2: _NUMBERS, 3: Vector(_OPERATOR)})
+_BUILTIN_CODE_SLOT = 3
 _CODE = Table({0: 1, 1: Vector(1), 2: 4, 3: 4})
 _MODEL = Table({0: 4, 1: Vector(_CODE), 2: Vector(_SUBGRAPH), 4: Vector(Table({0: Vector(1)}))})
 
@@ -93,8 +97,11 @@ _OPTIONS: dict[str, tuple[str, tuple[str, ...]]] = {
         ("BeginMask", "EndMask", "EllipsisMask", "NewAxisMask", "ShrinkAxisMask", "Offset"),
     ),
     "SPLIT": ("SplitOptions", ("NumSplits",)),
+    "RESHAPE": ("ReshapeOptions", ("NewShape",)),
+    "SQUEEZE": ("SqueezeOptions", ("SqueezeDims",)),
     "PACK": ("PackOptions", ("Axis", "ValuesCount")),
 }
+_VECTORS = ("NewShape", "SqueezeDims")
 
 
 def recognised(content: bytes) -> bool:
@@ -132,7 +139,7 @@ def _read(model: Any, size: int) -> File:
         )
     graph = model.Subgraphs(0)
     names: set[str] = set()
-    tensors = tuple(_tensor(model, graph.Tensors(i), i, names) for i in range(graph.TensorsLength()))
+    tensors = tuple(_tensor(model, graph.Tensors(i), i, names, size) for i in range(graph.TensorsLength()))
     operators = tuple(_operator(model, graph.Operators(i), i) for i in range(graph.OperatorsLength()))
     inputs, outputs = (
         _integers(graph.Inputs, graph.InputsLength()),
@@ -155,10 +162,13 @@ def _integers(get: Callable[[int], Any], count: int) -> tuple[int, ...]:
 
 
 def _text(content: bytes | None) -> str:
-    return shown((content or b"").decode("utf-8", "replace"))
+    """As an error line shows it."""
+    text = shown((content or b"").decode("utf-8", "replace"))
+    return text if len(text) <= MAX_NAME else f"{text[:MAX_NAME]}..."
 
 
-def _tensor(model: Any, tensor: Any, index: int, names: set[str]) -> FileTensor:
+def _tensor(model: Any, tensor: Any, index: int, names: set[str], size: int) -> FileTensor:
+    """Tensor `index` of a file of `size` bytes, beside those called `names`."""
     name = _text(tensor.Name()) or f"tensor{index}"
     if name in names:
         name = f"{name}#{index}"
@@ -170,8 +180,10 @@ def _tensor(model: Any, tensor: Any, index: int, names: set[str]) -> FileTensor:
     elements = 1
     for extent in shape:
         elements *= max(extent, 0)
-    if len(shape) > MAX_RANK or min(shape, default=1) < 1 or elements > MAX_ELEMENTS:
+    if len(shape) > MAX_RANK or min(shape, default=1) < 1:
         odd = f"its shape is {shape if len(shape) <= MAX_RANK else f'of {len(shape)} axes'}"
+    elif elements > MAX_ELEMENTS and elements > size:
+        odd = f"its shape is {shape}, beyond {MAX_ELEMENTS} elements"
     elif signature and len(signature) != len(shape):
         odd = f"its shape is {shape}, its signature {signature}"
     elif tensor.IsVariable():
@@ -199,6 +211,8 @@ def _tensor(model: Any, tensor: Any, index: int, names: set[str]) -> FileTensor:
         if quantization.ZeroPointLength():
             zero_points = np.array(quantization.ZeroPointAsNumpy(), np.int64)
         dimension = quantization.QuantizedDimension()
+    if len(scales) != len(zero_points) and not odd:
+        odd = f"it has {len(scales)} scales and {len(zero_points)} zero points"
     dynamic = tuple(extent < 0 for extent in signature) or (False,) * len(shape)
     return FileTensor(name, shape, kind, scales, zero_points, dimension, data, dynamic, odd)
 
@@ -209,8 +223,9 @@ def _operator(model: Any, operator: Any, index: int) -> FileOperator:
             f"operator {index} is of kind {operator.OpcodeIndex()}, which the file does not define"
         )
     code = model.OperatorCodes(operator.OpcodeIndex())
-    # Files older than the 128th operator have their number in the deprecated field alone.
-    number = max(code.BuiltinCode(), code.DeprecatedBuiltinCode())
+    # Files older than the 128th operator have their number in the deprecated field alone; newer ones in both, or, from
+    # some writers, in the new one alone, which the package's accessor then does not look at.
+    number = max(_int32(code, _BUILTIN_CODE_SLOT), code.DeprecatedBuiltinCode())
     op = _OPERATORS.get(number, f"operator number {number}")
     if op == "CUSTOM":
         op = f"custom operator {_text(code.CustomCode())!r}"
@@ -223,13 +238,35 @@ def _operator(model: Any, operator: Any, index: int) -> FileOperator:
     )
 
 
+def _int32(table: Any, slot: int) -> int:
+    """A field of a table by its place in the schema; 0 where it is absent. `verify` has seen that it is inside."""
+    content, at = table._tab.Bytes, table._tab.Pos
+    vtable = at - struct.unpack_from("<i", content, at)[0]
+    entry = 4 + 2 * slot
+    if entry >= struct.unpack_from("<H", content, vtable)[0]:
+        return 0
+    place = struct.unpack_from("<H", content, vtable + entry)[0]
+    return int(struct.unpack_from("<i", content, at + place)[0]) if place else 0
+
+
 def _options(op: str, operator: Any) -> Mapping[str, Any] | None:
     if op not in _OPTIONS:
         return {}
     kind, fields = _OPTIONS[op]
     table = operator.BuiltinOptions()
     if table is None or operator.BuiltinOptionsType() != getattr(tflite.BuiltinOptions, kind):
-        return None
+        # Its shape may be an operand instead.
+        return {"NewShape": ()} if op == "RESHAPE" else None
     options = getattr(tflite, kind)()
     options.Init(table.Bytes, table.Pos)
-    return {name: getattr(options, name)() for name in fields}
+    return {name: _option(options, name) for name in fields}
+
+
+def _option(options: Any, name: str) -> Any:
+    """The field `name`: a number, or where it is a vector, a tuple of them."""
+    if name not in _VECTORS:
+        return getattr(options, name)()
+    count = getattr(options, f"{name}Length")()
+    if count > MAX_RANK:
+        raise DamagedError(f"an operator's {name} has {count} elements")
+    return _integers(getattr(options, name), count)

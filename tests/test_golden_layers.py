@@ -65,8 +65,9 @@ def test_conv2d_in_blocks_of_rows(monkeypatch):
     geometry = ((2, 1), (1, 2, 0, 1), (2, 1), 7)
     expected = conv2d(inputs, weights, *geometry)
     assert expected[3].tolist() == definitions.conv2d(inputs[3].tolist(), weights.tolist(), *geometry)
-    for elements in (1, 200, 700, 2000):
+    for elements, sums in [(1, 1), (200, 200), (200, 5000), (700, 100), (2000, 2000)]:
         monkeypatch.setattr("golden.layers._BLOCK_ELEMENTS", elements)
+        monkeypatch.setattr("golden.layers._SUM_ELEMENTS", sums)
         monkeypatch.setattr("golden.layers._GEMM_MACS", elements)
         assert np.array_equal(conv2d(inputs, weights, *geometry), expected)
         flat = weights.reshape(4, -1)

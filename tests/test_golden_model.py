@@ -162,6 +162,7 @@ def test_overflows_of_all_blocks_count(monkeypatch):
     network, images = _network(10), _values(6, 0, 255, 4, 6, 5, 2)
     expected = run(network, images)
     monkeypatch.setattr("golden.layers._BLOCK_ELEMENTS", 100)
+    monkeypatch.setattr("golden.layers._SUM_ELEMENTS", 100)
     assert run(network, images).overflows == expected.overflows
     assert max(expected.overflows.values()) > 10
 

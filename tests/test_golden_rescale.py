@@ -296,3 +296,42 @@ def test_not_integers(bad):
     ):
         with pytest.raises(TypeError, match="must be integers, not "):
             call()
+
+
+@pytest.mark.parametrize("zero_point", [0, -128, 2**31, -(2**31), 2**32])
+@pytest.mark.parametrize(
+    ("low", "high"), [(-128, 127), (-(2**31), 2**31 - 1), (-(2**32), 2**32), (2**31, 2**32)]
+)
+def test_affine_in_either_width_of_words(zero_point, low, high):
+    """Corners of what is clamped and added in 32 bits where that fits, in 64 where it does not."""
+    corners = [-(2**31), -(2**31) + 1, -(2**30), -3, -1, 0, 1, 2, 2**30, 2**31 - 1]
+    for multiplier in (0, 1 << 30, 2**31 - 1):
+        for exponent in (0, -1, -2, -31):
+            for accumulators in [corners, corners[3:8]]:
+                result = affine(np.array(accumulators), multiplier, exponent, zero_point, low, high, True)
+                assert result.tolist() == [
+                    definitions.affine(x, multiplier, exponent, zero_point, low, high, True)
+                    for x in accumulators
+                ]
+
+
+def test_affine_in_parts_of_any_shape(monkeypatch):
+    monkeypatch.setattr("golden.rescale._BLOCK_ELEMENTS", 7)
+    rng = np.random.default_rng(1)
+    multiplier, exponent = rng.integers(2**30, 2**31, 3), -rng.integers(0, 9, 3)
+    for shape in [(3,), (5, 3), (2, 4, 3), (1, 1), (0, 3), (4, 1)]:
+        x = rng.integers(-(2**20), 2**20, shape)
+        whole = np.broadcast_arrays(x, multiplier, exponent)
+        expected = [
+            definitions.affine(value, m, e, -5, -128, 127, True)
+            for value, m, e in zip(*(a.ravel().tolist() for a in whole), strict=True)
+        ]
+        result = affine(x, multiplier, exponent, -5, -128, 127, True)
+        assert result.shape == whole[0].shape
+        assert result.ravel().tolist() == expected
+    per_element = rng.integers(2**30, 2**31, (6, 3))
+    x = rng.integers(-(2**20), 2**20, (6, 3))
+    assert affine(x, per_element, -4, 0, -128, 127, True).tolist() == [
+        [definitions.affine(int(v), int(m), -4, 0, -128, 127, True) for v, m in zip(*rows, strict=True)]
+        for rows in zip(x, per_element, strict=True)
+    ]

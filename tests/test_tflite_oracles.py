@@ -8,10 +8,9 @@ import numpy.typing as npt
 import pytest
 
 import golden
-from bench.tflite_builder import SAME, VALID, Builder
 from network import Network, NetworkError, tflite, tflite_file
 from network.inputs import load_inputs
-from tests import tflite_cases, tflite_oracles
+from tests import fuzz_tflite, tflite_cases, tflite_oracles
 from tests.tflite_oracles import Job, answers
 
 RUNTIMES = ("litert", "tflm")
@@ -137,37 +136,40 @@ def test_enough_single_operators_are_compared(runtime: str) -> None:
     assert sum(tflite_cases.CASES.values()) - dropped >= 1000
 
 
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_damaged_files_that_run_are_no_other_network(runtime: str) -> None:
+    """What is not refused means what the runtime takes it for, where that takes it."""
+    kept: list[tuple[str, Network, Job]] = []
+    for what, content in fuzz_tflite.mutants(2017, 1500):
+        network, _ = imported(content, runtime)
+        if network is None or sum(tensor.size for tensor in network.tensors.values()) > 1 << 20:
+            continue
+        file = tflite_file.read(content, what)
+        rng = np.random.default_rng(len(kept))
+        shapes = [file.tensors[index].shape for index in file.inputs]
+        if all(file.tensors[index].type == "INT8" for index in file.inputs):
+            inputs = tuple(rng.integers(-128, 128, (2, *shape)).astype(np.int8) for shape in shapes)
+            kept.append((what, network, Job(content, inputs)))
+    compared = 0
+    for (what, network, job), answer in zip(kept, answers(runtime, [job for *_, job in kept]), strict=True):
+        if answer.refused or len(job.inputs) != len(network.inputs):
+            continue
+        try:
+            assert compare(job.content, network, job, answer)
+        except pytest.fail.Exception as failure:
+            pytest.fail(f"{what}: {failure}")
+        compared += 1
+    assert compared >= 150
+
+
 # What a file may say beside.
-
-
-def convolution(batch: int, signature: bool) -> Builder:
-    """A convolution, a mean, a fully connected layer, over a batch that the file may leave open."""
-    rng = np.random.default_rng(batch)
-
-    def shaped(*shape: int) -> dict:
-        return {"shape": (batch, *shape), "signature": (-1, *shape) if signature else None}
-
-    b = Builder()
-    x = b.input(scale=0.05, zero_point=-3, **shaped(6, 5, 3))
-    w = b.constant(rng.integers(-128, 128, (4, 3, 3, 3)).astype(np.int8), [0.01, 0.02, 0.03, 0.005])
-    c = b.constant(rng.integers(-999, 999, 4).astype(np.int32), [5e-4, 1e-3, 1.5e-3, 2.5e-4], [0] * 4)
-    y = b.tensor(scale=0.3, zero_point=4, **shaped(3, 3, 4))
-    b.operator("CONV_2D", [x, w, c], [y], [SAME, 2, 2, 1, 1, 1])
-    z = b.tensor(scale=0.2, zero_point=-8, **shaped(4))
-    b.operator("MEAN", [y, b.constant(np.array([1, 2], np.int32))], [z], [False])
-    v = b.constant(rng.integers(-128, 128, (5, 4)).astype(np.int8), 0.02)
-    e = b.constant(rng.integers(-99, 99, 5).astype(np.int32), 4e-3)
-    out = b.tensor(scale=0.1, zero_point=0, **shaped(5))
-    b.operator("FULLY_CONNECTED", [z, v, e], [out], [0, 0, False])
-    b.outputs = [out]
-    return b
 
 
 @pytest.mark.parametrize("signature", [False, True], ids=["stated", "open"])
 @pytest.mark.parametrize("batch", [1, 3])
 @pytest.mark.parametrize("runtime", RUNTIMES)
 def test_the_batch_is_the_users(runtime: str, batch: int, signature: bool) -> None:
-    content = convolution(batch, signature).bytes()
+    content = tflite_cases.small_network(batch, signature).bytes()
     network = tflite.loads(content, runtime)
     assert network.tensors[network.inputs[0]].shape == (6, 5, 3)
     values = np.random.default_rng(9).integers(-128, 128, (8, batch, 6, 5, 3)).astype(np.int8)
@@ -180,15 +182,8 @@ def test_the_batch_is_the_users(runtime: str, batch: int, signature: bool) -> No
 @pytest.mark.parametrize("runtime", RUNTIMES)
 def test_float_edges(runtime: str, tmp_path: Path) -> None:
     """Floats in, quantized by the host as the runtime's QUANTIZE does; the stored integers out."""
-    b = Builder()
-    real = b.input((1, 4, 4, 2), dtype=np.float32)
-    x = b.tensor((1, 4, 4, 2), 0.1, -5)
-    b.operator("QUANTIZE", [real], [x], [])
-    y = b.tensor((1, 2, 2, 2), 0.1, -5)
-    b.operator("AVERAGE_POOL_2D", [x], [y], [VALID, 2, 2, 2, 2, 0])
-    out = b.tensor((1, 2, 2, 2), dtype=np.float32)
-    b.operator("DEQUANTIZE", [y], [out], [])
-    b.outputs = [out]
+    b = tflite_cases.float_edges()
+    x, y, out = 1, 2, 3
     content = b.bytes()
     network = tflite.loads(content, runtime)
     rng = np.random.default_rng(3)

@@ -32,6 +32,7 @@ Array = npt.NDArray[np.int8]
 @dataclass(frozen=True)
 class Case:
     name: str
+    builder: Builder
     content: bytes
     inputs: tuple[Array, ...]
     """Of each input tensor, in the file's order, a batch for each inference."""
@@ -97,8 +98,10 @@ def cases(kind: str, seed: int = 0) -> Iterator[Case]:
         inputs = tuple(draw.values((INFERENCES, *builder.tensors[i].shape)) for i in builder.inputs)
         if kind in ("thresholds", "pairs", "unary"):
             every = np.arange(-128, 128).astype(np.int8)
-            inputs = tuple(every.reshape(1, *builder.tensors[i].shape) for i in builder.inputs)
-        yield Case(f"{kind} {number}: {name}", builder.bytes(), inputs)
+            shapes = [(1, *builder.tensors[i].shape) for i in builder.inputs]
+            # Twice: so many elements are looked up in a table of pairs.
+            inputs = tuple(np.repeat(every.reshape(shape), 1 + (kind == "pairs"), axis=0) for shape in shapes)
+        yield Case(f"{kind} {number}: {name}", builder, builder.bytes(), inputs)
 
 
 def _quantized_bias(
@@ -398,3 +401,65 @@ _MAKERS: dict[str, Callable[[_Draw, Builder, int], str]] = {
     "softmax": _softmax,
     "moves": _moves,
 }
+
+
+def small_network(batch: int, signature: bool) -> Builder:
+    """A convolution, a mean, a fully connected layer, over a batch that the file may leave open."""
+    rng = np.random.default_rng(batch)
+
+    def shaped(*shape: int) -> dict:
+        return {"shape": (batch, *shape), "signature": (-1, *shape) if signature else None}
+
+    b = Builder()
+    x = b.input(scale=0.05, zero_point=-3, **shaped(6, 5, 3))
+    w = b.constant(rng.integers(-128, 128, (4, 3, 3, 3)).astype(np.int8), [0.01, 0.02, 0.03, 0.005])
+    c = b.constant(rng.integers(-999, 999, 4).astype(np.int32), [5e-4, 1e-3, 1.5e-3, 2.5e-4], [0] * 4)
+    y = b.tensor(scale=0.3, zero_point=4, **shaped(3, 3, 4))
+    b.operator("CONV_2D", [x, w, c], [y], [SAME, 2, 2, 1, 1, 1])
+    z = b.tensor(scale=0.2, zero_point=-8, **shaped(4))
+    b.operator("MEAN", [y, b.constant(np.array([1, 2], np.int32))], [z], [False])
+    v = b.constant(rng.integers(-128, 128, (5, 4)).astype(np.int8), 0.02)
+    e = b.constant(rng.integers(-99, 99, 5).astype(np.int32), 4e-3)
+    out = b.tensor(scale=0.1, zero_point=0, **shaped(5))
+    b.operator("FULLY_CONNECTED", [z, v, e], [out], [0, 0, False])
+    b.outputs = [out]
+    return b
+
+
+def float_edges() -> Builder:
+    """Floats at both ends."""
+    b = Builder()
+    real = b.input((1, 4, 4, 2), dtype=np.float32)
+    x = b.tensor((1, 4, 4, 2), 0.1, -5)
+    b.operator("QUANTIZE", [real], [x], [])
+    y = b.tensor((1, 2, 2, 2), 0.1, -5)
+    b.operator("AVERAGE_POOL_2D", [x], [y], [VALID, 2, 2, 2, 2, 0])
+    out = b.tensor((1, 2, 2, 2), dtype=np.float32)
+    b.operator("DEQUANTIZE", [y], [out], [])
+    b.outputs = [out]
+    return b
+
+
+def residual_network() -> Builder:
+    """Two ways that meet: a depthwise convolution, slices, a residual sum, a softmax."""
+    rng = np.random.default_rng(8)
+    b = Builder()
+    x = b.input((1, 5, 4, 4), 0.02, 3)
+    w = b.constant(
+        rng.integers(-128, 128, (1, 3, 3, 4)).astype(np.int8), [0.01, 0.02, 0.03, 0.04], dimension=3
+    )
+    c = b.constant(rng.integers(-500, 500, 4).astype(np.int32), [2e-4, 4e-4, 6e-4, 8e-4], [0] * 4)
+    y = b.tensor((1, 5, 4, 4), 0.06, -20)
+    b.operator("DEPTHWISE_CONV_2D", [x, w, c], [y], [SAME, 1, 1, 1, 3, 1, 1])
+    total = b.tensor((1, 5, 4, 4), 0.05, 0)
+    b.operator("ADD", [x, y], [total], [0])
+    halves = [b.tensor((1, 5, 4, 2), 0.05, 0) for _ in range(2)]
+    b.operator("SPLIT", [b.constant(np.array([3], np.int32)), total], halves, [2])
+    whole = b.tensor((1, 5, 4, 4), 0.05, 0)
+    b.operator("CONCATENATION", [halves[1], halves[0]], [whole], [3, 0])
+    flat = b.tensor((1, 80), 0.05, 0)
+    b.operator("RESHAPE", [whole, b.constant(np.array([1, -1], np.int32))], [flat], [[1, 80]])
+    out = b.tensor((1, 80), 1 / 256, -128)
+    b.operator("SOFTMAX", [flat], [out], [1.0])
+    b.outputs = [out]
+    return b

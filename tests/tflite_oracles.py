@@ -138,8 +138,8 @@ def _main(runtime: str, path: str) -> None:
             try:
                 tensors = {index: np.stack(values) for index, values in compute(job).items()}
                 answer = Answer(tensors)
-            except (RuntimeError, ValueError) as error:
-                answer = Answer(refused=" ".join(str(error).split()) or type(error).__name__)
+            except Exception as error:  # whatever the runtime says no with
+                answer = Answer(refused=f"{type(error).__name__}: {' '.join(str(error).split())}")
             pickle.dump(answer, out)
             out.flush()
 
