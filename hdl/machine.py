@@ -178,7 +178,7 @@ class Machine(wiring.Component):
     def _mark(self, m: Module) -> None:
         """Time stamps of the marked commands, in the order in which they complete; the last place is overwritten.
 
-        Of several that complete in one cycle, each one's is taken a cycle after the other's.
+        Taken a cycle after the completion, and of several in one cycle, each a cycle after the other.
         """
         registers = self._registers
         m.submodules.marks = marks = SyncMemory(32, isa.MARKS)
@@ -186,8 +186,11 @@ class Machine(wiring.Component):
         late = Signal(range(len(isa.Engine) * (isa.WEIGHTS_QUEUE_DEPTH + 4)))
         """Marked commands without their time stamp: no more than the engines and their queues hold."""
         due = Signal(range(len(isa.Engine) * (isa.WEIGHTS_QUEUE_DEPTH + 5)))
+        # A cycle late: completions come at the end of long paths.
+        arrived = Signal.like(self._core.marks)
+        m.d.sync += arrived.eq(self._core.marks)
         m.d.comb += [
-            due.eq(late + self._core.marks),
+            due.eq(late + arrived),
             marks.write_enable.eq(due != 0),
             marks.write_address.eq(place),
             marks.write_data.eq(registers.cycles),
