@@ -10,7 +10,7 @@ from hdl import isa
 from hdl.isa import Opcode, Register
 from network import FullyConnected
 from sim.system.programs import CONFIG, OUTPUTS, SOURCE, UNSET, bare, job, network, overflowing
-from sim.system.setting import LARGE, PATTERN, SMALL, begin, check_counters
+from sim.system.setting import ENGINES, LARGE, PATTERN, SMALL, begin, check_counters
 
 
 @cocotb.test()
@@ -30,7 +30,7 @@ async def right_under_back_pressure(dut: Any, seed: int) -> None:
         assert 0 < marks[0] <= marks[1] <= marks[2] <= cycles
         for engine in isa.Engine:
             busy = await host.read(Register[f"BUSY_{engine.name}"])
-            assert 0 < busy < cycles
+            assert 0 < busy < cycles or (engine not in ENGINES and not busy)
         if turn == 1:
             await host.acknowledge()
             assert await host.read(Register.STATUS) == isa.STATUS_DONE
@@ -139,7 +139,7 @@ async def leftovers(dut: Any) -> None:
     host = await begin(dut, "leftovers")
     matmul = SMALL.of(Opcode.MATMUL)[0]
     weights = SMALL.command(SMALL.of(Opcode.WEIGHTS)[0])[1]
-    rescale = {"positions": 16, "channels": 3, "destination": 0, "pixel_pitch": 3, "high": 15}
+    rescale = {"positions": 16, "columns": 16, "channels": 3, "destination": 0, "pixel_pitch": 3, "high": 15}
     odd = (
         SMALL.changed(SMALL.of(Opcode.WEIGHTS)[-1], beats=9).having(expected=SMALL.expected),
         bare((Opcode.WEIGHTS, {"memory_address": SOURCE, "beats": 20}), source=PATTERN),
