@@ -232,13 +232,15 @@ class Emission:
                         self._runs(isa.Opcode.LOAD, plan, (region, count), (into, pitch), lead, count)
                     )
                 else:
-                    tickets += self._copies_of_operand(plan, layer, index)
+                    chip = self._view(name, plan.sources[index])
+                    whole = self._view(layer.output, plan.target)
+                    tickets += self._copies_of_operand(plan, layer, index, chip, whole)
             for region in self._regions[home] if home in spilled else ():
                 into = region + offset
                 if storage not in spilled:
-                    chip = self._view(name, plan.sources[index]).address
+                    place = self._view(name, plan.sources[index]).address
                     tickets.append(
-                        self._runs(isa.Opcode.STORE, plan, (into, pitch), (chip, count), lead, count)
+                        self._runs(isa.Opcode.STORE, plan, (into, pitch), (place, count), lead, count)
                     )
                 else:
                     tickets.append(
@@ -570,7 +572,7 @@ class Emission:
             for operand in range(len(sources))
             # What is computed in its place is there.
             if self._home(layer.inputs[operand]).pitch is None
-            for ticket in self._copies_of_operand(plan, layer, operand)
+            for ticket in self._copies_of_operand(plan, layer, operand, sources[operand], target)
         ]
         if not isinstance(layer, Concatenation):
             return tickets[-1]
@@ -580,10 +582,10 @@ class Emission:
         self.commands.after(ticket, tickets)
         return ticket
 
-    def _copies_of_operand(self, plan: Plan, layer: Moving, operand: int) -> list[Ticket]:
+    def _copies_of_operand(
+        self, plan: Plan, layer: Moving, operand: int, source: View, target: View
+    ) -> list[Ticket]:
         shapes = [self._network.tensors[name].shape for name in layer.inputs]
-        source = self._view(layer.inputs[operand], plan.sources[operand])
-        target = self._view(layer.output, plan.target)
         tickets = []
         for copy in copies_of(layer, shapes, self._network.tensors[layer.output].shape, self._config):
             if copy.operand == operand:
