@@ -25,7 +25,7 @@ Clock = dict[Engine, int]
 
 PIPELINED = 16
 """Commands that an engine is taken to have at work at most, besides its queue."""
-IN_FLIGHT = isa.QUEUE_DEPTH + PIPELINED
+QUEUES = dict.fromkeys(Engine, isa.QUEUE_DEPTH) | {Engine.WEIGHTS: isa.WEIGHTS_QUEUE_DEPTH}
 WAITS = {engine: f"wait_{engine.name.lower()}" for engine in isa.WAITED}
 
 
@@ -116,8 +116,7 @@ class Machine:
         self.parameters = [rng.bytes(config.parameter_beats * config.bus_bytes) for _ in range(2)]
         self.tables = rng.integers(0, 128, (isa.SOFTMAX_PLANES, isa.TABLE_ENTRIES), np.int64)
         held = int(rng.choice([0, 1, 2, PIPELINED]))
-        self.queued = dict.fromkeys(Engine, isa.QUEUE_DEPTH + held)
-        self.queued[Engine.WEIGHTS] = isa.WEIGHTS_QUEUE_DEPTH + held
+        self.queued = {engine: depth + held for engine, depth in QUEUES.items()}
         self.stream: list[bytes] = []
         self.stream_room = config.weight_buffer_bytes // config.bus_bytes
         self.own_stream: list[bytes] = []
@@ -493,8 +492,8 @@ def clocks(program: Program) -> list[Clock]:
     """For each command, how many commands of each engine are surely complete when it starts.
 
     By its waits, and those of whatever it waits for; by those of its own engine's commands before it, which have
-    started; and because it has been dispatched, with all before it in the list, of which queues and engines hold no
-    more than IN_FLIGHT an engine.
+    started; and because it has been dispatched, with all before it in the list, of which no more than so many are in
+    each engine and its queue.
     """
     starts: list[Clock] = []
     of_engine: dict[Engine, list[int]] = {engine: [] for engine in Engine}
@@ -503,7 +502,7 @@ def clocks(program: Program) -> list[Clock]:
         own = of_engine[isa.FORMATS[opcode].engine]
         clock = dict(starts[own[-1]]) if own else dict.fromkeys(Engine, 0)
         for engine, earlier in of_engine.items():
-            known = max(0, len(earlier) - IN_FLIGHT)
+            known = max(0, len(earlier) - QUEUES[engine] - PIPELINED)
             if engine in WAITS:
                 assert values[WAITS[engine]] <= len(earlier), "a wait for a later command"
                 known = max(known, values[WAITS[engine]])

@@ -139,7 +139,7 @@ class Int8Builder:
     def _pick(self, *choices: Any) -> Any:
         return choices[int(self.rng.integers(len(choices)))]
 
-    def _add(
+    def add_layer(
         self, layer_type: Any, sources: Sequence[str], zero_point: int | None = None, **fields: Any
     ) -> str:
         """Adds a layer whose output has this zero point, and runs it on the samples."""
@@ -220,7 +220,7 @@ class Int8Builder:
         **geometry: Any,
     ) -> str:  # fmt: skip
         zero_point = self._zero_point()
-        return self._add(
+        return self.add_layer(
             layer_type, (source,), zero_point, weights=weights, weight_type=INT8, accumulator_bits=32,
             rescale=self._rescale(sums, zero_point, double, wild, real), **geometry,
         )  # fmt: skip
@@ -259,19 +259,19 @@ class Int8Builder:
 
     def max_pool(self, source: str, kernel: Pair, stride: Pair, padding: Edges = (0, 0, 0, 0)) -> str:
         geometry = {"kernel": kernel, "stride": stride, "padding": padding}
-        return self._add(MaxPool2D, (source,), self._like(source), **geometry)
+        return self.add_layer(MaxPool2D, (source,), self._like(source), **geometry)
 
     def average_pool(self, source: str, kernel: Pair, stride: Pair, padding: Edges = (0, 0, 0, 0)) -> str:
         low, high = self._limits(self._like(source))
         geometry = {"kernel": kernel, "stride": stride, "padding": padding, "low": low, "high": high}
-        return self._add(AveragePool2D, (source,), self._like(source), **geometry)
+        return self.add_layer(AveragePool2D, (source,), self._like(source), **geometry)
 
     def mean(self, source: str, axes: tuple[int, ...], keep_dims: bool = False) -> str:
         count = math.prod(self.shape(source)[axis] for axis in axes)
         real = self._pick(0.5, 1, 1.7, 4)
         scale = fixed_point(real / count, bool(self.rng.integers(4)))
         zero_point = self._zero_point_near(real * float(self._centered(source).mean()))
-        return self._add(Mean, (source,), zero_point, axes=axes, keep_dims=keep_dims, scale=scale)
+        return self.add_layer(Mean, (source,), zero_point, axes=axes, keep_dims=keep_dims, scale=scale)
 
     # Sums, products, functions.
 
@@ -293,7 +293,7 @@ class Int8Builder:
         real = self._combined(sums := left - right if subtract else left + right)
         zero_point = self._zero_point_near(real * float(sums.mean()))
         low, high = self._limits(zero_point)
-        return self._add(
+        return self.add_layer(
             Sub if subtract else Add, (first, second), zero_point, first=fixed_point(a), second=fixed_point(b),
             total=fixed_point(real / 2**20, bool(self.rng.integers(4))), low=low, high=high,
         )  # fmt: skip
@@ -304,7 +304,7 @@ class Int8Builder:
         zero_point = self._zero_point_near(real * float(products.mean()))
         low, high = self._limits(zero_point)
         scale = fixed_point(real, bool(self.rng.integers(4)))
-        return self._add(Mul, (first, second), zero_point, scale=scale, low=low, high=high)
+        return self.add_layer(Mul, (first, second), zero_point, scale=scale, low=low, high=high)
 
     def requantize(self, source: str, zero_point: int | None = None, scale: float | None = None) -> str:
         scale = self._combined(self.samples[source]) if scale is None else scale
@@ -312,7 +312,7 @@ class Int8Builder:
             zero_point = self._zero_point_near(scale * float(self._centered(source).mean()))
         low, high = self._limits(zero_point)
         factor = fixed_point(scale, bool(self.rng.integers(4)))
-        return self._add(Requantize, (source,), zero_point, scale=factor, low=low, high=high)
+        return self.add_layer(Requantize, (source,), zero_point, scale=factor, low=low, high=high)
 
     def leaky_relu(self, source: str) -> str:
         positive = self._combined(self.samples[source])
@@ -320,7 +320,9 @@ class Int8Builder:
         if not self.rng.integers(4):
             negative = dataclasses.replace(negative, multiplier=-negative.multiplier)
         zero_point = self._zero_point_near(positive * float(np.maximum(self._centered(source), 0).mean()))
-        return self._add(LeakyRelu, (source,), zero_point, positive=fixed_point(positive), negative=negative)
+        return self.add_layer(
+            LeakyRelu, (source,), zero_point, positive=fixed_point(positive), negative=negative
+        )
 
     def hard_swish(self, source: str) -> str:
         """Inputs of up to 1...20 in magnitude, outputs of nearly as much."""
@@ -328,17 +330,17 @@ class Int8Builder:
         target = real * float(self.rng.uniform(0.3, 1.5))
         output, relu = fixed_point(real / 128 / target), fixed_point(real / 128 / (3 / 32768))
         multipliers = [min((scale.multiplier + (1 << 15)) >> 16, 2**15 - 1) for scale in (output, relu)]
-        return self._add(
+        return self.add_layer(
             HardSwish, (source,), self._zero_point_near(60),
             output_multiplier=multipliers[0], output_exponent=output.exponent,
             relu_multiplier=multipliers[1], relu_exponent=relu.exponent,
         )  # fmt: skip
 
     def logistic(self, source: str) -> str:
-        return self._add(Logistic, (source,), -128, **self._sigmoidal())
+        return self.add_layer(Logistic, (source,), -128, **self._sigmoidal())
 
     def tanh(self, source: str) -> str:
-        return self._add(Tanh, (source,), 0, **self._sigmoidal())
+        return self.add_layer(Tanh, (source,), 0, **self._sigmoidal())
 
     def _sigmoidal(self) -> dict[str, Any]:
         """Of an input's scale; the parameters as importers find them."""
@@ -350,27 +352,27 @@ class Int8Builder:
     def softmax(self, source: str) -> str:
         scale = fixed_point(float(self.rng.uniform(0.3, 20)) / 128 * 2**26)
         least = -math.floor(31 * 2.0**26 / 2.0**scale.exponent)
-        return self._add(Softmax, (source,), -128, scale=scale, least=least)
+        return self.add_layer(Softmax, (source,), -128, scale=scale, least=least)
 
     # What moves elements.
 
     def pad(self, source: str, padding: tuple[Pair, ...], value: int | None = None) -> str:
         value = self._pick(self._like(source), -128, 127, 5) if value is None else value
-        return self._add(Pad, (source,), self._like(source), padding=padding, value=value)
+        return self.add_layer(Pad, (source,), self._like(source), padding=padding, value=value)
 
     def concatenate(self, sources: Sequence[str], axis: int) -> str:
-        return self._add(Concatenation, sources, self._like(sources[0]), axis=axis)
+        return self.add_layer(Concatenation, sources, self._like(sources[0]), axis=axis)
 
     def reshape(self, source: str, shape: Shape) -> str:
-        return self._add(Reshape, (source,), self._like(source), shape=shape)
+        return self.add_layer(Reshape, (source,), self._like(source), shape=shape)
 
     def slice(self, source: str, begin: Shape, extent: Shape, stride: Shape) -> str:
-        return self._add(
+        return self.add_layer(
             StridedSlice, (source,), self._like(source), begin=begin, extent=extent, stride=stride
         )
 
     def transpose(self, source: str, permutation: Shape) -> str:
-        return self._add(Transpose, (source,), self._like(source), permutation=permutation)
+        return self.add_layer(Transpose, (source,), self._like(source), permutation=permutation)
 
 
 def _aligned(values: npt.NDArray) -> npt.NDArray:
@@ -381,9 +383,9 @@ def _aligned(values: npt.NDArray) -> npt.NDArray:
 class _Drawer:
     """Adds layers at random to a network. A method adds one that reads `source`, or none where it cannot."""
 
-    def __init__(self, seed: int, elements: int) -> None:
+    def __init__(self, seed: int, elements: int, large: bool) -> None:
         self.builder = Int8Builder(seed, elements)
-        self.rng, self.elements = self.builder.rng, elements
+        self.rng, self.elements, self.large = self.builder.rng, elements, large
 
     def _shape(self, name: str) -> Shape:
         return self.builder.shape(name)
@@ -395,6 +397,11 @@ class _Drawer:
         return len(self._shape(source)) == 3
 
     def input(self) -> str:
+        if self.large:
+            channels = int(self.rng.choice([3, 8, 12, 16, 24]))
+            height = int(self.rng.integers(7, 21))
+            width = max(1, int(self.elements * self.rng.uniform(0.4, 1)) // channels // height)
+            return self.builder.input((height, width, channels))
         rank = int(self.rng.choice([1, 2, 3, 3, 3, 3, 3, 4]))
         shape = [int(self.rng.choice([1, 2, 3, 4, 5, 7, 8, 11])) for _ in range(rank - 1)]
         shape.append(int(self.rng.choice([1, 2, 3, 4, 7, 8, 9, 16, 21, 40])))
@@ -405,8 +412,9 @@ class _Drawer:
     def _window(self, source: str, most: int) -> tuple[Pair, Pair, Edges] | None:
         """Kernel, stride and padding below the kernel of a window that fits."""
         size = self._shape(source)[:2]
+        most = 3 if self.large else most
         kernel = int(self.rng.integers(1, most + 1)), int(self.rng.integers(1, most + 1))
-        if not self.rng.integers(6):
+        if not self.large and not self.rng.integers(6):
             kernel = size[0], size[1]
         stride = int(self.rng.choice([1, 1, 2, 3])), int(self.rng.choice([1, 1, 2, 3]))
         edges = [int(self.rng.integers(0, kernel[i // 2])) if self.rng.integers(2) else 0 for i in range(4)]
@@ -420,6 +428,11 @@ class _Drawer:
 
     def _geometry(self, source: str) -> dict[str, Any] | None:
         size = self._shape(source)[:2]
+        if self.large:
+            height, width = (int(k) for k in self.rng.choice([1, 3, 3, 5], 2))
+            same = (height - 1) // 2, height // 2, (width - 1) // 2, width // 2
+            apart = self._pick((1, 1), (1, 1), (2, 2))
+            return {"kernel": (height, width), "stride": apart, "padding": same, "dilation": (1, 1)}
         kernel = tuple(int(k) for k in self.rng.choice([1, 1, 2, 3, 3, 4, 5, 7], 2))
         dilation = tuple(int(d) for d in self.rng.choice([1, 1, 1, 1, 2, 3], 2))
         stride = tuple(int(s) for s in self.rng.choice([1, 1, 1, 2, 3], 2))
@@ -435,7 +448,7 @@ class _Drawer:
     def conv(self, source: str) -> str | None:
         if not self._image(source):
             return None
-        outputs = int(self.rng.choice([1, 2, 3, 5, 8, 9, 16, 20]))
+        outputs = int(self.rng.choice([8, 9, 16, 20, 24] if self.large else [1, 2, 3, 5, 8, 9, 16, 20]))
         if not self._fits(*self._shape(source)[:2], outputs):
             return None
         return self.builder.conv(source, outputs, **self._geometry(source), wild=self._wild())
@@ -470,9 +483,8 @@ class _Drawer:
         return self.builder.mean(source, tuple(int(axis) for axis in axes), bool(self.rng.integers(2)))
 
     def binary(self, source: str) -> str | None:
-        """With itself, a tensor of its shape, one that broadcasts, a constant; either way round."""
+        """With a constant or a mean of itself that broadcasts, or as `residual`."""
         builder, shape = self.builder, self._shape(source)
-        others = [name for name in builder.tensors if self._broadcasts(source, name)]
         axes = self.rng.random(len(shape)) < 0.5
         part = tuple(1 if alone else extent for alone, extent in zip(axes, shape, strict=True))
         choice = int(self.rng.integers(3))
@@ -480,18 +492,27 @@ class _Drawer:
             constant = self._pick(
                 shape, shape[-1:], part, part[len(part) // 2 :], (), (1,), (1,) * len(shape)
             )
-            other = builder.constant(constant)
-        elif choice == 1 and len(shape) == 3 and max(shape[:2]) > 1:
+            return self._combined(source, builder.constant(constant))
+        if choice == 1 and len(shape) == 3 and max(shape[:2]) > 1:
             # A squeeze: (1, 1, C), (H, 1, C), (H, W, 1) from the tensor itself.
             axes = self._pick((0, 1), (0, 1), (1,), (2,))
             other = builder.mean(source, axes, True)
             if axes == (0, 1) and self.rng.integers(2):
                 other = builder.logistic(other)
-        else:
-            other = others[int(self.rng.integers(len(others)))]
+            return self._combined(source, other)
+        return self.residual(source)
+
+    def residual(self, source: str) -> str:
+        """With itself or another tensor, of its shape or one that broadcasts."""
+        others = [name for name in self.builder.tensors if self._broadcasts(source, name)]
+        return self._combined(source, others[int(self.rng.integers(len(others)))])
+
+    def _combined(self, source: str, other: str) -> str:
         pair = (source, other) if self.rng.integers(2) else (other, source)
         operation = int(self.rng.integers(3))
-        return builder.mul(*pair) if operation == 2 else builder.add(*pair, subtract=operation == 1)
+        if operation == 2:
+            return self.builder.mul(*pair)
+        return self.builder.add(*pair, subtract=operation == 1)
 
     def _broadcasts(self, source: str, other: str) -> bool:
         try:
@@ -584,15 +605,19 @@ class _Drawer:
 
 
 _KINDS = {
-    "conv": 4, "depthwise": 3, "fc": 1, "max_pool": 1, "average_pool": 2, "mean": 1, "binary": 4, "unary": 3,
-    "softmax": 1, "pad": 1, "concatenate": 2, "reshape": 1, "slice": 1, "transpose": 1,
+    "conv": 4, "depthwise": 3, "fc": 1, "max_pool": 1, "average_pool": 2, "mean": 1, "binary": 4, "residual": 1,
+    "unary": 3, "softmax": 1, "pad": 1, "concatenate": 2, "reshape": 1, "slice": 1, "transpose": 1,
 }  # fmt: skip
 _LAYERS = (4, 13)
 _ATTEMPTS = 60
 
 
 def random_int8_network(
-    seed: int, elements: int = 1500, kinds: Sequence[str] = (), layers: int | None = None
+    seed: int,
+    elements: int = 1500,
+    kinds: Sequence[str] = (),
+    layers: int | None = None,
+    large: bool = False,
 ) -> Network:
     """A graph of some layers, drawn by `seed` alone: branches, tensors that several layers read, or none, several
     inputs and outputs.
@@ -602,8 +627,9 @@ def random_int8_network(
     elements : that no tensor has more of
     kinds : of `_KINDS`, those that are drawn; all, if none is named
     layers : how many at least; a few, if none is said
+    large : whether tensors come near to `elements`, by images for inputs and layers that keep their size
     """
-    drawer = _Drawer(seed, elements)
+    drawer = _Drawer(seed, elements, large)
     builder, rng = drawer.builder, drawer.rng
     for _ in range(int(rng.choice([1, 1, 1, 2, 3]))):
         last = drawer.input()

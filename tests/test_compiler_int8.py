@@ -1,0 +1,142 @@
+"""The compiler against an interpreter of `docs/architecture.md` (`interpreter.py`): whole int8 graphs."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from compiler import compile_network
+from hdl.config import AcceleratorConfig
+from hdl.isa import Opcode
+from network import AffineRescale, FullyConnected, NetworkError, TensorType
+from tests.compiled import check, commands
+from tests.networks_int8 import Int8Builder, int8_machine, random_int8_network
+
+MACHINES = {
+    "8x8": int8_machine(),
+    "affine8x8": AcceleratorConfig.load("affine8x8"),
+    "3x5": int8_machine(rows=3, columns=5, depthwise_taps=2, accumulator_depth=16),
+    "16x4": int8_machine(rows=16, columns=4, depthwise_taps=5),
+    "1x1": int8_machine(rows=1, columns=1, depthwise_taps=1, accumulator_depth=16),
+    "no depthwise": int8_machine(rows=5, columns=6, depthwise_taps=0),
+    "one tap": int8_machine(rows=9, columns=3, depthwise_taps=1),
+    "lanes of the array's": int8_machine(rows=4, columns=12, depthwise_taps=4, rescale_lanes=2),
+    "both schemes": int8_machine(rescales=("sbnq", "affine"), rows=7),
+    "4 KiB": int8_machine(rows=6, columns=4, scratchpad_bytes=4096),
+}
+SMALL = {
+    "2 KiB": int8_machine(scratchpad_bytes=2048),
+    "2 KiB, 4x12": int8_machine(rows=4, columns=12, rescale_lanes=2, scratchpad_bytes=2048),
+    "2 KiB, 3x5, no depthwise": int8_machine(rows=3, columns=5, depthwise_taps=0, scratchpad_bytes=2048),
+    "4 KiB, 6x4": int8_machine(rows=6, columns=4, scratchpad_bytes=4096, accumulator_depth=16),
+}
+IN_PARTS = ("conv", "depthwise", "max_pool", "average_pool", "unary", "residual")
+"""What can be computed in parts of any image."""
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+@pytest.mark.parametrize("seed", range(12))
+def test_random_networks_equal_golden(machine, seed):
+    elements = 120 if machine == "1x1" else 700
+    check(random_int8_network(seed, elements=elements), MACHINES[machine], seed, base=64 * (seed % 3))
+
+
+def large_network(seed):
+    """Its tensors are larger than a small machine's scratchpad. Inputs that are outputs would have to stay there."""
+    network = random_int8_network(seed, (3000, 5000, 8000)[seed % 3], IN_PARTS, large=True)
+    written = tuple(name for name in network.outputs if name not in network.inputs)
+    return dataclasses.replace(network, outputs=written)
+
+
+@pytest.mark.parametrize("machine", SMALL)
+@pytest.mark.parametrize("seed", range(8))
+def test_random_networks_in_parts_equal_golden(machine, seed):
+    check(large_network(seed), SMALL[machine], seed, runs=1)
+
+
+def test_large_networks_are_stored_and_loaded_again():
+    config = SMALL["2 KiB"]
+    programs = [compile_network(large_network(seed), config) for seed in range(8)]
+    assert sum(len(program.spills) for program in programs) > 20
+    for program in programs:
+        ends = {
+            which: {values["memory_address"] for opcode, values in commands(program) if opcode is which}
+            for which in (Opcode.LOAD, Opcode.STORE)
+        }
+        assert not program.spills or ends[Opcode.LOAD] & ends[Opcode.STORE]
+
+
+def built(seed, *shapes):
+    builder = Int8Builder(seed)
+    return builder, *(builder.input(shape) for shape in shapes)
+
+
+def test_what_follows_an_average_whose_windows_differ_side_by_side():
+    """Its blocks are not in the order of rows: at the edges windows hold fewer elements."""
+    builder, source = built(0, (7, 6, 5))
+    pooled = builder.average_pool(source, (3, 3), (1, 1), (1, 1, 1, 1))
+    builder.requantize(pooled)
+    builder.max_pool(pooled, (2, 2), (1, 1))
+    for machine in MACHINES.values():
+        check(builder.build(), machine, runs=4)
+
+
+def test_an_input_that_is_an_output():
+    """It is stored from where it lies on chip."""
+    builder, source = built(1, (20, 20, 8))
+    builder.conv(source, 4, (3, 3))
+    network = builder.build([source, "layer0_out"])
+    program = check(network, MACHINES["4 KiB"])
+    assert [binding.tensor for binding in program.outputs] == [source, "layer0_out"]
+    with pytest.raises(NetworkError, match="layer layer0: .* what must stay"):
+        check(network, SMALL["2 KiB"])
+
+
+@pytest.mark.parametrize(("exponent", "weight"), [(31, 1), (0, 0), (-31, 1), (31, 0), (31, -128)])
+def test_real_factors_at_their_ends(exponent, weight):
+    builder, source = built(2, (3,))
+    rescale = AffineRescale(
+        np.zeros(2, np.int64), np.full(2, 2**30), np.full(2, exponent), False, -128, 127,
+        real=np.full(2, 2.0 ** (exponent - 1)),
+    )  # fmt: skip
+    weights = np.full((2, 3), weight)
+    builder.add_layer(
+        FullyConnected, (source,), 5, weights=weights, weight_type=TensorType(8, True), rescale=rescale,
+        accumulator_bits=32,
+    )  # fmt: skip
+    check(builder.build(), MACHINES["8x8"])
+
+
+@pytest.mark.parametrize("axis", range(3))
+def test_what_is_joined_into_a_part_of_what_is_joined(axis):
+    builder, source = built(3, (4, 3, 8))
+    again = builder.requantize(source, builder.tensors[source].zero_point)
+    joined = builder.concatenate([source, again], axis)
+    constant = builder.constant((*builder.shape(joined)[:2], 5), builder.tensors[source].zero_point)
+    builder.concatenate([joined, constant, joined] if axis == 1 else [joined, constant], 2)
+    check(builder.build(), MACHINES["8x8"])
+
+
+def test_a_slice_of_a_tensor_in_memory():
+    """More than a window can: it goes backwards."""
+    builder, source = built(5, (8, 32, 12))
+    builder.slice(source, (3, 9, 7), (3, 5, 4), (-1, 2, -1))
+    builder.requantize(source)
+    check(builder.build(), MACHINES["4 KiB"])
+
+
+def test_a_large_image_and_many_channels():
+    """224 x 224 x 3 to 1,280 channels, in tensors of which the first are larger than the scratchpad."""
+    builder, source = built(4, (224, 224, 3))
+    last = builder.conv(source, 8, (3, 3), (2, 2), (0, 1, 0, 1))
+    last = builder.depthwise(last, 1, (3, 3), (2, 2), (0, 1, 0, 1))
+    last = builder.conv(last, 16, (1, 1))
+    last = builder.depthwise(last, 1, (5, 5), (4, 4), (1, 2, 1, 2))
+    last = narrow = builder.conv(last, 24, (1, 1))
+    last = builder.depthwise(builder.conv(last, 48, (1, 1)), 1, (3, 3), (1, 1), (1, 1, 1, 1))
+    last = builder.add(narrow, builder.conv(last, 24, (1, 1)))
+    last = builder.depthwise(last, 1, (3, 3), (2, 2), (1, 1, 1, 1))
+    last = builder.conv(last, 1280, (1, 1))
+    builder.fc(builder.mean(last, (0, 1)), 10)
+    program = check(builder.build(), MACHINES["affine8x8"], runs=1)
+    assert program.spills
