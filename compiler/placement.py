@@ -126,13 +126,15 @@ class Placer:
         self, segments: list[list[Plan]], homes: Mapping[str, Home], spilled: frozenset[str], step: int
     ) -> list[str]:
         """Storages alive at a step that could go to memory, the largest first."""
+        # What is given and is an output, be it in another shape, goes through the chip.
+        given = {*self._network.inputs, *self._network.constants}
+        through = given & {homes[name].storage for name in self._network.outputs}
         alive = [
             request
             for request in self._requests(segments, homes, spilled, {})
             if request.first <= step <= request.last
             and request.tensor in self._network.tensors
-            # An input that is an output goes through the chip.
-            and not (request.tensor in self._network.inputs and request.tensor in self._network.outputs)
+            and request.tensor not in through
         ]
         return [request.tensor for request in sorted(alive, key=lambda request: -request.elements)]
 
