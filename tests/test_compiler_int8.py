@@ -1,15 +1,18 @@
 """The compiler against an interpreter of `docs/architecture.md` (`interpreter.py`): whole int8 graphs."""
 
+import contextlib
 import dataclasses
 
 import numpy as np
 import pytest
 
 from compiler import compile_network
+from hdl import isa
 from hdl.config import AcceleratorConfig
 from hdl.isa import Opcode
 from network import AffineRescale, FullyConnected, NetworkError, TensorType
 from tests.compiled import check, commands
+from tests.interpreter import Machine, check_order
 from tests.networks_int8 import Int8Builder, int8_machine, random_int8_network
 
 MACHINES = {
@@ -92,6 +95,16 @@ def test_an_input_that_is_an_output():
         check(network, SMALL["2 KiB"])
 
 
+def test_an_output_that_is_an_input_in_another_shape():
+    builder, source = built(1, (20, 20, 8))
+    shaped = builder.reshape(source, (40, 80))
+    builder.conv(source, 4, (3, 3))
+    network = builder.build([shaped, "layer1_out"])
+    check(network, MACHINES["4 KiB"])
+    with contextlib.suppress(NetworkError):  # it may have to stay on chip
+        check(network, SMALL["2 KiB"])
+
+
 @pytest.mark.parametrize(("exponent", "weight"), [(31, 1), (0, 0), (-31, 1), (31, 0), (31, -128)])
 def test_real_factors_at_their_ends(exponent, weight):
     builder, source = built(2, (3,))
@@ -140,3 +153,23 @@ def test_a_large_image_and_many_channels():
     builder.fc(builder.mean(last, (0, 1)), 10)
     program = check(builder.build(), MACHINES["affine8x8"], runs=1)
     assert program.spills
+
+
+@pytest.mark.parametrize("engine", isa.WAITED)
+def test_waits_for_an_engine_left_out_are_noticed(engine):
+    """What shows that the proof of order sees all that is ordered, of tensors in memory as well."""
+    config = SMALL["2 KiB"]
+    builder, source = built(6, (16, 16, 9))
+    first = builder.tanh(builder.conv(source, 12, (3, 3), (1, 1), (1, 1, 1, 1)))
+    builder.add(first, builder.depthwise(builder.max_pool(first, (1, 1), (1, 1)), padding=(1, 1, 1, 1)))
+    network = builder.build()
+    program = check(network, config, runs=1)
+    assert program.spills
+    waiting = [
+        isa.encode(opcode, {name: v for name, v in values.items() if name != f"wait_{engine.name.lower()}"})
+        for opcode, values in commands(program)
+    ]
+    careless = dataclasses.replace(program, commands=b"".join(waiting))
+    machine = Machine(careless, config, {source: builder.samples[source][0]}, np.random.default_rng(0)).run()
+    with pytest.raises(AssertionError, match=f"{engine.name}#.*(unordered|whole)|whole at {engine.name}"):
+        check_order(careless, machine)
