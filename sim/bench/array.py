@@ -20,9 +20,9 @@ def configurations() -> list[Configuration]:
     parameters = [
         (1, 1, "int8", "int8", None, 0, 8),
         (5, 3, "uint8", "int8", None, 4, 32),
-        (8, 8, "int8", "int8", 32, 8, 64),
-        (8, 8, "int8", "int8", 16, 0, 128),
-        (32, 7, "uint4", "int4", 16, 3, 64),
+        (8, 8, "int8", "int8", 32, 0, 64),
+        (8, 8, "int8", "int8", 16, 8, 128),
+        (32, 7, "uint4", "int4", 16, 0, 64),
         (9, 4, "int8", "ternary", 24, 0, 64),
         (16, 5, "int8", "binary", None, 0, 16),
         (3, 2, "int3", "int5", 8, 1, 8),
