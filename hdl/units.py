@@ -38,5 +38,6 @@ def units() -> dict[str, Callable[[], wiring.Component]]:
         "mac_int8_ternary": lambda: MAC("int8", "ternary", 24),
         "mac_int8_binary": lambda: MAC("int8", "binary", 24),
         "mac_array_8x8_int8": lambda: MacArray(8, 8, "int8", "int8", 32),
+        "mac_array_8x8_int8_depthwise": lambda: MacArray(8, 8, "int8", "int8", 32, depthwise_taps=5),
         "mac_array_32x7_int4": lambda: MacArray(32, 7, "uint4", "int4", 16),
     }

@@ -8,6 +8,8 @@ pytest.importorskip("cocotb", reason="the extra `sim` is not installed")
 from amaranth.hdl import signed, unsigned
 from amaranth.lib import data
 
+from hdl.units import units
+from hdl.verilog import emit
 from sim.bench import benches
 from sim.bench.bench import Configuration, stalls
 from sim.bench.cases import grid, pack, pack_bits, unpack_word
@@ -170,6 +172,27 @@ def test_unknown_names_are_refused():
         benches.load("nothing")
     with pytest.raises(ValueError, match="bench saturate has no nothing"):
         run(benches.load("saturate"), SEED, names=["nothing"])
+
+
+def test_emitted_verilog_is_taken_by_its_name(tmp_path):
+    """A fault in the file that `make verilog` writes reaches the configuration of the same parameters."""
+    configurations = [
+        c for c in benches.load("saturate").configurations if c.name in ("clamp_32_8", "clamp_6_6")
+    ]
+    text = emit(units()["clamp"](), "clamp")
+    (tmp_path / "clamp.v").write_text(text + "// faulty\n")
+    taken = sources(configurations, tmp_path)
+    assert taken["clamp_32_8"] == text.replace("module clamp(", "module clamp_32_8(") + "// faulty\n"
+    assert "faulty" not in taken["clamp_6_6"]
+
+
+def test_every_emitted_unit_has_a_bench():
+    benched = {
+        emit(configuration.component, "unit")
+        for name in benches.NAMES
+        for configuration in benches.load(name).configurations
+    }
+    assert [name for name, make in units().items() if emit(make(), "unit") not in benched] == []
 
 
 def test_verilog_that_verilator_refuses_is_told(tmp_path):

@@ -85,7 +85,7 @@ def _parse() -> argparse.Namespace:
         "--verilog",
         type=Path,
         metavar="DIR",
-        help="take a configuration's Verilog from DIR/NAME.v where there is one",
+        help="take the units' Verilog from DIR, such as build/verilog, where it has a unit's file",
     )
     arguments = parser.parse_args()
     if arguments.seed < 0 or arguments.jobs < 1:

@@ -1,9 +1,13 @@
 # amaranth: UnusedElaboratable=no
-"""Bench of `hdl.array`: random tiles of weights that change while the array works, and sums at their extremes."""
+"""Bench of `hdl.array`: random tiles of weights that change while the array works, and sums at their extremes.
+
+An array with a depthwise mapping is given vectors of both mappings, mixed at random.
+"""
 
 from functools import partial
 
 import numpy as np
+import numpy.typing as npt
 
 from golden.fixed_point import wrap
 from hdl.array import MacArray
@@ -14,28 +18,39 @@ from sim.bench.mac import values_of
 
 __all__ = ["configurations"]
 
+Flags = npt.NDArray[np.bool_]
+
+_EXTREMES = range(100, 104)
+_DEPTHWISE_EXTREMES = range(104, 108)
+
 
 def configurations() -> list[Configuration]:
-    # rows, columns, activation, weight, accumulator bits (None: exact), tag bits, beat bits
+    # rows, columns, activation, weight, accumulator bits (None: exact), tag bits, beat bits, depthwise taps
     parameters = [
-        (1, 1, "int8", "int8", None, 0, 8),
-        (5, 3, "uint8", "int8", None, 4, 32),
-        (8, 8, "int8", "int8", 32, 8, 64),
-        (8, 8, "int8", "int8", 16, 0, 128),
-        (32, 7, "uint4", "int4", 16, 3, 64),
-        (9, 4, "int8", "ternary", 24, 0, 64),
-        (16, 5, "int8", "binary", None, 0, 16),
-        (3, 2, "int3", "int5", 8, 1, 8),
+        (1, 1, "int8", "int8", None, 0, 8, 0),
+        (5, 3, "uint8", "int8", None, 4, 32, 0),
+        (8, 8, "int8", "int8", 32, 0, 64, 0),
+        (8, 8, "int8", "int8", 16, 8, 128, 0),
+        (32, 7, "uint4", "int4", 16, 0, 64, 0),
+        (9, 4, "int8", "ternary", 24, 0, 64, 0),
+        (16, 5, "int8", "binary", None, 0, 16, 0),
+        (3, 2, "int3", "int5", 8, 1, 8, 0),
+        (8, 8, "int8", "int8", 32, 0, 64, 5),
+        (6, 3, "int8", "int5", 12, 2, 16, 2),
+        (3, 7, "uint4", "int4", None, 1, 32, 3),  # more columns than rows, and a tap of every row
+        (4, 4, "int8", "ternary", None, 0, 8, 1),
     ]
     found = []
-    for rows, columns, activation, weight, bits, tag_bits, beat_bits in parameters:
-        component = MacArray(rows, columns, activation, weight, bits, tag_bits, beat_bits)
+    for rows, columns, activation, weight, bits, tag_bits, beat_bits, taps in parameters:
+        make = partial(MacArray, rows, columns, activation, weight, bits, tag_bits, beat_bits, taps)
+        component = make()
+        mapping = f"_depthwise{taps}" if taps else ""
         found.append(
             Configuration(
-                f"array_{rows}x{columns}_{activation}_{weight}_{component.sum_bits}",
-                partial(MacArray, rows, columns, activation, weight, bits, tag_bits, beat_bits),
+                f"array_{rows}x{columns}_{activation}_{weight}_{component.sum_bits}{mapping}",
+                make,
                 partial(_cases, component),
-                mutants=(rows, columns) in ((5, 3), (3, 2)),
+                mutants=(rows, columns) in ((5, 3), (3, 2), (6, 3)),
                 tile_beats=component.tile_beats,
             )
         )
@@ -43,38 +58,68 @@ def configurations() -> list[Configuration]:
 
 
 def _cases(array: MacArray, random: np.random.Generator, quick: bool) -> Cases:
-    rows, columns, beats = array.rows, array.columns, array.tile_beats
+    rows, columns, beats, taps = array.rows, array.columns, array.tile_beats, array.depthwise_taps
     tiles = 500 if quick else 3_000
     # A tile is used for as many vectors as its successor takes to load, so that no cycle is lost; later for fewer
     # or more.
     uses = np.where(np.arange(tiles) < 61, beats, random.integers(1, 2 * beats + 3, tiles))
     uses[61::5] = 1
+    uses[_DEPTHWISE_EXTREMES] += taps
     tile_of = np.repeat(np.arange(tiles), uses)
     swap = np.zeros(len(tile_of), np.int64)
     swap[np.cumsum(uses) - uses] = 1
 
     weights = _patterns(array.weight, (tiles, rows, columns), random)
-    inputs = _patterns(array.activation, (len(tile_of), rows), random)
-    # Four tiles together with vectors that make the sums' extremes.
-    for tile, (least_weight, least_input) in enumerate(((1, 1), (1, 0), (0, 1), (0, 0)), start=100):
-        weights[tile] = _extreme(array.weight, least_weight)
-        inputs[tile_of == tile] = _extreme(array.activation, least_input)
+    inputs = _patterns(array.activation, (len(tile_of), array.lanes), random)
+    # Four tiles together with vectors that make the sums' extremes; four more for those of the depthwise mapping.
+    for extremes in (_EXTREMES, _DEPTHWISE_EXTREMES)[: 2 if taps else 1]:
+        for tile, least_weight, least_input in zip(extremes, (1, 1, 0, 0), (1, 0, 1, 0), strict=True):
+            weights[tile] = _extreme(array.weight, least_weight)
+            inputs[tile_of == tile] = _extreme(array.activation, least_input)
+    depthwise = np.zeros(len(tile_of), np.int64)
+    if taps:
+        # Tiles of the first mapping alone, tiles of both mappings, and tiles of the depthwise mapping alone.
+        chances = random.choice([0, 0.3, 0.5, 0.8, 1], tiles)
+        chances[_EXTREMES], chances[_DEPTHWISE_EXTREMES] = 0, 1
+        depthwise[:] = random.random(len(tile_of)) < chances[tile_of]
+        depthwise[: taps - 1] = 0  # after reset nothing is before
+        zero = np.flatnonzero(values_of(array.weight) == 0)[0]
+        weights[np.unique(tile_of[depthwise == 1]), taps:] = zero
     values = values_of(array.weight)[weights]
     activations = values_of(array.activation)[inputs]
-    exact = np.einsum("vr,vrc->vc", activations, values[tile_of])
+    exact = np.einsum("vr,vrc->vc", activations[:, :rows], values[tile_of])
+    if taps:
+        which = np.flatnonzero(depthwise)
+        exact[which] = _depthwise(which, taps, activations, values, tile_of)
     sums = wrap(exact, array.sum_bits)
 
     given: dict[str, Integers] = {"activations": activations, "swap": swap}
     expected: dict[str, Integers] = {"sums": sums}
     if array.tag_bits:
         given["tag"] = expected["tag"] = random.integers(0, 1 << array.tag_bits, len(tile_of))
+    bins = _bins(array, uses, weights, inputs, exact)
+    if taps:
+        given["depthwise"] = depthwise
+        bins |= _depthwise_bins(array, depthwise == 1, swap == 1, chances, exact)
     return Cases(
         given,
         expected,
-        _bins(array, uses, weights, inputs, exact),
+        bins,
         side=_beats(weights, array.weight.bits, array.beat_bits, beats),
         back_to_back=60,
     )
+
+
+def _depthwise(
+    which: Integers, taps: int, activations: Integers, values: Integers, tile_of: Integers
+) -> list[list[int]]:
+    """The sums of the vectors `which` in the depthwise mapping."""
+    v, tiles = activations.tolist(), values.tolist()
+    sums = []
+    for t in which.tolist():
+        w = tiles[tile_of[t]]
+        sums.append([sum(v[t - r][c] * w[r][c] for r in range(taps)) for c in range(len(w[0]))])
+    return sums
 
 
 def _patterns(operand: OperandType, shape: tuple[int, ...], random: np.random.Generator) -> Integers:
@@ -125,4 +170,40 @@ def _bins(
         found["wraps above"] = (exact > high).any(axis=1)
     if products.min() * array.rows < low:
         found["wraps below"] = (exact < low).any(axis=1)
+    return count(found)
+
+
+def _depthwise_bins(
+    array: MacArray, depthwise: Flags, swap: Flags, chances: npt.NDArray[np.float64], exact: Integers
+) -> dict[str, int]:
+    taps = array.depthwise_taps
+    products = values_of(array.activation)[:, None] * values_of(array.weight)[None, :]
+    after = np.concatenate([depthwise[:1], depthwise[:-1]])
+    found = {
+        "a vector of the first mapping": ~depthwise,
+        "a depthwise vector": depthwise,
+        "depthwise after the first mapping": depthwise & ~after,
+        "the first mapping after depthwise": ~depthwise & after,
+        "depthwise after the first mapping, with a swap": depthwise & ~after & swap,
+        "the first mapping after depthwise, with a swap": ~depthwise & after & swap,
+        "depthwise after the first mapping, of the same tile": depthwise & ~after & ~swap,
+        "the first mapping after depthwise, of the same tile": ~depthwise & after & ~swap,
+        "a tile of the first mapping alone": chances == 0,
+        "a tile of the depthwise mapping alone": chances == 1,
+        "greatest depthwise sum": depthwise & (exact == products.max() * taps).any(axis=1),
+        "least depthwise sum": depthwise & (exact == products.min() * taps).any(axis=1),
+    }
+    if taps > 1:
+        # A row for each vector from taps - 1 on: the vectors that it multiplies, itself last.
+        history = np.lib.stride_tricks.sliding_window_view(depthwise, taps)
+        swaps = np.lib.stride_tricks.sliding_window_view(swap, taps)
+        here, before = history[:, -1], history[:, :-1]
+        found |= {
+            "depthwise, all before too": here & before.all(axis=1),
+            "depthwise, none before": here & ~before.any(axis=1),
+            "depthwise, what is before of another tile": here & swaps[:, 1:].any(axis=1),
+            "depthwise, what is before of the same tile": here & ~swaps[:, 1:].any(axis=1),
+        }
+    if taps > 2:
+        found["depthwise, some before"] = here & before.any(axis=1) & ~before.all(axis=1)
     return count(found)

@@ -23,13 +23,16 @@ def configurations() -> list[Configuration]:
         ("int8", "int8", 16),
         ("int8", "int8", 48),
         ("uint8", "int8", 16),
+        ("uint8", "int8", 32),
         ("uint8", "uint8", 32),
         ("uint4", "int4", 16),
         ("uint4", "int4", 8),
         ("int4", "uint2", 8),
         ("int8", "ternary", 16),
+        ("int8", "ternary", 24),
         ("uint8", "ternary", 32),
         ("int8", "binary", 16),
+        ("int8", "binary", 24),
         ("uint4", "binary", 8),
     ]
     return [

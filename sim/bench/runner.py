@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from typing import Any
 from cocotb_tools.check_results import get_results
 from cocotb_tools.runner import Verilator as VerilatorRunner
 
+from hdl.units import units
 from hdl.verilog import emit
 from sim import verilator
 from sim.bench.bench import STAND, Bench, Configuration, top
@@ -60,15 +62,30 @@ def _environment() -> None:
 
 
 def sources(configurations: Sequence[Configuration], replaced: Path | None = None) -> dict[str, str]:
-    """Verilog of each configuration by module name; from `replaced`/NAME.v where there is one."""
+    """Verilog of each configuration by module name.
+
+    From the folder `replaced` where it has the configuration's file, under the configuration's name or under
+    the one that the unit is emitted by with the same parameters.
+    """
     texts = {}
+    emitted = _emitted(replaced) if replaced else {}
     for configuration in configurations:
-        other = (replaced or BUILD) / f"{configuration.name}.v"
-        if replaced and other.is_file():
-            texts[configuration.name] = other.read_text()
-        else:
-            texts[configuration.name] = emit(configuration.component, configuration.name)
+        name = configuration.name
+        texts[name] = emit(configuration.component, name)
+        if replaced is None:
+            continue
+        other = name if (replaced / f"{name}.v").is_file() else emitted.get(texts[name].replace(name, "unit"))
+        if other:
+            given = (replaced / f"{other}.v").read_text()
+            texts[name] = re.sub(rf"\bmodule {other}\b", f"module {name}", given)
     return texts
+
+
+@cache
+def _emitted(folder: Path) -> dict[str, str]:
+    """Verilog of the units that have a file in the folder, as of a module `unit`, and the file's name."""
+    found = {name: make for name, make in units().items() if (folder / f"{name}.v").is_file()}
+    return {emit(make(), "unit"): name for name, make in found.items()}
 
 
 def build(
