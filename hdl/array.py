@@ -158,10 +158,14 @@ class MacArray(wiring.Component):
                 for register, given in zip(activations, self.i.payload.activations, strict=True)
             ]
         operands = self._operands(m, activations, pipeline.transfer)
+        plane, negative = Signal(), Signal()
+        if self.bit_planes:
+            with m.If(pipeline.transfer):
+                m.d.sync += [plane.eq(self.i.payload.plane), negative.eq(self.i.payload.negative)]
         stage = pipeline.stage(tag=self.i.payload.tag)
 
         if self.bit_planes:
-            products = self._plane_products(m, operands, weights, pipeline.transfer)
+            products = self._plane_products(m, operands, weights, plane, negative)
         else:
             products = [
                 [
@@ -207,13 +211,15 @@ class MacArray(wiring.Component):
         return operands
 
     def _plane_products(
-        self, m: Module, operands: list[list[Value]], weights: list[list[Value]], transfer: Signal
+        self,
+        m: Module,
+        operands: list[list[Value]],
+        weights: list[list[Value]],
+        plane: Signal,
+        negative: Signal,
     ) -> list[list[Value]]:
         """Products a column, of binary weights or bits: what a bit chooses between is made once for all that share
         an operand."""
-        plane, negative = Signal(), Signal()
-        with m.If(transfer):
-            m.d.sync += [plane.eq(self.i.payload.plane), negative.eq(self.i.payload.negative)]
         bits = product_bits(self.activation, self.weight)
         choices: dict[int, tuple[Signal, Signal]] = {}
         for row in range(self.rows):

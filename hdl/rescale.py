@@ -228,7 +228,7 @@ class Rescale(wiring.Component):
         results = []
         lost = Signal(config.rescale_lanes)
         for lane, (total, record) in enumerate(self._operands(read)):
-            unit = LLSQ(bits, bits, 8)
+            unit = LLSQ(bits, 8)
             m.submodules[f"llsq_{lane}"] = unit
             bias, rest = record[:bits].as_signed(), record[config.llsq_bias_bits :]
             m.d.comb += [

@@ -166,14 +166,24 @@ class WildBuilder(Builder):
         kind, fields = super()._products(shape, source, signed)
         limit = 1 << (min(config.bias_bits, 48) - 1)  # golden's are as wide as the widest accumulator
         rescale, weights = fields["rescale"], fields["weights"]
+        if rng.random() < 0.2:
+            weights = np.full(shape, rng.choice([weights.min(), weights.max()]))
+        if isinstance(rescale, LlsqRescale):
+            limit = 1 << (config.accumulator_bits - 1)
+            if rng.random() < 0.4:
+                bias = rng.choice([-limit, -limit + 1, -129, 0, limit - 1], shape[0])
+                rescale = dataclasses.replace(rescale, bias=np.where(rng.random(shape[0]) < 0.5, bias, 0))
+            if rng.random() < 0.4:
+                ends = rng.choice([0, 1, 15, 16, 30, 31], shape[0])
+                shift = np.where(rng.random(shape[0]) < 0.5, ends, rescale.shift)
+                rescale = dataclasses.replace(rescale, shift=shift)
+            return kind, fields | {"weights": weights, "rescale": rescale}
         bias, shift = np.clip(rescale.bias, -limit, limit - 1), rescale.shift
         if rng.random() < 0.4:
             ends = rng.choice([-limit, -limit + 1, -1, 0, 1, limit - 2, limit - 1], shape[0])
             bias = np.where(rng.random(shape[0]) < 0.5, ends, bias)
         if rng.random() < 0.4:
             shift = np.where(rng.random(shape[0]) < 0.5, rng.choice(EXTREME_SHIFTS, shape[0]), shift)
-        if rng.random() < 0.2:
-            weights = np.full(shape, rng.choice([weights.min(), weights.max()]))
         relu = rescale.relu if rng.integers(2) else not rescale.relu
         return kind, fields | {"weights": weights, "rescale": SbnqRescale(bias, shift, bool(relu))}
 

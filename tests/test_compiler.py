@@ -148,7 +148,7 @@ def test_more_layers_than_time_stamps():
 def test_binary_weights_whether_they_fill_the_lanes_or_not():
     config = machine_of(rows=4, weight_type="binary", activation_types=("uint8",))
     for seed, channels in enumerate((4, 1, 3)):
-        builder = Builder(seed, config, (5, 5, channels)).conv(20, (3, 3), dilation=(1, 1 + seed))
+        builder = Builder(seed, config, (5, 9, channels)).conv(20, (3, 3), dilation=(1, 1 + seed))
         builder.layers[0].weights[...] = np.where(builder.layers[0].weights > 0, 1, -1)
         program = check(builder.build(), config)
         assert {values["digits"] for opcode, values in commands(program) if opcode is Opcode.MATMUL} == {1}
@@ -295,7 +295,9 @@ def rescaled(network, **fields):
 @pytest.mark.parametrize(
     ("edit", "config", "message"),
     [
-        (None, {"weight_type": "int2"}, r"layer layer0: a weight is -8, test has int2 weights \(-2...1\)"),
+        (None, {"weight_type": "int2"}, "layer layer0: its input takes 2 digits on test, and its weights are run in digits"),
+        (lambda n: change(n, weights=n.layers[0].weights * 100, weight_type=TensorType(16, True)), {"weight_type": "int8"},
+         r"layer layer0: a weight is -800, test has int8 weights \(-128...127\)"),
         (None, {"activation_types": ("uint2",)}, "layer layer0: its output is uint4, test's rescale writes at most 2"),
         (None, {"activation_types": ("int4",)}, "layer layer0: its input input is uint8 and its low digits are unsig"),
         (None, {"activation_types": ("int4",)}, "layer layer2: its input layer1_out is uint4, test has int4"),
