@@ -226,7 +226,7 @@ class MacArray(wiring.Component):
             for column, operand in enumerate(operands[row]):
                 if id(operand) in choices:
                     continue
-                zero = Signal(signed(bits), name=f"of_zero_{row}_{column}")
+                zero = Signal(operand_shape(self.activation), name=f"of_zero_{row}_{column}")
                 one = Signal(signed(bits), name=f"of_one_{row}_{column}")
                 m.d.comb += [
                     zero.eq(Mux(plane, 0, operand)),
