@@ -79,7 +79,7 @@ def small_data() -> data.Dataset:
 def trained(
     folder: Path, epochs: int = 4, seed: int = 3, resume: bool = False, stop_after: int | None = None
 ):
-    settings = loop.Settings("sbnq", "small", 4, epochs, seed, frozen_share=0.5)
+    settings = loop.Settings("sbnq", "small", 4, epochs, seed)
     loop.begin(seed)
     model = sbnq.build(LAYERS, (6, 5, 1), 4)
     folder.mkdir(exist_ok=True)
@@ -96,9 +96,9 @@ def trained(
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(loop, "accuracy", stopping)
             with pytest.raises(KeyboardInterrupt):
-                loop.train(model, small_data(), settings, folder, resume)
+                loop.train(sbnq, model, small_data(), settings, folder, resume)
         return None
-    loop.train(model, small_data(), settings, folder, resume)
+    loop.train(sbnq, model, small_data(), settings, folder, resume)
     return model
 
 

@@ -19,6 +19,9 @@ from network.graph import Integers
 from network.integernet import ACCUMULATOR_BITS
 from train.definition import Conv, Dense, Layers, Pool
 
+LEARNING_RATE = 0.05
+FROZEN_SHARE = 0.8
+"""The last epochs' share that trains with frozen averages; inference has no batch to normalise by."""
 MOMENTUM = 0.1
 """Weight of the newest batch in the moving averages of mean and deviation."""
 SMALLEST_SIGMA = 2.0**-4
@@ -126,16 +129,18 @@ class SbnqNetwork(nn.Module):
                 stages.append(SbnqLayer((layer.features, height * width * channels), bits, relu))
                 height, width, channels = 1, 1, layer.features
         self.stages = nn.Sequential(*stages)
+        self.final = False
 
     def forward(self, images: Tensor) -> Tensor:
         """`images`: (batch, height, width, channels) pixels 0..255; returns (batch, classes)."""
         return self.stages(images.permute(0, 3, 1, 2))
 
-    def freeze(self) -> None:
-        """From here on, train the weights against the integers that inference has."""
+    def begin_epoch(self, done: float) -> None:
+        """For the last `FROZEN_SHARE` of the epochs, train the weights against the integers that inference has."""
+        self.final = done > 0 and done >= 1 - FROZEN_SHARE
         for stage in self.stages:
             if isinstance(stage, SbnqLayer):
-                stage.frozen = True
+                stage.frozen = self.final
 
 
 def build(layers: Layers, input_shape: tuple[int, int, int], bits: int) -> SbnqNetwork:
