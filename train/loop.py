@@ -96,7 +96,7 @@ def _optimizer(scheme: Any, model: nn.Module) -> tuple[torch.optim.Adam, list[fl
     groups = [{"params": list(model.parameters())}]
     if hasattr(scheme, "parameter_groups"):
         groups = scheme.parameter_groups(model)
-    optimizer = torch.optim.Adam(groups, lr=scheme.LEARNING_RATE)
+    optimizer = torch.optim.Adam(groups, lr=scheme.LEARNING_RATE, fused=True)
     return optimizer, [group["lr"] for group in optimizer.param_groups]
 
 
