@@ -15,6 +15,7 @@ numbers. And what a scale loses when it becomes an integer is put into the step 
 from __future__ import annotations
 
 import enum
+import math
 from typing import Any
 
 import numpy as np
@@ -177,15 +178,13 @@ class LlsqLayer(nn.Module):
         outputs = shape[0]
         self.kind = "conv" if len(shape) == 4 else "fc"
         self.bits, self.with_mantissa = bits, mantissa
-        self.low: int
-        self.high: int
-        self.low, self.high = (
-            (-(2 ** (LOGIT_BITS - 1)), 2 ** (LOGIT_BITS - 1) - 1) if last else (0, top(bits))
-        )
+        if last:
+            self.low, self.high = -(2 ** (LOGIT_BITS - 1)), 2 ** (LOGIT_BITS - 1) - 1
+        else:
+            self.low, self.high = 0, top(bits)
         self.accumulator_bits = 16 if bits <= 4 else 32
-        reach = int(np.prod(shape[1:])) * (255 if image else top(bits)) * 2 ** (bits - 1) + 2 ** (
-            BIAS_BITS - 1
-        )
+        greatest_input = 255 if image else top(bits)
+        reach = math.prod(shape[1:]) * greatest_input * 2 ** (bits - 1) + 2 ** (BIAS_BITS - 1)
         self.may_wrap = reach >= 2 ** (self.accumulator_bits - 1)
         # Sums of 16 bits times a mantissa are exact in float32.
         self.rescale_type = torch.float32 if self.accumulator_bits == 16 else torch.float64
