@@ -16,16 +16,18 @@ from __future__ import annotations
 
 import enum
 import math
+from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 import network
-from network.graph import Integers
-from train.definition import Conv, Layers, Pool
+from train.chain import IntegerLayer, Place, accumulate, integers, places, pooled
+from train.chain import to_network as to_chain
+from train.definition import Layers
+from train.floating import initial_weight
 
 LEARNING_RATE = 0.004
 ALPHA_LEARNING_RATE = 0.02
@@ -36,6 +38,7 @@ INTEGER_FROM = 0.6
 BIAS_BITS = 8
 LOGIT_BITS = 8
 """Of the last layer's output, which is signed, at every `bits`."""
+PIXEL = network.TensorType(8, signed=False)
 PIXEL_ALPHA = 1 / 255
 """Of the image, the one operand whose integers are given."""
 MOMENTUM = 0.1
@@ -56,9 +59,9 @@ class Stage(enum.IntEnum):
     INTEGER = 2
 
 
-def top(bits: int) -> int:
-    """The greatest activation: ``2**k - 1`` [llsq: eq. 1], at 8 bits 127, since its array multiplies int8 alone."""
-    return min(2**bits - 1, 127)
+def activation_type(bits: int) -> network.TensorType:
+    """``0 ... 2**k - 1`` [llsq: eq. 1]; at 8 bits one bit less, since that array multiplies int8 alone."""
+    return network.TensorType(min(bits, 7), signed=False)
 
 
 class _Through(torch.autograd.Function):
@@ -160,10 +163,10 @@ def wrap(acc: Tensor, bits: int) -> Tensor:
 
 
 class LlsqLayer(nn.Module):
-    """A convolution or a matrix, its batch normalisation, ReLU unless `last`, and the quantizer after it.
+    """A convolution or a matrix, its batch normalisation, ReLU behind all but the last, and the quantizer.
 
-    `shape` is the weights': (outputs, inputs, kernel, kernel), or (outputs, inputs). `image`: it reads pixels.
-    Weights have an alpha a channel in a convolution, one alpha else; outputs have one (appendix).
+    Weights have an alpha a channel in a convolution, one alpha else; outputs have one (appendix). Max pooling, where
+    it follows, is computed before the quantizer.
     """
 
     mean: Tensor
@@ -173,49 +176,33 @@ class LlsqLayer(nn.Module):
     mantissa: Tensor
     shift: Tensor
 
-    def __init__(self, shape: tuple[int, ...], bits: int, mantissa: bool, image: bool, last: bool) -> None:
+    def __init__(self, place: Place, bits: int, mantissa: bool, greatest_input: int) -> None:
         super().__init__()
-        outputs = shape[0]
-        self.kind = "conv" if len(shape) == 4 else "fc"
-        self.bits, self.with_mantissa = bits, mantissa
-        if last:
-            self.low, self.high = -(2 ** (LOGIT_BITS - 1)), 2 ** (LOGIT_BITS - 1) - 1
-        else:
-            self.low, self.high = 0, top(bits)
+        self.place, self.bits, self.with_mantissa = place, bits, mantissa
+        self.output = network.TensorType(LOGIT_BITS, signed=True) if place.last else activation_type(bits)
         self.accumulator_bits = 16 if bits <= 4 else 32
-        greatest_input = 255 if image else top(bits)
-        reach = math.prod(shape[1:]) * greatest_input * 2 ** (bits - 1) + 2 ** (BIAS_BITS - 1)
+        reach = math.prod(place.shape[1:]) * greatest_input * 2 ** (bits - 1) + 2 ** (BIAS_BITS - 1)
         self.may_wrap = reach >= 2 ** (self.accumulator_bits - 1)
         # Sums of 16 bits times a mantissa are exact in float32.
         self.rescale_type = torch.float32 if self.accumulator_bits == 16 else torch.float64
-        weight = torch.empty(shape)
-        nn.init.kaiming_uniform_(weight, nonlinearity="relu")
-        self.weight = nn.Parameter(
-            weight.to(memory_format=torch.channels_last) if weight.ndim == 4 else weight
-        )
-        self.gamma = nn.Parameter(torch.ones(outputs))
-        self.beta = nn.Parameter(torch.zeros(outputs))
-        # Of the last stage alone: b of eq. 5.
-        self.bias = nn.Parameter(torch.zeros(outputs))
-        self.register_buffer("mean", torch.zeros(outputs))
-        self.register_buffer("variance", torch.ones(outputs))
-        self.register_buffer("weight_alpha", torch.zeros(outputs))
+        channels = place.shape[0]
+        self.weight = initial_weight(place.shape)
+        self.gamma = nn.Parameter(torch.ones(channels))
+        self.beta = nn.Parameter(torch.zeros(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))  # of the last stage alone: b of eq. 5
+        self.register_buffer("mean", torch.zeros(channels))
+        self.register_buffer("variance", torch.ones(channels))
+        self.register_buffer("weight_alpha", torch.zeros(channels))
         self.register_buffer("output_alpha", torch.zeros(1))  # 0: not yet known
-        self.register_buffer("mantissa", torch.ones(outputs))
-        self.register_buffer("shift", torch.zeros(outputs))
+        self.register_buffer("mantissa", torch.ones(channels))
+        self.register_buffer("shift", torch.zeros(channels))
 
     def _weight_rows(self) -> Tensor:
         """The weights that share an alpha, a row each."""
-        return self.weight.reshape(len(self.weight) if self.kind == "conv" else 1, -1)
+        return self.weight.reshape(len(self.weight) if self.weight.ndim == 4 else 1, -1)
 
     def _per_channel(self, values: Tensor) -> Tensor:
         return values.view(-1, *(1,) * (self.weight.ndim - 1))
-
-    def _apply_weight(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-        if self.kind == "conv":
-            return functional.conv2d(x, weight, bias, padding=(weight.shape[2] - 1) // 2)
-        # The graph flattens (height, width, channels).
-        return functional.linear(x.permute(0, 2, 3, 1).flatten(1) if x.ndim == 4 else x, weight, bias)
 
     def integer_weight(self) -> Tensor:
         """``q_w`` [llsq: eq. 1]."""
@@ -254,37 +241,40 @@ class LlsqLayer(nn.Module):
             self.weight_alpha.mul_(mantissa * torch.exp2(-shift) / scale)
             self.bias.copy_(self.beta - self.mean * zeta)
 
-    def forward(self, x: Tensor, stage: Stage, pool: bool) -> Tensor:
-        """The layer's output, and of 2×2 windows the greatest if `pool`.
-
-        Pooling comes before the quantizer, a quarter of the work: which of them is first makes no difference, since
-        the quantizer never falls. Reads and writes real numbers, at the last stage integers.
-        """
+    def forward(self, x: Tensor, stage: Stage) -> Tensor:
+        """The layer's output, pooled. Reads and writes real numbers, at the last stage integers."""
+        low, high = self.output.min, self.output.max
         if stage is Stage.INTEGER:
-            acc = self._apply_weight(x, self.integer_weight(), self.integer_bias())
+            acc = accumulate(x, self.integer_weight(), self.integer_bias())
             acc = wrap(acc, self.accumulator_bits) if self.may_wrap else acc
-            acc = (functional.max_pool2d(acc, 2) if pool else acc).to(self.rescale_type)
-            return rescale(acc, self.mantissa, self.shift, self.low, self.high).to(x.dtype)
+            acc = pooled(acc, self.place.pools).to(self.rescale_type)
+            return rescale(acc, self.mantissa, self.shift, low, high).to(x.dtype)
         weight = self.weight
         if stage is Stage.QUANTIZED:
-            weight = quantize_weight(self.weight, self._per_channel(self.weight_alpha), self.bits)
-        sums = self._apply_weight(x, weight)
+            weight = quantize_weight(weight, self._per_channel(self.weight_alpha), self.bits)
         y = functional.batch_norm(  # [llsq: eq. 4]
-            sums, self.mean, self.variance, self.gamma.abs(), self.beta, self.training, MOMENTUM, EPSILON
+            accumulate(x, weight),
+            self.mean,
+            self.variance,
+            self.gamma.abs(),
+            self.beta,
+            self.training,
+            MOMENTUM,
+            EPSILON,
         )
-        y = functional.max_pool2d(y, 2) if pool else y
+        y = pooled(y, self.place.pools)
         if stage is Stage.FLOAT:
-            return y.clamp(min=0) if self.low == 0 else y
+            return y if self.place.last else y.relu()
         if self.training and not self.output_alpha:
-            self.output_alpha.copy_(best_alpha(self._relevant(y), self.low, self.high))
-        result = quantize_activation(y, self.output_alpha, self.low, self.high)
+            self.output_alpha.copy_(best_alpha(self._operand(y), low, high))
+        result = quantize_activation(y, self.output_alpha, low, high)
         if self.training:
             self._step_alphas(y)
         return result
 
-    def _relevant(self, y: Tensor) -> Tensor:
-        """What the quantizer of the output stands for, as one row: what ReLU makes 0 counts as 0."""
-        return (y.clamp(min=0) if self.low == 0 else y).detach().reshape(1, -1)
+    def _operand(self, y: Tensor) -> Tensor:
+        """What the quantizer of the output approximates, as one row: what ReLU makes 0 is 0."""
+        return (y if self.place.last else y.relu()).detach().reshape(1, -1)
 
     def _step_alphas(self, y: Tensor) -> None:
         limit = 2 ** (self.bits - 1)
@@ -292,8 +282,8 @@ class LlsqLayer(nn.Module):
         with torch.no_grad():
             gradient = simulated_gradient(rows, self.weight_alpha[: len(rows)], -limit, limit - 1)
             self.weight_alpha.sub_(ALPHA_LEARNING_RATE * gradient)
-            values = self._relevant(y[:SEARCHED_IMAGES])
-            gradient = simulated_gradient(values, self.output_alpha, self.low, self.high)
+            operand = self._operand(y[:SEARCHED_IMAGES])
+            gradient = simulated_gradient(operand, self.output_alpha, self.output.min, self.output.max)
             self.output_alpha.sub_(ALPHA_LEARNING_RATE * gradient)
 
 
@@ -306,31 +296,13 @@ class LlsqNetwork(nn.Module):
         self, layers: Layers, input_shape: tuple[int, int, int], bits: int, mantissa: bool = True
     ) -> None:
         super().__init__()
-        self.definition, self.input_shape, self.bits = layers, input_shape, bits
+        self.input_shape, self.bits = input_shape, bits
         self.register_buffer("stage", torch.tensor(int(Stage.FLOAT)))
-        height, width, channels = input_shape
-        weighted = [layer for layer in layers if not isinstance(layer, Pool)]
-        stages = []
-        self.pooled: list[bool] = []
-        """Of each layer with weights, whether a Pool follows it."""
-        for index, layer in enumerate(layers):
-            shape: tuple[int, ...]
-            if isinstance(layer, Pool):
-                if index == 0 or isinstance(layers[index - 1], Pool):
-                    raise network.NetworkError(
-                        f"layer {index + 1}: LLSQ pools what a layer with weights writes"
-                    )
-                height, width = height // 2, width // 2
-                continue
-            if isinstance(layer, Conv):
-                shape = (layer.channels, channels, layer.kernel, layer.kernel)
-                channels = layer.channels
-            else:
-                shape = (layer.features, height * width * channels)
-                height, width, channels = 1, 1, layer.features
-            stages.append(LlsqLayer(shape, bits, mantissa, layer is weighted[0], layer is weighted[-1]))
-            self.pooled.append(isinstance(layers[index + 1], Pool) if index + 1 < len(layers) else False)
-        self.layers = nn.ModuleList(stages)
+        greatest = [PIXEL.max, *[activation_type(bits).max] * len(layers)]
+        self.layers = nn.ModuleList(
+            LlsqLayer(place, bits, mantissa, greatest_input)
+            for place, greatest_input in zip(places(layers, input_shape), greatest, strict=False)
+        )
 
     @property
     def final(self) -> bool:
@@ -354,8 +326,8 @@ class LlsqNetwork(nn.Module):
         stage = Stage(int(self.stage))
         x = images.permute(0, 3, 1, 2)
         x = x if stage is Stage.INTEGER else x * PIXEL_ALPHA
-        for layer, pool in zip(self.layers, self.pooled, strict=True):
-            x = layer(x, stage, pool)
+        for layer in self.layers:
+            x = layer(x, stage)
         return x * self.layers[-1].output_alpha if stage is Stage.INTEGER else x
 
 
@@ -366,10 +338,6 @@ def build(layers: Layers, input_shape: tuple[int, int, int], bits: int, mantissa
     alone [llsq: section 3.5].
     """
     return LlsqNetwork(layers, input_shape, bits, mantissa)
-
-
-def _integers(values: Tensor) -> Integers:
-    return values.detach().numpy().astype(np.int64)
 
 
 def to_network(model: LlsqNetwork, name: str) -> network.Network:
@@ -385,45 +353,22 @@ def to_network(model: LlsqNetwork, name: str) -> network.Network:
     """
     if not model.final:
         raise network.NetworkError("LLSQ has no integers before its last stage; train for 3 epochs or more")
-    pixel = network.TensorType(8, signed=model.bits > 4)
+    pixel = PIXEL if model.bits <= 4 else network.TensorType(8, signed=True)
     source = network.Tensor("input", model.input_shape, pixel, zero_point=pixel.min)
-    tensors, layers = {source.name: source}, []
-    counts = {"conv": 0, "fc": 0, "pool": 0}
-    for stage, pooled in zip(model.layers, model.pooled, strict=True):
-        for kind in (stage.kind, *["pool"] * pooled):
-            counts[kind] += 1
-            title = f"{kind}{counts[kind]}"
-            layer: network.MaxPool2D | network.Conv2D | network.FullyConnected
-            if kind == "pool":
-                layer = network.MaxPool2D(title, (source.name,), title, kernel=(2, 2), stride=(2, 2))
-            else:
-                layer = _weight_layer(stage, source, title)
-            type_ = network.TensorType((stage.high - stage.low).bit_length(), signed=stage.low < 0)
-            source = network.Tensor(title, layer.output_shape(source.shape), type_)
-            tensors[title] = source
-            layers.append(layer)
-    return network.Network(name, tensors, tuple(layers), ("input",), (source.name,))
 
+    def chain() -> Iterator[IntegerLayer]:
+        zero_point = source.zero_point
+        for layer in model.layers:
+            weights = integers(layer.integer_weight())
+            bias = integers(layer.integer_bias()) - zero_point * weights.reshape(len(weights), -1).sum(1)
+            yield IntegerLayer(
+                layer.place,
+                weights,
+                network.TensorType(model.bits, signed=True),
+                network.LlsqRescale(bias, integers(layer.mantissa), integers(layer.shift)),
+                layer.accumulator_bits,
+                layer.output,
+            )
+            zero_point = 0
 
-def _weight_layer(
-    stage: LlsqLayer, source: network.Tensor, title: str
-) -> network.Conv2D | network.FullyConnected:
-    weights = _integers(stage.integer_weight())
-    bias = _integers(stage.integer_bias()) - source.zero_point * weights.reshape(len(weights), -1).sum(1)
-    parameters = network.LlsqRescale(bias, _integers(stage.mantissa), _integers(stage.shift))
-    type_ = network.TensorType(stage.bits, signed=True)
-    if stage.kind == "fc":
-        return network.FullyConnected(
-            title, (source.name,), title, weights, type_, parameters, stage.accumulator_bits
-        )
-    reach = (weights.shape[2] - 1) // 2
-    return network.Conv2D(
-        title,
-        (source.name,),
-        title,
-        np.ascontiguousarray(weights.transpose(0, 2, 3, 1)),
-        type_,
-        parameters,
-        stage.accumulator_bits,
-        padding=(reach, reach, reach, reach),
-    )
+    return to_chain(name, source, chain())
