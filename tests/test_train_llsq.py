@@ -216,6 +216,13 @@ def test_simulated_gradient_leads_to_the_better_alpha():
         assert gradient.tolist() == pytest.approx([float(alpha.square()) * direction])
 
 
+def test_a_step_goes_no_further_than_the_search():
+    alpha = torch.tensor([0.1, 0.1, 1e3, 1e3])
+    llsq.descend(alpha, alpha.square() * torch.tensor([1.0, 0.0, 1.0, -1.0]))
+    rate = llsq.ALPHA_LEARNING_RATE
+    assert alpha.tolist() == pytest.approx([0.1 - rate * 0.01, 0.1, 500, 2000])
+
+
 def test_training_moves_alphas_with_their_weights():
     layer = llsq.LlsqLayer(Place((2, 1, 3, 3), False, 1), 4, True, 255).train()
     layer.begin_quantizing()

@@ -128,6 +128,11 @@ def simulated_gradient(rows: Tensor, alpha: Tensor, low: int, high: int) -> Tens
     return alpha.square() * direction
 
 
+def descend(alpha: Tensor, gradient: Tensor) -> None:
+    """One step of `alpha`, in place; no further than the two that the gradient compared."""
+    alpha.copy_((alpha - ALPHA_LEARNING_RATE * gradient).clamp(alpha / 2, 2 * alpha))
+
+
 def scale_integers(scale: Tensor, mantissa: bool) -> tuple[Tensor, Tensor]:
     """Integers with ``mantissa * 2**-shift`` close to `scale` [llsq: section 3.5], in float.
 
@@ -279,12 +284,12 @@ class LlsqLayer(nn.Module):
     def _step_alphas(self, y: Tensor) -> None:
         limit = 2 ** (self.bits - 1)
         rows = self._weight_rows()
-        with torch.no_grad():
-            gradient = simulated_gradient(rows, self.weight_alpha[: len(rows)], -limit, limit - 1)
-            self.weight_alpha.sub_(ALPHA_LEARNING_RATE * gradient)
-            operand = self._operand(y[:SEARCHED_IMAGES])
-            gradient = simulated_gradient(operand, self.output_alpha, self.output.min, self.output.max)
-            self.output_alpha.sub_(ALPHA_LEARNING_RATE * gradient)
+        descend(
+            self.weight_alpha, simulated_gradient(rows, self.weight_alpha[: len(rows)], -limit, limit - 1)
+        )
+        operand = self._operand(y[:SEARCHED_IMAGES])
+        gradient = simulated_gradient(operand, self.output_alpha, self.output.min, self.output.max)
+        descend(self.output_alpha, gradient)
 
 
 class LlsqNetwork(nn.Module):
