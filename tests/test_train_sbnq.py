@@ -11,6 +11,7 @@ from network.integernet import dumps, load
 torch = pytest.importorskip("torch", reason="the extra `train` is not installed")
 
 from train import data, loop, sbnq  # noqa: E402 - they need torch
+from train.chain import Place  # noqa: E402
 from train.definition import Conv, Dense, Pool  # noqa: E402
 
 MODELS = Path(__file__).parents[1] / "intaglio" / "models"
@@ -165,13 +166,13 @@ def test_gradient_passes_roundings_and_stops_at_saturation():
 def test_weights_begin_with_the_deviation_of_equation_20():
     torch.manual_seed(0)
     for bits in (3, 4, 8):
-        assert sbnq.SbnqLayer((200, 200), bits, relu=True).weight.std().item() == pytest.approx(
-            2 ** (bits - 3), rel=0.02
-        )
+        assert sbnq.SbnqLayer(
+            Place((200, 200), last=False, pools=0), bits
+        ).weight.std().item() == pytest.approx(2 ** (bits - 3), rel=0.02)
 
 
 def test_export_is_what_was_simulated(tmp_path):
-    model = trained(tmp_path)
+    model = trained(tmp_path, epochs=12)
     network = sbnq.to_network(model, "small")
     assert [layer.name for layer in network.layers] == ["conv1", "pool1", "conv2", "fc1", "fc2"]
     images = small_data().test.images

@@ -9,15 +9,16 @@ estimator: a rounding has the gradient of the identity, a clamp has none where i
 
 from __future__ import annotations
 
-import numpy as np
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 import network
-from network.graph import Integers
 from network.integernet import ACCUMULATOR_BITS
-from train.definition import Conv, Dense, Layers, Pool
+from train.chain import IntegerLayer, Place, accumulate, integers, places, pooled
+from train.chain import to_network as to_chain
+from train.definition import Layers
 
 LEARNING_RATE = 0.05
 FROZEN_SHARE = 0.8
@@ -68,7 +69,9 @@ def quantize_activation(acc: Tensor, bias: Tensor, shift: Tensor, bits: int, rel
 
 
 class SbnqLayer(nn.Module):
-    """A convolution or a matrix, and the quantizer after it; `relu` makes its output unsigned.
+    """A convolution or a matrix, and the quantizer after it; ReLU, behind all but the last, makes its output unsigned.
+
+    Max pooling, where it follows, is computed before the quantizer.
 
     In training it normalises by its batch and moves the averages [sbnq: eq. 14]; in evaluation, and when `frozen`,
     by the two integers a channel that inference has [sbnq: eq. 15].
@@ -77,32 +80,29 @@ class SbnqLayer(nn.Module):
     mean: Tensor
     sigma: Tensor
 
-    def __init__(self, shape: tuple[int, ...], bits: int, relu: bool) -> None:
+    def __init__(self, place: Place, bits: int) -> None:
         super().__init__()
-        self.bits, self.relu, self.frozen = bits, relu, False
-        self.weight = nn.Parameter(torch.empty(shape))
+        self.place, self.bits, self.relu, self.frozen = place, bits, not place.last, False
+        self.weight = nn.Parameter(torch.empty(place.shape))
         # [sbnq: eq. 20]: then [-2**(N-1)+1, 2**(N-1)-1] holds four deviations.
         nn.init.normal_(self.weight, std=2.0 ** (bits - 3))
-        self.register_buffer("mean", torch.zeros(shape[0]))
-        self.register_buffer("sigma", torch.ones(shape[0]))
-
-    def accumulate(self, x: Tensor) -> Tensor:
-        weight = quantize_weight(self.weight, self.bits)
-        if weight.ndim == 4:
-            return functional.conv2d(x, weight, padding=(weight.shape[2] - 1) // 2)
-        return functional.linear(x.flatten(1), weight)
+        self.register_buffer("mean", torch.zeros(place.shape[0]))
+        self.register_buffer("sigma", torch.ones(place.shape[0]))
 
     def forward(self, x: Tensor) -> Tensor:
-        acc = self.accumulate(x)
+        acc = accumulate(x, quantize_weight(self.weight, self.bits))
         if self.frozen or not self.training:
             bias, shift = self.inference_parameters()
         else:
             axes = [axis for axis in range(acc.ndim) if axis != 1]
-            mean, sigma = acc.mean(axes), acc.detach().std(axes, correction=0)
+            mean = acc.mean(axes)
+            # As `std` has it, in a fifth of its time.
+            centred = acc.detach() - mean.detach().view(1, -1, *(1,) * (acc.ndim - 2))
+            sigma = centred.square_().mean(axes).sqrt()
             self.mean.lerp_(mean.detach(), MOMENTUM)
             self.sigma.lerp_(sigma, MOMENTUM)
             bias, shift = through(mean.round(), mean), shift_amount(sigma, self.bits, self.relu)
-        return quantize_activation(acc, bias, shift, self.bits, self.relu)
+        return quantize_activation(pooled(acc, self.place.pools), bias, shift, self.bits, self.relu)
 
     def inference_parameters(self) -> tuple[Tensor, Tensor]:
         """The integers ``bias = round(mean)`` and ``shift`` of the moving averages [sbnq: eq. 15, 18]."""
@@ -115,20 +115,7 @@ class SbnqNetwork(nn.Module):
     def __init__(self, layers: Layers, input_shape: tuple[int, int, int], bits: int) -> None:
         super().__init__()
         self.input_shape, self.bits = input_shape, bits
-        height, width, channels = input_shape
-        stages: list[nn.Module] = []
-        for layer in layers:
-            relu = layer is not layers[-1]
-            if isinstance(layer, Pool):
-                stages.append(nn.MaxPool2d(2))
-                height, width = height // 2, width // 2
-            elif isinstance(layer, Conv):
-                stages.append(SbnqLayer((layer.channels, channels, layer.kernel, layer.kernel), bits, relu))
-                channels = layer.channels
-            elif isinstance(layer, Dense):
-                stages.append(SbnqLayer((layer.features, height * width * channels), bits, relu))
-                height, width, channels = 1, 1, layer.features
-        self.stages = nn.Sequential(*stages)
+        self.stages = nn.Sequential(*(SbnqLayer(place, bits) for place in places(layers, input_shape)))
         self.final = False
 
     def forward(self, images: Tensor) -> Tensor:
@@ -139,8 +126,7 @@ class SbnqNetwork(nn.Module):
         """For the last `FROZEN_SHARE` of the epochs, train the weights against the integers that inference has."""
         self.final = done > 0 and done >= 1 - FROZEN_SHARE
         for stage in self.stages:
-            if isinstance(stage, SbnqLayer):
-                stage.frozen = self.final
+            stage.frozen = self.final
 
 
 def build(layers: Layers, input_shape: tuple[int, int, int], bits: int) -> SbnqNetwork:
@@ -148,51 +134,21 @@ def build(layers: Layers, input_shape: tuple[int, int, int], bits: int) -> SbnqN
     return SbnqNetwork(layers, input_shape, bits)
 
 
-def _integers(values: Tensor) -> Integers:
-    return values.detach().numpy().astype(np.int64)
-
-
 def to_network(model: SbnqNetwork, name: str) -> network.Network:
     """The integer network that `model` simulates in evaluation."""
-    pixel, weight_type = network.TensorType(8, signed=False), network.TensorType(model.bits, signed=True)
-    source = network.Tensor("input", model.input_shape, pixel)
-    tensors, layers = {source.name: source}, []
-    counts = {"conv": 0, "fc": 0, "pool": 0}
-    for stage in model.stages:
-        kind = "pool" if not isinstance(stage, SbnqLayer) else "conv" if stage.weight.ndim == 4 else "fc"
-        counts[kind] += 1
-        title = f"{kind}{counts[kind]}"
-        layer: network.MaxPool2D | network.Conv2D | network.FullyConnected
-        if not isinstance(stage, SbnqLayer):
-            layer = network.MaxPool2D(title, (source.name,), title, kernel=(2, 2), stride=(2, 2))
-            type_ = source.type
-        else:
-            bias, shift = stage.inference_parameters()
-            rescale = network.SbnqRescale(_integers(bias), _integers(shift), stage.relu)
-            type_ = network.TensorType(model.bits, signed=not stage.relu)
-            weights = _integers(quantize_weight(stage.weight, model.bits))
-            if weights.ndim == 4:
-                reach = (weights.shape[2] - 1) // 2
-                layer = network.Conv2D(
-                    title,
-                    (source.name,),
-                    title,
-                    np.ascontiguousarray(weights.transpose(0, 2, 3, 1)),
-                    weight_type,
-                    rescale,
-                    ACCUMULATOR_BITS,
-                    padding=(reach, reach, reach, reach),
-                )
-            else:
-                # torch flattens (C, H, W), the graph (H, W, C).
-                height, width, channels = source.shape if len(source.shape) == 3 else (1, 1, source.size)
-                hwc = (
-                    weights.reshape(-1, channels, height, width).transpose(0, 2, 3, 1).reshape(weights.shape)
-                )
-                layer = network.FullyConnected(
-                    title, (source.name,), title, hwc, weight_type, rescale, ACCUMULATOR_BITS
-                )
-        source = network.Tensor(title, layer.output_shape(source.shape), type_)
-        tensors[title] = source
-        layers.append(layer)
-    return network.Network(name, tensors, tuple(layers), ("input",), (source.name,))
+    weight_type = network.TensorType(model.bits, signed=True)
+
+    def chain() -> Iterator[IntegerLayer]:
+        for stage in model.stages:
+            bias, shift = map(integers, stage.inference_parameters())
+            yield IntegerLayer(
+                stage.place,
+                integers(quantize_weight(stage.weight, model.bits)),
+                weight_type,
+                network.SbnqRescale(bias, shift, stage.relu),
+                ACCUMULATOR_BITS,
+                network.TensorType(model.bits, signed=not stage.relu),
+            )
+
+    source = network.Tensor("input", model.input_shape, network.TensorType(8, signed=False))
+    return to_chain(name, source, chain())
