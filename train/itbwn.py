@@ -10,6 +10,7 @@ bias in whole steps of the accumulator and a factor a channel, which the affine 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import brevitas.nn as qnn
@@ -26,15 +27,19 @@ from brevitas.quant.scaled_int import (
     Uint8ActPerTensorFloat,
 )
 from brevitas.quant.solver import WeightQuantSolver
+from brevitas.quant_tensor import IntQuantTensor
 from torch import Tensor, nn
 from torch.nn import functional
 
 import network
 from network.graph import Floats, Integers
-from train.definition import Conv, Dense, Layers, Pool
+from train.affine import fixed_point
+from train.chain import IntegerLayer, Place, integers, places, pooled
+from train.chain import to_network as to_chain
+from train.definition import Layers
 from train.sbnq import through
 
-LEARNING_RATE = 0.005
+LEARNING_RATE = 0.01
 FROZEN_FROM = 0.8
 """The share of the epochs after which the statistics stay, and the weights train against the integers of inference."""
 MOMENTUM = 0.1
@@ -53,10 +58,8 @@ LEAST_FACTOR = 2.0**-21
 """Of the rescale, in steps of the output: smaller ones become this, by which sums still add up to nothing."""
 FARTHEST_BIAS = 1 << 30
 """Times `LEAST_FACTOR` it saturates any sum; beside a sum it fits 32 bits."""
-
-
 VANISHING = 2.0**-80
-"""A channel with less than this for a factor is a constant."""
+"""A factor below this makes its channel a constant."""
 
 
 class TwnQuant(TernaryQuant):
@@ -86,7 +89,7 @@ class _UnitScale(WeightQuantSolver):
 class BinaryWeight(_UnitScale):
     """``sign(w)``, 0 counting as +1, the gradient the identity [itbwn: eq. 3, 4].
 
-    Brevitas' `SignedBinaryWeightPerTensorConst` has a scale of 0.1 and clips weights to it: "we do not use clip functions".
+    Brevitas' `SignedBinaryWeightPerTensorConst` has a scale of 0.1 and clips weights to it, which ITBWN does "not use".
     """
 
     tensor_quant = BinaryQuant
@@ -146,84 +149,61 @@ def _by_channel(values: Tensor, x: Tensor) -> Tensor:
     return values.view(1, -1, *(1,) * (x.ndim - 2))
 
 
-class Block(nn.Module):
-    """A layer with narrow weights: sums, batch normalisation, `pools` times max pooling, ReLU and its quantizer.
+def _weights(shape: tuple[int, ...], **quantizers: Any) -> nn.Module:
+    """Brevitas' convolution or matrix of weights of `shape`, `train.chain.Place`'s."""
+    if len(shape) == 4:
+        return qnn.QuantConv2d(shape[1], shape[0], shape[2], padding=(shape[2] - 1) // 2, **quantizers)
+    return qnn.QuantLinear(shape[1], shape[0], **quantizers)
 
-    Pooling before the quantizer is pooling after it, since the quantizer keeps the order, and leaves it less to do.
+
+def _accumulate(weights: nn.Module, x: Any) -> Tensor:
+    """The sums of `x`, a tensor or Brevitas' tensor with a scale."""
+    return weights(x if isinstance(weights, qnn.QuantConv2d) else x.flatten(1))
+
+
+class Block(nn.Module):
+    """A layer with narrow weights: sums, batch normalisation, max pooling, ReLU and its quantizer.
+
+    Max pooling is computed before ReLU and the quantizer, which never fall as their operand rises.
     """
 
-    def __init__(self, weights: nn.Module, channels: int) -> None:
+    def __init__(self, place: Place, weight_quant: type) -> None:
         super().__init__()
-        self.weights, self.norm, self.pools = weights, BatchNorm(channels), 0
+        self.place = place
+        self.weights = _weights(place.shape, bias=False, weight_quant=weight_quant)
+        self.norm = BatchNorm(place.shape[0])
         self.activation = qnn.QuantReLU(act_quant=Uint8ActPerTensorFloat, return_quant_tensor=True)
 
-    def forward(self, x: Tensor, step: Tensor) -> Any:
-        """Brevitas' tensor of values and their scale; `step` is the scale of `x`."""
-        if isinstance(self.weights, qnn.QuantLinear):
-            x = x.flatten(1)
-        x = self.norm(self.weights(x), step)
-        for _ in range(self.pools):
-            x = functional.max_pool2d(x, 2)
-        return self.activation(x if self.norm.by_batch else through(self._rounded(x.detach(), step), x))
+    def forward(self, operand: IntQuantTensor) -> IntQuantTensor:
+        sums = _accumulate(self.weights, operand.value)
+        x = pooled(self.norm(sums, operand.scale), self.place.pools)
+        if not self.norm.by_batch:
+            x = through(self._rounded(x.detach(), operand.scale), x)
+        return self.activation(x)
 
     def _rounded(self, x: Tensor, step: Tensor) -> Tensor:
         """The first of the rescale's two roundings, SQRDMULH's; the quantizer does the second.
 
-        SQRDMULH leaves the shift n more bits than the output has. The last of those that it can, a quarter of it is
-        added, so that the quantizer, which rounds half to even, rounds half up: what is negative is clamped.
+        SQRDMULH's result has n bits more than the output, n the shift behind it. A quarter of its last bit makes the
+        quantizer, which rounds half to even, round half up; what is negative, and would go down, is clamped.
         """
         scale = self.activation.act_quant.scale().detach()
-        factor = (self.norm.folded()[0].detach().abs() * step.detach() / scale).clamp(min=LEAST_FACTOR)
+        factor = (self.norm.folded()[0].detach().abs() * step / scale).clamp(min=LEAST_FACTOR)
         unit = _by_channel(scale * torch.exp2(torch.frexp(factor).exponent.clamp(max=0)), x)
         return (torch.round(x / unit) + 0.25) * unit
 
 
 class ItbwnNetwork(nn.Module):
-    """`layers` over images of `input_shape` (height, width, channels), its weights quantized by `weight_quant`.
-
-    Raises
-    ------
-    ValueError
-        Where `layers` do not begin with a Conv or Dense, or do not end with a Dense.
-    """
+    """`layers` over images of `input_shape` (height, width, channels), all but the last with `weight_quant`."""
 
     def __init__(self, layers: Layers, input_shape: tuple[int, int, int], weight_quant: type) -> None:
         super().__init__()
-        if not layers or isinstance(layers[0], Pool) or not isinstance(layers[-1], Dense):
-            raise ValueError("`layers` must begin with a layer with weights and end with a Dense")
         self.input_shape = input_shape
-        height, width, channels = input_shape
-        blocks: list[Block] = []
-        for layer in layers[:-1]:
-            if isinstance(layer, Pool):
-                blocks[-1].pools += 1
-                height, width = height // 2, width // 2
-                continue
-            weights: nn.Module
-            if isinstance(layer, Conv):
-                weights = qnn.QuantConv2d(
-                    channels,
-                    layer.channels,
-                    layer.kernel,
-                    padding=(layer.kernel - 1) // 2,
-                    bias=False,
-                    weight_quant=weight_quant,
-                )
-                channels = layer.channels
-            else:
-                weights = qnn.QuantLinear(
-                    height * width * channels, layer.features, bias=False, weight_quant=weight_quant
-                )
-                height, width, channels = 1, 1, layer.features
-            blocks.append(Block(weights, channels))
-        self.blocks = nn.ModuleList(blocks)
-        # "we use neither BC, TWN, nor TQT method in the last layer": Brevitas' default int8 weights.
-        self.last = qnn.QuantLinear(
-            height * width * channels,
-            layers[-1].features,
-            bias=True,
-            weight_quant=Int8WeightPerTensorFloat,
-            bias_quant=Int32Bias,
+        *first, self.place = places(layers, input_shape)
+        self.blocks = nn.ModuleList(Block(place, weight_quant) for place in first)
+        # "We use neither BC, TWN, nor TQT method in the last layer": Brevitas' default int8 weights.
+        self.last = _weights(
+            self.place.shape, bias=True, weight_quant=Int8WeightPerTensorFloat, bias_quant=Int32Bias
         )
         self.logits = qnn.QuantIdentity(act_quant=Int8ActPerTensorFloat, return_quant_tensor=True)
         self.final = False
@@ -232,12 +212,17 @@ class ItbwnNetwork(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """`images`: (batch, height, width, channels) pixels 0..255; returns (batch, classes)."""
-        step = torch.tensor(PIXEL_SCALE)
-        x = images.permute(0, 3, 1, 2) * PIXEL_SCALE
+        x = IntQuantTensor(
+            images.permute(0, 3, 1, 2) * PIXEL_SCALE,
+            scale=PIXEL_SCALE,
+            zero_point=0.0,
+            bit_width=8.0,
+            signed=False,
+            training=self.training,
+        )
         for block in self.blocks:
-            activation = block(x, step)
-            x, step = activation.value, activation.scale
-        return self.logits(self.last(activation.flatten(1))).value
+            x = block(x)
+        return self.logits(pooled(_accumulate(self.last, x), self.place.pools)).value
 
     def begin_epoch(self, done: float) -> None:
         """From `FROZEN_FROM` on, train against the integers that inference has."""
@@ -258,7 +243,7 @@ class ItbwnNetwork(nn.Module):
 
 
 def _go_on_collecting(model: ItbwnNetwork, _: Any) -> None:
-    """Undo that loading a state ends the collection: what was collected is in the state as the parameter."""
+    """Undo that loading a state ends the collection: what was collected until then is in the state as the parameter."""
     for scaling, counter in zip(model.scalings(), model._collected, strict=True):
         if counter <= scaling.collect_stats_steps:
             scaling.buffer.copy_(scaling.value.detach())
@@ -275,109 +260,57 @@ def _floats(values: Tensor) -> Floats:
     return values.detach().numpy().astype(np.float64)
 
 
-def _rescale(real: Floats, bias: Floats, weights: Integers, low: int) -> network.AffineRescale:
-    """``clamp(real * (sum + bias))``, `real` positive and one an output channel, of sums over an input at `ZERO_POINT`.
+def _rescale(factor: Floats, bias: Floats, weights: Integers) -> network.AffineRescale:
+    """``factor * (sum + bias)``, clamped to int8, with the operand's zero point folded in [jacob2017: eq. 7].
 
-    The zero point is folded into the bias [jacob2017: eq. 7], the factor becomes ``M0 * 2**(e - 31)`` [jacob2017: eq. 6].
+    To int8 is ReLU, too, where an unsigned q is stored as ``q - 128``.
     """
-    fraction, exponent = np.frexp(real)
-    multiplier = np.floor(fraction * 2**31 + 0.5).astype(np.int64)
-    whole = multiplier == 1 << 31
+    folded = np.rint(bias).astype(np.int64) - ZERO_POINT * weights.reshape(len(weights), -1).sum(1)
+    multiplier, exponent = fixed_point(factor)
     return network.AffineRescale(
-        np.rint(bias).astype(np.int64) - ZERO_POINT * weights.reshape(len(weights), -1).sum(1),
-        np.where(whole, multiplier // 2, multiplier),
-        np.where(whole, exponent + 1, exponent).astype(np.int64),
-        double_rounding=True,
-        low=low,
-        high=INT8.max,
+        folded, multiplier, exponent, double_rounding=True, low=INT8.min, high=INT8.max
     )
 
 
-def _narrow(block: Block, step: float) -> tuple[Integers, network.AffineRescale, float]:
-    """A block's weights and rescale for an input with the scale `step`, and its output's scale.
+def _narrow(block: Block, step: float) -> IntegerLayer:
+    """`block` for an operand with the scale `step`.
 
     A negative factor turns the signs of its channel's weights, so that all factors are positive.
     """
-    factor, offset = (_floats(each) for each in block.norm.folded())
-    weights = _floats(block.weights.quant_weight().value).astype(np.int64)
-    weights *= np.where(factor < 0, -1, 1).reshape(-1, *(1,) * (weights.ndim - 1))
+    signed, offset = (_floats(each) for each in block.norm.folded())
+    weights = integers(block.weights.quant_weight().value)
+    weights *= np.where(signed < 0, -1, 1).reshape(-1, *(1,) * (weights.ndim - 1))
     scale = block.activation.act_quant.scale().item()
-    real = np.maximum(np.abs(factor) * step / scale, LEAST_FACTOR)
-    bias = np.clip(offset / scale / real, -FARTHEST_BIAS, FARTHEST_BIAS)
-    # ReLU is the clamp to the integer of 0.0.
-    return weights, _rescale(real, bias, weights, low=ZERO_POINT), scale
+    factor = np.maximum(np.abs(signed) * step / scale, LEAST_FACTOR)
+    bias = np.clip(offset / scale / factor, -FARTHEST_BIAS, FARTHEST_BIAS)
+    rescale = _rescale(factor, bias, weights)
+    return IntegerLayer(block.place, weights, NARROW, rescale, ACCUMULATOR_BITS, INT8, scale, ZERO_POINT)
 
 
-def _last(model: ItbwnNetwork, step: float) -> tuple[Integers, network.AffineRescale, float]:
-    """As `_narrow`, of the last layer."""
+def _last(model: ItbwnNetwork, step: float) -> IntegerLayer:
+    """The last layer for an operand with the scale `step`."""
     quantized = model.last.quant_weight()
-    weights = _floats(quantized.value / quantized.scale).round().astype(np.int64)
-    scale, unit = model.logits.act_quant.scale().item(), step * quantized.scale.item()
-    real = np.full(len(weights), unit / scale)
-    return weights, _rescale(real, _floats(model.last.bias) / unit, weights, low=INT8.min), scale
-
-
-class _Graph:
-    """A chain of layers, to which each call appends one that reads the last one's output."""
-
-    def __init__(self, source: network.Tensor, scale: float) -> None:
-        self.source, self.scale = source, scale
-        self.tensors = {source.name: source}
-        self.layers: list[network.graph.AnyLayer] = []
-
-    def _title(self, kind: str) -> str:
-        return f"{kind}{1 + sum(layer.name.startswith(kind) for layer in self.layers)}"
-
-    def _append(self, layer: network.graph.AnyLayer, scale: float, zero_point: int) -> None:
-        shape = layer.output_shape(self.source.shape)
-        self.source, self.scale = network.Tensor(layer.output, shape, INT8, scale, zero_point), scale
-        self.tensors[layer.output] = self.source
-        self.layers.append(layer)
-
-    def pool(self) -> None:
-        title = self._title("pool")
-        layer = network.MaxPool2D(title, (self.source.name,), title, kernel=(2, 2), stride=(2, 2))
-        self._append(layer, self.scale, self.source.zero_point)
-
-    def weights(
-        self,
-        weights: Integers,
-        type_: network.TensorType,
-        rescale: network.AffineRescale,
-        scale: float,
-        zero_point: int,
-    ) -> None:
-        """A convolution of (outputs, inputs, height, width) weights, or a matrix of (outputs, inputs)."""
-        inputs = (self.source.name,)
-        layer: network.Conv2D | network.FullyConnected
-        if weights.ndim == 4:
-            title, reach = self._title("conv"), (weights.shape[2] - 1) // 2
-            nhwc = np.ascontiguousarray(weights.transpose(0, 2, 3, 1))
-            padding = (reach, reach, reach, reach)
-            layer = network.Conv2D(
-                title, inputs, title, nhwc, type_, rescale, ACCUMULATOR_BITS, padding=padding
-            )
-        else:
-            title, shape = self._title("fc"), self.source.shape
-            # torch flattens (C, H, W), the graph (H, W, C).
-            height, width, channels = shape if len(shape) == 3 else (1, 1, shape[0])
-            hwc = weights.reshape(-1, channels, height, width).transpose(0, 2, 3, 1).reshape(weights.shape)
-            layer = network.FullyConnected(title, inputs, title, hwc, type_, rescale, ACCUMULATOR_BITS)
-        self._append(layer, scale, zero_point)
+    weights, unit = integers(quantized.int(float_datatype=True)), step * quantized.scale.item()
+    scale = model.logits.act_quant.scale().item()
+    rescale = _rescale(np.full(len(weights), unit / scale), _floats(model.last.bias) / unit, weights)
+    return IntegerLayer(model.place, weights, INT8, rescale, ACCUMULATOR_BITS, INT8, scale)
 
 
 def to_network(model: ItbwnNetwork, name: str) -> network.Network:
     """The integer network that `model` simulates in evaluation: int8 throughout, an unsigned q stored as ``q - 128``.
 
-    Brevitas rounds half to even, the rescale twice and half away: where they part, an element is a step off.
+    Its input is ``pixel - 128``. Where float32 or, in the logits, Brevitas' rounding half to even decides otherwise
+    than the rescale, an element is a step off.
     """
     model.eval()
-    graph = _Graph(network.Tensor("input", model.input_shape, INT8, PIXEL_SCALE, ZERO_POINT), PIXEL_SCALE)
-    for block in model.blocks:
-        weights, rescale, scale = _narrow(block, graph.scale)
-        graph.weights(weights, NARROW, rescale, scale, ZERO_POINT)
-        for _ in range(block.pools):
-            graph.pool()
-    weights, rescale, scale = _last(model, graph.scale)
-    graph.weights(weights, INT8, rescale, scale, 0)
-    return network.Network(name, graph.tensors, tuple(graph.layers), ("input",), (graph.source.name,))
+
+    def chain() -> Iterator[IntegerLayer]:
+        step = PIXEL_SCALE
+        for block in model.blocks:
+            layer = _narrow(block, step)
+            yield layer
+            step = float(layer.scale or 1)
+        yield _last(model, step)
+
+    source = network.Tensor("input", model.input_shape, INT8, PIXEL_SCALE, ZERO_POINT)
+    return to_chain(name, source, chain())
