@@ -10,12 +10,11 @@ from network.integernet import dumps, load
 
 torch = pytest.importorskip("torch", reason="the extra `train` is not installed")
 
-from train import data, loop, sbnq  # noqa: E402 - they need torch
+from tests.train_runs import small_data, trained  # noqa: E402 - they need torch
+from train import data, sbnq  # noqa: E402
 from train.chain import Place  # noqa: E402
-from train.definition import Conv, Dense, Pool  # noqa: E402
 
 MODELS = Path(__file__).parents[1] / "intaglio" / "models"
-LAYERS = (Conv(3), Pool(), Conv(4, kernel=1), Dense(6), Dense(5))
 
 
 def integer_quantizer(acc: int, bias: int, shift: int, bits: int, relu: bool) -> int:
@@ -65,51 +64,6 @@ def integer_forward(network, pixels: np.ndarray) -> list[int]:
             ]
         )
     return x.tolist()
-
-
-def small_data() -> data.Dataset:
-    rng = np.random.default_rng(5)
-
-    def part(count: int) -> data.Part:
-        images = rng.integers(0, 17, (count, 6, 5, 1), dtype=np.uint8)
-        return data.Part(images, images.reshape(count, -1).argmax(1).astype(np.int64) % 5)
-
-    return data.Dataset(part(96), part(40), part(20))
-
-
-def trained(
-    folder: Path, epochs: int = 4, seed: int = 3, resume: bool = False, stop_after: int | None = None
-):
-    settings = loop.Settings("sbnq", "small", 4, epochs, seed)
-    loop.begin(seed)
-    model = sbnq.build(LAYERS, (6, 5, 1), 4)
-    folder.mkdir(exist_ok=True)
-    if stop_after is not None:
-        real = loop.accuracy
-
-        def stopping(*arguments):
-            nonlocal stop_after
-            stop_after -= 1
-            if stop_after < 0:
-                raise KeyboardInterrupt
-            return real(*arguments)
-
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(loop, "accuracy", stopping)
-            with pytest.raises(KeyboardInterrupt):
-                loop.train(sbnq, model, small_data(), settings, folder, resume)
-        return None
-    loop.train(sbnq, model, small_data(), settings, folder, resume)
-    return model
-
-
-@pytest.fixture(autouse=True)
-def _restore_torch():
-    """What `loop.begin` sets holds for the whole process."""
-    threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
-    yield
-    torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(deterministic)
 
 
 @pytest.mark.parametrize("bits", range(2, 9))
@@ -172,7 +126,7 @@ def test_weights_begin_with_the_deviation_of_equation_20():
 
 
 def test_export_is_what_was_simulated(tmp_path):
-    model = trained(tmp_path, epochs=12)
+    model = trained(sbnq, tmp_path, epochs=12, bits=4)
     network = sbnq.to_network(model, "small")
     assert [layer.name for layer in network.layers] == ["conv1", "pool1", "conv2", "fc1", "fc2"]
     images = small_data().test.images
@@ -186,7 +140,7 @@ def test_export_is_what_was_simulated(tmp_path):
 
 def test_one_seed_one_network(tmp_path):
     first, again, other = (
-        dumps(sbnq.to_network(trained(tmp_path / name, seed=seed), "n"))
+        dumps(sbnq.to_network(trained(sbnq, tmp_path / name, seed=seed, bits=4), "n"))
         for name, seed in (("first", 3), ("again", 3), ("other", 4))
     )
     assert first == again
@@ -196,25 +150,12 @@ def test_one_seed_one_network(tmp_path):
 
 @pytest.mark.parametrize("stop_after", [1, 3])
 def test_a_resumed_run_is_the_unbroken_one(stop_after, tmp_path):
-    unbroken = dumps(sbnq.to_network(trained(tmp_path / "unbroken"), "n"))
-    trained(tmp_path / "resumed", stop_after=stop_after)
-    assert dumps(sbnq.to_network(trained(tmp_path / "resumed", resume=True), "n")) == unbroken
+    unbroken = dumps(sbnq.to_network(trained(sbnq, tmp_path / "unbroken", bits=4), "n"))
+    trained(sbnq, tmp_path / "resumed", stop_after=stop_after, bits=4)
+    assert dumps(sbnq.to_network(trained(sbnq, tmp_path / "resumed", resume=True, bits=4), "n")) == unbroken
     curves = (tmp_path / "resumed" / "curves.csv").read_text()
     assert curves == (tmp_path / "unbroken" / "curves.csv").read_text()
     assert len(curves.splitlines()) == 5
-
-
-def test_a_checkpoint_of_another_run_is_refused(tmp_path):
-    from network import NetworkError
-
-    with pytest.raises(NetworkError, match="no checkpoint; start without --resume"):
-        trained(tmp_path, resume=True)
-    trained(tmp_path, epochs=1)
-    with pytest.raises(NetworkError, match="a run with another epochs, seed;"):
-        trained(tmp_path, epochs=2, seed=9, resume=True)
-    (tmp_path / "checkpoint.pt").write_bytes(b"junk")
-    with pytest.raises(NetworkError, match="damaged"):
-        trained(tmp_path, resume=True)
 
 
 def test_the_embedded_test_images_are_the_split():
