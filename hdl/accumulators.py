@@ -1,6 +1,6 @@
 """The accumulators: two banks of sums, one filling while the other drains."""
 
-from amaranth.hdl import Array, Module, Mux, Signal, Value, signed
+from amaranth.hdl import Array, C, Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
@@ -127,12 +127,17 @@ class Accumulators(wiring.Component):
 
 def _accumulate(before: Value, value: Value, tag: data.View, config: AcceleratorConfig) -> Value:
     """The exact new total, a few bits wider than what is kept."""
-    total = before
+    shifts = {0: Const(1, 1)}
     if config.activation_digits:
-        total = Mux(tag.shift & ~tag.weight_digits, before << config.element_bits, total)
+        shifts[config.element_bits] = tag.shift & ~tag.weight_digits
     if config.weight_digits:
-        total = Mux(tag.shift & tag.weight_digits, before << config.weight_digit_bits, total)
-    return Mux(tag.first, 0, total) + value
+        shifts[config.weight_digit_bits] = tag.shift & tag.weight_digits
+    # The top bit is the sign whatever the shift. Chosen with the others, it makes a vector that depends on itself.
+    width = len(before) + max(shifts)
+    total: Value = C(0, width - 1)
+    for shift, chosen in shifts.items():
+        total = Mux(chosen, Cat(C(0, shift), before, before[-1].replicate(width))[: width - 1], total)
+    return Mux(tag.first, 0, Cat(total, before[-1]).as_signed()) + value
 
 
 def _population(bits: Value) -> Value:
