@@ -13,11 +13,11 @@ from network import NetworkError, TensorType
 
 torch = pytest.importorskip("torch", reason="the extra `train` is not installed")
 
-from train import data, llsq, loop  # noqa: E402 - they need torch
+from tests.train_runs import LAYERS, SHAPE, small_data, torch_as_it_was, trained  # noqa: E402 - needs torch
+from train import data, llsq, loop  # noqa: E402
 from train.chain import Place  # noqa: E402
-from train.definition import DEFINITIONS, Conv, Dense, Pool  # noqa: E402
+from train.definition import DEFINITIONS, Dense  # noqa: E402
 
-LAYERS = (Conv(3), Pool(), Conv(4, kernel=1), Dense(6), Dense(5))
 NAMES = ["conv1", "pool1", "conv2", "fc1", "fc2"]
 
 
@@ -109,33 +109,24 @@ def exported(model):
     return llsq.to_network(model, "small")
 
 
-def small_data() -> data.Dataset:
-    rng = np.random.default_rng(5)
-
-    def part(count: int) -> data.Part:
-        images = rng.integers(0, 256, (count, 6, 5, 1), dtype=np.uint8)
-        return data.Part(images, images.reshape(count, -1).argmax(1).astype(np.int64) % 5)
-
-    return data.Dataset(part(96), part(40), part(20))
+def bright_data() -> data.Dataset:
+    """`small_data` with pixels up to 240: few steps do not get from moments of 1 to those of dark images."""
+    small = small_data()
+    return data.Dataset(
+        *(data.Part(part.images * 15, part.labels) for part in (small.train, small.held_out, small.test))
+    )
 
 
-def trained(folder: Path, dataset: data.Dataset, layers=LAYERS, bits=4, mantissa=True, epochs=6, seed=3):
-    settings = loop.Settings("llsq", "small", bits, epochs, seed)
-    loop.begin(seed)
+def run(folder: Path, bits=4, mantissa=True, epochs=6, dataset=None, layers=LAYERS):
+    """A trained model; of `bright_data` where nothing else is given."""
+    dataset = dataset or bright_data()
     height, width, channels = dataset.train.images.shape[1:]
-    model = llsq.build(layers, (height, width, channels), bits, mantissa)
-    folder.mkdir(exist_ok=True)
-    loop.train(llsq, model, dataset, settings, folder, resume=False)
+    with torch_as_it_was():
+        loop.begin(3)
+        model = llsq.build(layers, (height, width, channels), bits, mantissa)
+        settings = loop.Settings("llsq", "small", bits, epochs, 3)
+        loop.train(llsq, model, dataset, settings, folder, resume=False)
     return model
-
-
-@pytest.fixture(autouse=True)
-def _restore_torch():
-    """What `loop.begin` sets holds for the whole process."""
-    threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
-    yield
-    torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(deterministic)
 
 
 @pytest.mark.parametrize("bits", range(2, 9))
@@ -312,10 +303,10 @@ def test_a_scale_above_the_greatest_makes_the_output_coarser():
 
 @pytest.mark.parametrize(("bits", "mantissa"), [(4, True), (4, False), (2, True), (2, False), (8, True)])
 def test_export_is_what_was_simulated(bits, mantissa, tmp_path):
-    model = trained(tmp_path, small_data(), bits=bits, mantissa=mantissa, epochs=15)
+    model = run(tmp_path, bits=bits, mantissa=mantissa, epochs=15)
     network = exported(model)
     assert [layer.name for layer in network.layers] == NAMES
-    images = small_data().test.images
+    images = bright_data().test.images
     for image, *values in zip(images, *simulated_tensors(model, images), strict=True):
         assert integer_forward(network, image) == [value.tolist() for value in values]
     scores = simulated_tensors(model, images)[-1]
@@ -327,7 +318,7 @@ def test_export_is_what_was_simulated(bits, mantissa, tmp_path):
 def test_digits_in_golden_are_what_was_simulated(bits, mantissa, tmp_path):
     pytest.importorskip("sklearn", reason="the extra `train` is not installed")
     digits = data.digits()
-    model = trained(tmp_path, digits, DEFINITIONS["digits"], bits, mantissa, epochs=9)
+    model = run(tmp_path, bits, mantissa, 9, digits, DEFINITIONS["digits"])
     network = exported(model)
     result = assert_golden_agrees(model, network, digits.test.images)
     scores = result.tensors[network.outputs[0]]
@@ -349,9 +340,9 @@ def test_digits_in_golden_are_what_was_simulated(bits, mantissa, tmp_path):
 
 
 def test_eight_bits_multiply_int8(tmp_path):
-    model = trained(tmp_path, small_data(), bits=8)
+    model = run(tmp_path, bits=8)
     network = exported(model)
-    assert_golden_agrees(model, network, small_data().test.images)
+    assert_golden_agrees(model, network, bright_data().test.images)
     assert (network.tensors["input"].type, network.tensors["input"].zero_point) == (TensorType(8, True), -128)
     assert network.tensors["conv1"].type == TensorType(7, False)
     assert {layer.accumulator_bits for layer in network.layers if layer.op != "MaxPool2D"} == {32}
@@ -374,41 +365,26 @@ def test_a_sum_beyond_16_bits_is_simulated_as_it_wraps():
 
 
 def test_stages_follow_the_epochs():
-    model = llsq.build(LAYERS, (6, 5, 1), 4)
+    model = llsq.build(LAYERS, SHAPE, 4)
     seen = []
     for epoch in range(10):
         model.begin_epoch(epoch / 10)
-        model.train()(torch.rand(8, 6, 5, 1) * 255)
+        model.train()(torch.rand(8, *SHAPE) * 255)
         seen.append(int(model.stage))
     assert seen == [0, 0, 0, 1, 1, 1, 2, 2, 2, 2]
 
 
 def test_without_the_last_stage_there_are_no_integers(tmp_path):
     with pytest.raises(NetworkError, match="train for 3 epochs or more"):
-        llsq.to_network(trained(tmp_path, small_data(), epochs=2), "short")
-    assert llsq.to_network(trained(tmp_path, small_data(), epochs=3), "long").layers
+        llsq.to_network(run(tmp_path, epochs=2), "short")
+    assert llsq.to_network(run(tmp_path, epochs=3), "long").layers
 
 
-def test_a_resumed_run_is_the_unbroken_one(tmp_path):
+@pytest.mark.parametrize("stop_after", [1, 3, 5])
+def test_a_resumed_run_is_the_unbroken_one(stop_after, tmp_path):
     """Broken off in each of the stages: what they hold beside parameters is in the checkpoint."""
-    dataset = small_data()
-    unbroken = trained(tmp_path / "unbroken", dataset)
-    for broken_in in (1, 3, 5):
-        folder = tmp_path / str(broken_in)
-        settings = loop.Settings("llsq", "small", 4, 6, 3)
-        calls = iter(range(broken_in))
-
-        def stopping(*arguments, calls=calls, real=loop.accuracy):
-            if next(calls, None) is None:
-                raise KeyboardInterrupt
-            return real(*arguments)
-
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(loop, "accuracy", stopping)
-            with pytest.raises(KeyboardInterrupt):
-                trained(folder, dataset)
-        loop.begin(3)
-        model = llsq.build(LAYERS, (6, 5, 1), 4)
-        loop.train(llsq, model, dataset, settings, folder, resume=True)
-        for key, value in unbroken.state_dict().items():
-            assert torch.equal(model.state_dict()[key], value), key
+    unbroken = trained(llsq, tmp_path / "unbroken", epochs=6, bits=4)
+    trained(llsq, tmp_path / "resumed", epochs=6, bits=4, stop_after=stop_after)
+    resumed = trained(llsq, tmp_path / "resumed", epochs=6, bits=4, resume=True)
+    for key, value in unbroken.state_dict().items():
+        assert torch.equal(resumed.state_dict()[key], value), key
