@@ -18,8 +18,9 @@ MODELS = Path(__file__).parent / "models"
 
 
 def embedded() -> Iterator[tuple[Path, Path]]:
-    """Each network's file and that of its test images: DATASET_SCHEME.txt has DATASET_test.npz."""
-    for model in sorted(MODELS.glob("*.txt")):
+    """Each network's file and that of its test images: DATASET_SCHEME.txt or .npz has DATASET_test.npz."""
+    files = sorted(path for path in MODELS.iterdir() if path.suffix in (".txt", ".npz"))
+    for model in (path for path in files if not path.stem.endswith("_test")):
         images = model.with_name(f"{model.stem.split('_')[0]}_test.npz")
         if not images.is_file():
             raise NetworkError(f"{model.name}: its test images, {images.name}, are not beside it")
