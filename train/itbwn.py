@@ -253,7 +253,10 @@ def _go_on_collecting(model: ItbwnNetwork, _: Any) -> None:
 
 def build(layers: Layers, input_shape: tuple[int, int, int], bits: int) -> ItbwnNetwork:
     """A network to train, its weights drawn from torch's global generator: ternary with 2 `bits`, binary with 1."""
-    return ItbwnNetwork(layers, input_shape, {1: BinaryWeight, 2: TernaryWeight}[bits])
+    quantizers = {1: BinaryWeight, 2: TernaryWeight}
+    if bits not in quantizers:
+        raise ValueError(f"`bits` of ITBWN's weights must be 2 (ternary) or 1 (binary), not {bits}")
+    return ItbwnNetwork(layers, input_shape, quantizers[bits])
 
 
 def _floats(values: Tensor) -> Floats:
