@@ -87,24 +87,16 @@ def _thresholds(
     quotient, shift = grid(_quotients(bits), np.arange(32))
     # HALF_UP is q or more from (2*q - 1) * 2**(shift - 1) on.
     least = np.where(shift == 0, quotient, (2 * quotient - 1) << np.maximum(shift - 1, 0))
-    totals, mantissas, shifts = [], [], []
     some = len(least) // (8 if quick else 1)
-    for lowest in (1, 128, 1):
-        chosen = np.arange(len(least)) if not totals else random.permutation(len(least))[:some]
-        mantissa = random.integers(lowest, 256, len(chosen)) if totals else np.ones(len(chosen), np.int64)
+    samples = [(np.arange(len(least)), np.ones(len(least), np.int64))]
+    for lowest in (1, 128):
+        samples.append((random.permutation(len(least))[:some], random.integers(lowest, 256, some)))
+    parts = []
+    for chosen, mantissa in samples:
         total = -(-least[chosen] // mantissa)
-        totals += [total, total - 1]
-        mantissas += [mantissa, mantissa]
-        shifts += [shift[chosen], shift[chosen]]
-    return _of_sums(
-        np.concatenate(totals),
-        np.concatenate(mantissas),
-        np.concatenate(shifts),
-        accumulator_bits,
-        bits,
-        bias_bits,
-        random,
-    )
+        parts += [(total, mantissa, shift[chosen]), (total - 1, mantissa, shift[chosen])]
+    columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
+    return _of_sums(columns, accumulator_bits, bits, bias_bits, random)
 
 
 def _single_bits(
@@ -114,26 +106,20 @@ def _single_bits(
     low, high = -(1 << (bits - 1)), 1 << bits
     edges = [edge + d for edge in (low, -1, 0, high >> 1, high) for d in (-1, 0, 1)]
     edge, bit, shift, log_mantissa = grid(edges, np.arange(accumulator_bits + 8), (0, 1, 2, 7, 31), (0, 7))
-    # What a shift to the left drops from 64 bits is put back by none to the right.
     total = ((edge ^ (np.int64(1) << bit)) << shift) >> log_mantissa
-    fits = bit + shift < 60
-    columns = (total[fits], 1 << log_mantissa[fits], shift[fits])
-    return _of_sums(*columns, accumulator_bits, bits, bias_bits, random)
+    fits = bit + shift < 62  # in int64
+    columns = [total[fits], 1 << log_mantissa[fits], shift[fits]]
+    return _of_sums(columns, accumulator_bits, bits, bias_bits, random)
 
 
 def _of_sums(
-    total: Integers,
-    mantissa: Integers,
-    shift: Integers,
-    accumulator_bits: int,
-    bits: int,
-    bias_bits: int,
-    random: np.random.Generator,
+    columns: list[Integers], accumulator_bits: int, bits: int, bias_bits: int, random: np.random.Generator
 ) -> list[Integers]:
-    """Cases of these sums, those that the accumulator holds, by any bias and for both types of `bits` bits."""
+    """Cases of these sums, mantissas and shifts, where the accumulator holds the sum, by any bias and for both types of
+    `bits` bits."""
     low, high = _range(accumulator_bits)
-    fits = (total >= low) & (total <= high)
-    columns = [np.tile(column[fits], 2) for column in (total, mantissa, shift)]
+    fits = (columns[0] >= low) & (columns[0] <= high)
+    columns = [np.tile(column[fits], 2) for column in columns]
     size = len(columns[0])
     bias = _spread(bias_bits, size, random)
     limits = [np.repeat([of[end] for of in _types(bits)[:2]], size // 2) for end in (2, 3)]
