@@ -5,7 +5,7 @@ meets. A quotient ``y`` of ``x / 2**n`` is never computed by shifting ``x`` righ
 multiples of ``2**n`` say which one it is.
 """
 
-# Ref: [jacob2017: app. B], [sbnq: eq. 16, 19]
+# Ref: [jacob2017: app. B], [sbnq: eq. 16, 19], [llsq: eq. 1, 6]
 
 from collections.abc import Callable
 
@@ -14,7 +14,18 @@ from amaranth.hdl import C, Mux, Value, signed
 from hdl.affine_rescale import AffineRounding
 from hdl.rounding import Rounding
 
-__all__ = ["Definition", "affine", "affine_operand", "clamped", "rounded", "saturated", "sbnq", "sqrdmulh"]
+__all__ = [
+    "Definition",
+    "affine",
+    "affine_operand",
+    "clamped",
+    "llsq",
+    "llsq_sum",
+    "rounded",
+    "saturated",
+    "sbnq",
+    "sqrdmulh",
+]
 
 Definition = Callable[..., Value]
 """From the unit's input, a view of its payload, and its result to a condition of one bit."""
@@ -111,6 +122,34 @@ def sbnq(given, y: Value) -> Value:
         (value == lo) | (x >= (value << n)),
         (value == hi) | (x < ((value + 1) << n)),
     )
+
+
+def llsq_sum(given, total: Value) -> Value:
+    """Of the numbers of its bits, ``total`` is the one that differs from the sum by a multiple of ``2**bits``."""
+    exact = given.accumulator + given.bias
+    modulus = C(1 << len(total), signed(len(total) + 2))
+    return (total == exact) | (total == exact - modulus) | (total == exact + modulus)
+
+
+def llsq(given, y: Value, total: Value) -> Value:
+    """The limit where the rounded quotient of ``total`` times the mantissa is at or beyond it, else the quotient."""
+    twice = (total * given.mantissa) << 1
+
+    def is_result(value: Value) -> Value:
+        # The quotient q, ties up, has q >= v exactly if 2*product >= (2*v - 1) * 2**n; n = 0 leaves no tie.
+        def at_least(v: Value) -> Value:
+            return twice >= (((v << 1) - 1) << given.shift)
+
+        return _all(
+            given.low <= value,
+            value <= given.high,
+            (value == given.low) | at_least(value),
+            (value == given.high) | ~at_least(value + 1),
+        )
+
+    # Of the numbers of one bit more, which the limits have, two end in the bits of the result.
+    outcome = is_result(y) | is_result(y - C(1 << len(y), signed(len(y) + 2)))
+    return _implies(given.low <= given.high, outcome)
 
 
 def _half_away(x: Value, n: Value) -> Value:

@@ -3,11 +3,12 @@
 from amaranth.hdl import Assert, Assume, C, ClockDomain, Elaboratable, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, stream, wiring
 
-from formal.definitions import Definition, affine, affine_operand
+from formal.definitions import Definition, affine, affine_operand, llsq, llsq_sum
 from hdl.affine_rescale import AffineRescale, AffineRounding
+from hdl.llsq import LLSQ
 from hdl.pipeline import Pipeline
 
-__all__ = ["Affine", "Fifo", "Function"]
+__all__ = ["Affine", "Fifo", "Function", "Llsq"]
 
 
 def _without_reset() -> ClockDomain:
@@ -131,6 +132,43 @@ class Affine(Function):
             m.d.comb += Assert(unit.x == affine_operand(given, self.rounding))
             m.d.comb += Assert(unit.multiplier == given.multiplier)
             m.d.sync += self.multiplied.eq(self.freed)
+        return m
+
+
+class _SeenSum(LLSQ):
+    """The LLSQ rescale, with what it multiplies by the mantissa in `sum`."""
+
+    def __init__(self, accumulator_bits: int, output_bits: int, bias_bits: int):
+        super().__init__(accumulator_bits, output_bits, bias_bits)
+        self.sum = Signal(signed(accumulator_bits))
+        self.module = Module()
+
+    def product(self, x: Value, mantissa: Value) -> Value:  # type: ignore[override]
+        self.module.d.comb += self.sum.eq(x)
+        return super().product(x, mantissa)
+
+    def elaborate(self, platform) -> Module:
+        m = super().elaborate(platform)
+        m.submodules.seen = self.module
+        return m
+
+
+class Llsq(Function):
+    """The LLSQ rescale in two steps, as no solver here gets through two unlike forms of one product: the
+    right sum goes into the multiplication, and of that sum the right result comes out."""
+
+    def __init__(self, accumulator_bits: int, output_bits: int, bias_bits: int, *, planted: bool = False):
+        self.total = Signal(signed(accumulator_bits))
+        unit = _SeenSum(accumulator_bits, output_bits, bias_bits)
+        super().__init__(unit, lambda given, y: llsq(given, y, self.total), planted=planted)
+        self.sum = unit.sum
+
+    def elaborate(self, platform) -> Module:
+        m = super().elaborate(platform)
+        with m.If(self.cycle == 1):
+            given = data.View(self.unit.i.payload.shape(), self.asked)
+            m.d.comb += Assert(llsq_sum(given, self.sum))
+            m.d.sync += self.total.eq(self.sum)
         return m
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from amaranth.back import rtlil
 
 from formal import definitions
-from formal.harness import Affine, Fifo, Function
+from formal.harness import Affine, Fifo, Function, Llsq
 from hdl.affine_rescale import AffineRounding
 from hdl.rounding import Rounding
 from hdl.rounding_shift import RoundingShift
@@ -71,6 +71,10 @@ def _affine(rounding: AffineRounding) -> Callable[..., Affine]:
     return lambda planted: Affine(rounding, planted=planted)
 
 
+def _llsq(accumulator_bits: int, output_bits: int, bias_bits: int) -> Callable[..., Llsq]:
+    return lambda planted: Llsq(accumulator_bits, output_bits, bias_bits, planted=planted)
+
+
 def _fifo(stages: int) -> Callable[..., Fifo]:
     return lambda planted: Fifo(stages, planted=planted)
 
@@ -101,6 +105,14 @@ def proofs() -> list[Proof]:
             _function(lambda a=accumulator, n=output: SBNQ(a, n), definitions.sbnq),
         )
         for accumulator, output in ((32, 8), (16, 4))
+    ]
+    found += [
+        Proof(
+            f"llsq_{accumulator}_to_{output}",
+            "clamp(HALF_UP((acc + bias)*m, shift))",
+            _llsq(accumulator, output, bias),
+        )
+        for accumulator, output, bias in ((32, 8, 32), (16, 8, 16), (16, 4, 16), (16, 2, 8))
     ]
     found.append(
         Proof(

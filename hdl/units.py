@@ -6,6 +6,7 @@ from amaranth.lib import wiring
 
 from hdl.affine_rescale import AffineRescale
 from hdl.array import MacArray
+from hdl.llsq import LLSQ
 from hdl.mac import MAC
 from hdl.rounding import Rounding
 from hdl.rounding_shift import RoundingShift
@@ -29,6 +30,10 @@ def units() -> dict[str, Callable[[], wiring.Component]]:
         "saturate_unsigned": lambda: Saturate(32, 8, False),
         "sqrdmulh": lambda: SQRDMULH(32, 3),
         "sbnq": lambda: SBNQ(16, 4),
+        "llsq_16_to_2": lambda: LLSQ(16, 2),
+        "llsq_16_to_4": lambda: LLSQ(16, 4),
+        "llsq_16_to_8": lambda: LLSQ(16, 8),
+        "llsq_32_to_8": lambda: LLSQ(32, 8),
         "affine_rescale": lambda: AffineRescale(32, 8, None),
         "affine_rescale_double": lambda: AffineRescale(32, 8, "double"),
         "affine_rescale_single": lambda: AffineRescale(32, 8, "single"),
