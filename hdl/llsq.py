@@ -4,14 +4,13 @@
 #      Low-precision Integer Hardware", 2020: the clamp of a quantized number, and the rescale of an
 #      accumulator, bias included, by a scale of 8 bits and a shift, or by a shift alone.
 
-from amaranth.hdl import Module, Mux, Value, signed, unsigned
+from amaranth.hdl import Cat, Module, Mux, Value, signed, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from hdl.checks import check_integer
 from hdl.pipeline import Pipeline
 from hdl.rounding import Rounding, split_right_shift
-from hdl.saturate import saturate
 
 __all__ = ["LLSQ"]
 
@@ -87,8 +86,19 @@ class LLSQ(wiring.Component):
 
     @staticmethod
     def product(x: Value, mantissa: Value) -> Value:
-        """The one multiplication, 8 bits wider than x; apart, so that a proof may put a free value here."""
+        """The one multiplication, 8 bits wider than x; apart, so that a proof may see what goes into it."""
         return x * mantissa
+
+    def _narrowed(self, floor: Value) -> Value:
+        """``floor`` if it lies within ±2**N, else any number of N + 2 bits on the same side of that.
+
+        The limits are numbers of N + 1 bits, so what lies beyond is saturated, with the increment too, whichever it is.
+        """
+        bits = self.output_bits
+        if len(floor) <= bits:
+            return floor
+        sign, above = floor[-1], floor[bits:]
+        return Cat(floor[:bits], Mux(sign, above.all(), above.any()), sign).as_signed()
 
     def elaborate(self, platform) -> Module:
         m = Module()
@@ -110,14 +120,9 @@ class LLSQ(wiring.Component):
             high=summed.high,
         )
 
-        # The limits span one bit more than the result. A floor that takes two more is beyond them with its increment
-        # too, and stays there saturated.
         floor, increment = split_right_shift(scaled.value, scaled.shift, Rounding.HALF_UP)
         narrowed = pipeline.stage(
-            floor=saturate(floor, min(self.output_bits + 2, len(floor)), True).as_signed(),
-            increment=increment,
-            low=scaled.low,
-            high=scaled.high,
+            floor=self._narrowed(floor), increment=increment, low=scaled.low, high=scaled.high
         )
 
         rounded = narrowed.floor + narrowed.increment
