@@ -13,9 +13,10 @@ pytest.importorskip("sklearn", reason="the extra `train` is not installed")
 import torch
 
 from network import NetworkError
+from network.load import load
 from tests.train_runs import SHAPE, small_data, torch_as_it_was, trained
 from train import __main__ as command
-from train import floating, loop, schemes
+from train import data, floating, loop, schemes
 from train.data import Augmentation, Part
 
 
@@ -212,6 +213,9 @@ def test_the_command_writes_what_it_measured(scheme, tmp_path, capsys):
         )
     left = {path.name for path in tmp_path.iterdir()}
     assert {"checkpoint.pt", "curves.csv", "digits_test.npz", f"{stem}.json"} <= left
+    if scheme != "float":
+        loaded = load(tmp_path / f"{stem}.npz")
+        assert command.integer_accuracy(loaded, data.digits().test) == measured["test_accuracy_integers"]
     assert (f"{stem}.txt" in left) == (scheme == "sbnq")
     assert "test accuracy integers" in capsys.readouterr().out
 

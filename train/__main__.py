@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import os
 import sys
@@ -14,7 +13,7 @@ import numpy as np
 
 import golden
 import network
-from network import integernet
+from network import exchange, integernet
 from network.inputs import conform
 
 # Read when torch is loaded: its threads sleep when they wait; spinning, a busy machine takes ten times as long.
@@ -56,7 +55,7 @@ def _arguments(words: list[str] | None) -> argparse.Namespace:
     return arguments
 
 
-def _integer_accuracy(integers: network.Network, part: data.Part) -> float:
+def integer_accuracy(integers: network.Network, part: data.Part) -> float:
     """The share of `part` that golden, reading the pixels as the network's input, classifies rightly."""
     pixels = conform(part.images, integers.tensors[integers.inputs[0]], "images")
     scores = golden.run(integers, pixels, outputs_only=True).tensors[integers.outputs[0]]
@@ -69,9 +68,6 @@ def _export(integers: network.Network, folder: Path) -> list[Path]:
     if any(isinstance(getattr(layer, "rescale", None), network.SbnqRescale) for layer in integers.layers):
         paths.append(folder / f"{integers.name}.txt")
         integernet.dump(integers, paths[-1])
-    if importlib.util.find_spec("network.exchange") is None:
-        return paths
-    exchange: Any = importlib.import_module("network.exchange")
     paths.append(folder / f"{integers.name}.npz")
     exchange.dump(integers, paths[-1])
     return paths
@@ -107,9 +103,10 @@ def main(words: list[str] | None = None) -> int:
             "seed": settings.seed,
             "kept_epoch": outcome.epoch,
             "training_seconds": round(outcome.seconds, 1),
+            "training_cpu_seconds": round(outcome.cpu_seconds, 1),
             "held_out_accuracy": outcome.held_out,
             "test_accuracy_simulated": loop.accuracy(model, dataset.test),
-            "test_accuracy_integers": _integer_accuracy(integers, dataset.test) if integers else None,
+            "test_accuracy_integers": integer_accuracy(integers, dataset.test) if integers else None,
             "parameters": sum(parameter.numel() for parameter in model.parameters()),
             "torch": torch.__version__,
         }
