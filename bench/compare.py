@@ -563,7 +563,14 @@ def _figure(comparison: Comparison, name: str, label: str) -> Any:
         (line,) = axes.plot([x, other], [accuracy, accuracy], linewidth=0.8)
         axes.plot([other], [accuracy], "o", color=line.get_color(), markerfacecolor="white")
         axes.plot([x], [accuracy], "o", color=line.get_color())
-        axes.annotate(row.name, (x, accuracy), xytext=(0, 7), textcoords="offset points", ha="center")
+        axes.annotate(
+            row.name,
+            (x, accuracy),
+            xytext=(0, 7),
+            textcoords="offset points",
+            ha="center",
+            bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5},
+        )
     for dataset, accuracy in comparison.floating.items():
         if any(row.dataset == dataset for row in comparison.rows):
             axes.axhline(100 * accuracy, color="grey", linestyle="--", linewidth=0.8)
