@@ -126,8 +126,8 @@ def test_test_images_of_idx_files(folder, tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("digits_sbnq4.json", None, "what training measured cannot be read"),
-        ("digits_sbnq4.json", "{", "what training measured cannot be read"),
+        ("digits_sbnq4.json", None, "cannot be read as json"),
+        ("digits_sbnq4.json", "{", "cannot be read as json"),
         ("digits_sbnq4.json", "[]", "is no json object"),
         ("digits_float.json", "{}", "has no test_accuracy_simulated"),
         ("digits_float.json", '{"test_accuracy_simulated": null}', "has no test_accuracy_simulated"),
@@ -158,11 +158,11 @@ def test_what_is_measured_of_a_network(folder):
     assert wrong.hardware < wrong.golden
 
 
-def test_the_machine_that_the_json_names(folder):
-    (folder / "digits_sbnq4.json").write_text(json.dumps({"bits": 4, "config": "sbnq16x16"}))
+def test_the_machine_that_is_named(folder):
+    (folder / "machines.json").write_text(json.dumps({"digits_sbnq4": "sbnq16x16", "digits_absent": "none"}))
     (candidate,) = compare.candidates(folder, None)
     assert compare.run_network(candidate, right_machine, 1).config.name == "sbnq16x16"
-    (folder / "digits_sbnq4.json").write_text(json.dumps({"config": "nowhere"}))
+    (folder / "machines.json").write_text(json.dumps({"digits_sbnq4": "nowhere"}))
     (candidate,) = compare.candidates(folder, None)
     with pytest.raises(NetworkError, match="no configuration nowhere"):
         compare.run_network(candidate, right_machine, 1)
