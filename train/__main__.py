@@ -103,7 +103,6 @@ def main(words: list[str] | None = None) -> int:
             "seed": settings.seed,
             "kept_epoch": outcome.epoch,
             "training_seconds": round(outcome.seconds, 1),
-            "training_cpu_seconds": round(outcome.cpu_seconds, 1),
             "held_out_accuracy": outcome.held_out,
             "test_accuracy_simulated": loop.accuracy(model, dataset.test),
             "test_accuracy_integers": integer_accuracy(integers, dataset.test) if integers else None,

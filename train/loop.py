@@ -84,13 +84,11 @@ def augmented(images: Tensor, how: Augmentation, generator: torch.Generator) -> 
 
 @dataclass(frozen=True)
 class Outcome:
-    """`epoch`: the one whose network was kept, from 1; `held_out`: its accuracy; `seconds`: of all training, by the
-    clock; `cpu_seconds`: of the processor."""
+    """`epoch`: the one whose network was kept, from 1; `held_out`: its accuracy; `seconds`: of all training."""
 
     epoch: int
     held_out: float
     seconds: float
-    cpu_seconds: float
 
 
 def _optimizer(scheme: Any, model: nn.Module) -> tuple[torch.optim.Adam, list[float]]:
@@ -125,7 +123,6 @@ def train(
         "best": (False, -1.0, 0),
         "best_model": None,
         "seconds": 0.0,
-        "cpu_seconds": 0.0,
     }
     if resume:
         state = _read_checkpoint(folder / "checkpoint.pt", settings)
@@ -137,7 +134,7 @@ def train(
             "training", total=settings.epochs * batches, completed=state["epoch"] * batches
         )
         for epoch in range(state["epoch"], settings.epochs):
-            started, cpu_started = time.monotonic(), time.process_time()
+            started = time.monotonic()
             model.begin_epoch(epoch / settings.epochs)
             # Each epoch has random numbers of its own, so that a resumed run draws what an unbroken one draws.
             torch.manual_seed(settings.seed * 1_000_003 + epoch)
@@ -167,11 +164,10 @@ def train(
                 state["best_model"] = {key: value.clone() for key, value in model.state_dict().items()}
             state |= {"epoch": epoch + 1, "model": model.state_dict(), "optimizer": optimizer.state_dict()}
             state["seconds"] += time.monotonic() - started
-            state["cpu_seconds"] += time.process_time() - cpu_started
             _write(folder, state, settings)
     model.load_state_dict(state["best_model"])
     model.eval()
-    return Outcome(state["best"][2], state["best"][1], state["seconds"], state["cpu_seconds"])
+    return Outcome(state["best"][2], state["best"][1], state["seconds"])
 
 
 def _write(folder: Path, state: dict[str, Any], settings: Settings) -> None:

@@ -10,6 +10,7 @@ estimator: a rounding has the gradient of the identity, a clamp has none where i
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,8 +21,10 @@ from train.chain import IntegerLayer, Place, accumulate, integers, places, poole
 from train.chain import to_network as to_chain
 from train.definition import Layers
 
-LEARNING_RATE = 0.05
-FROZEN_SHARE = 0.8
+LEARNING_RATE = 0.1
+"""Of weights that are drawn with a deviation of ``2**(N - 3)`` steps."""
+OFFSET_LEARNING_RATE = 0.01
+FROZEN_SHARE = 0.5
 """The last epochs' share that trains with frozen averages; inference has no batch to normalise by."""
 MOMENTUM = 0.1
 """Weight of the newest batch in the moving averages of mean and deviation."""
@@ -36,16 +39,22 @@ def through(rounded: Tensor, smooth: Tensor) -> Tensor:
 
 def ap2(sigma: Tensor) -> Tensor:
     """``AP2(x) = round(log2 x)``, the exponent of the nearest power of two [sbnq: eq. 7]."""
-    return torch.round(torch.log2(sigma.clamp(min=SMALLEST_SIGMA)))
+    return exponent(sigma).round()
 
 
-def shift_amount(sigma: Tensor, bits: int, relu: bool) -> Tensor:
+def exponent(sigma: Tensor) -> Tensor:
+    """``log2 x``, which AP2 rounds."""
+    return torch.log2(sigma.clamp(min=SMALLEST_SIGMA))
+
+
+def shift_amount(sigma: Tensor, bits: int, relu: bool, rounded: bool = True) -> Tensor:
     """The right shift that normalises by `sigma` and scales to `bits` bits; negative where it is a left shift.
 
     [sbnq: eq. 15, 18] print ``N - 3 + AP2`` and ``N - 2 + AP2``; dividing by ``S = 2**(3 - N)`` (eq. 13) and
-    ``2**(2 - N)`` (eq. 17) gives what is here, and what the authors' exported network holds.
+    ``2**(2 - N)`` (eq. 17) gives what is here, and what the authors' exported network holds. Not
+    `rounded`, it divides by `sigma` itself.
     """
-    return (ap2(sigma) + (2 if relu else 3) - bits).clamp(-31, 31)
+    return ((ap2(sigma) if rounded else exponent(sigma)) + (2 if relu else 3) - bits).clamp(-31, 31)
 
 
 def quantize_weight(weight: Tensor, bits: int) -> Tensor:
@@ -73,20 +82,27 @@ class SbnqLayer(nn.Module):
 
     Max pooling, where it follows, is computed before the quantizer.
 
-    In training it normalises by its batch and moves the averages [sbnq: eq. 14]; in evaluation, and when `frozen`,
-    by the two integers a channel that inference has [sbnq: eq. 15].
+    In training it first normalises by its batch [sbnq: eq. 14], and moves the averages; in evaluation, and when it is
+    frozen, by the two integers a channel that inference has [sbnq: eq. 15]. Beside the paper it has
+
+    - in training before it is frozen the deviation itself for AP2's power of two: a batch's deviation crosses the
+      border of two powers from one step to the next, and channels would double or halve. `freeze` makes up for it;
+    - `offset`, the β of batch normalisation in deviations, which inference has in its bias.
     """
 
     mean: Tensor
     sigma: Tensor
+    frozen: Tensor
 
     def __init__(self, place: Place, bits: int) -> None:
         super().__init__()
-        self.place, self.bits, self.relu, self.frozen = place, bits, not place.last, False
+        self.place, self.bits, self.relu = place, bits, not place.last
         self.weight = nn.Parameter(torch.empty(place.shape))
         # [sbnq: eq. 20]: then [-2**(N-1)+1, 2**(N-1)-1] holds four deviations.
         nn.init.normal_(self.weight, std=2.0 ** (bits - 3))
+        self.offset = nn.Parameter(torch.zeros(place.shape[0]))
         self.register_buffer("mean", torch.zeros(place.shape[0]))
+        self.register_buffer("frozen", torch.tensor(False))  # kept by checkpoints: weights are scaled once
         self.register_buffer("sigma", torch.ones(place.shape[0]))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -96,17 +112,35 @@ class SbnqLayer(nn.Module):
         else:
             axes = [axis for axis in range(acc.ndim) if axis != 1]
             mean = acc.mean(axes)
-            # As `std` has it, in a fifth of its time.
-            centred = acc.detach() - mean.detach().view(1, -1, *(1,) * (acc.ndim - 2))
-            sigma = centred.square_().mean(axes).sqrt()
+            centred = acc - mean.view(1, -1, *(1,) * (acc.ndim - 2))
+            sigma = centred.square().mean(axes).clamp(min=SMALLEST_SIGMA**2).sqrt()
             self.mean.lerp_(mean.detach(), MOMENTUM)
-            self.sigma.lerp_(sigma, MOMENTUM)
-            bias, shift = through(mean.round(), mean), shift_amount(sigma, self.bits, self.relu)
+            self.sigma.lerp_(sigma.detach(), MOMENTUM)
+            bias = self.bias(mean, sigma)
+            shift = shift_amount(sigma, self.bits, self.relu, rounded=False)
         return quantize_activation(pooled(acc, self.place.pools), bias, shift, self.bits, self.relu)
 
+    def bias(self, mean: Tensor, sigma: Tensor) -> Tensor:
+        """``round(mean + offset * sigma)``, rounded straight through."""
+        smooth = mean + self.offset * sigma
+        return through(smooth.round(), smooth)
+
     def inference_parameters(self) -> tuple[Tensor, Tensor]:
-        """The integers ``bias = round(mean)`` and ``shift`` of the moving averages [sbnq: eq. 15, 18]."""
-        return self.mean.round(), shift_amount(self.sigma, self.bits, self.relu)
+        """The integers ``bias`` and ``shift`` of the moving averages [sbnq: eq. 15, 18]."""
+        return self.bias(self.mean, self.sigma), shift_amount(self.sigma, self.bits, self.relu)
+
+    def freeze(self) -> None:
+        """From here on, train the weights against the integers that inference has.
+
+        Each channel's weights are scaled so that its deviation is AP2's power of two: what it computes stays.
+        """
+        if not self.frozen:
+            self.frozen.fill_(True)
+            with torch.no_grad():
+                factor = torch.exp2(ap2(self.sigma) - exponent(self.sigma))
+                self.weight.mul_(factor.view(-1, *(1,) * (self.weight.ndim - 1)))
+                self.mean.mul_(factor)
+                self.sigma.mul_(factor)
 
 
 class SbnqNetwork(nn.Module):
@@ -125,13 +159,22 @@ class SbnqNetwork(nn.Module):
     def begin_epoch(self, done: float) -> None:
         """For the last `FROZEN_SHARE` of the epochs, train the weights against the integers that inference has."""
         self.final = done > 0 and done >= 1 - FROZEN_SHARE
-        for stage in self.stages:
-            stage.frozen = self.final
+        if self.final:
+            for stage in self.stages:
+                stage.freeze()
 
 
 def build(layers: Layers, input_shape: tuple[int, int, int], bits: int) -> SbnqNetwork:
     """A network to train, its weights drawn from torch's global generator."""
     return SbnqNetwork(layers, input_shape, bits)
+
+
+def parameter_groups(model: SbnqNetwork) -> list[dict[str, Any]]:
+    """Offsets are in deviations, weights in steps: each has its learning rate."""
+    return [
+        {"params": [stage.weight for stage in model.stages]},
+        {"params": [stage.offset for stage in model.stages], "lr": OFFSET_LEARNING_RATE},
+    ]
 
 
 def to_network(model: SbnqNetwork, name: str) -> network.Network:
