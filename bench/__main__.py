@@ -270,7 +270,8 @@ def _compare(
     with bar.shown():
         arrays = area.measure_paper_arrays(jobs, bar.of)
     by_name = {config.name: entry for config, entry in zip(configs, found, strict=False)}
-    return compare.Comparison(rows, floating, by_name, found[len(configs) :], arrays)
+    planes = area.measure_planes(jobs)
+    return compare.Comparison(rows, floating, by_name, found[len(configs) :], arrays, planes)
 
 
 if __name__ == "__main__":

@@ -244,6 +244,30 @@ def measure_paper_arrays(jobs: int = 1, progress: Progress = _silent) -> dict[bo
     return {booth: sizes[index * len(PAPER) :][: len(PAPER)] for index, booth in enumerate(MULTIPLIERS)}
 
 
+PLANES_CONFIG = "binary16x16"
+
+
+def measure_planes(jobs: int = 1) -> list[Size]:
+    """The array of `PLANES_CONFIG` alone, without and with the planes of bits that wider weights run in.
+
+    Raises
+    ------
+    SynthesisError
+        Where a tool is missing or fails.
+    """
+    from amaranth.back import rtlil
+
+    from hdl.array import MacArray
+
+    config = AcceleratorConfig.load(PLANES_CONFIG)
+    tasks = []
+    for planes in (False, True):
+        unit = MacArray(config.rows, config.columns, config.operand, config.weight, bit_planes=planes)
+        netlist = Netlist(rtlil.convert(unit, name="array", emit_src=False), "array")
+        tasks.append(Task(f"planes: {planes}", netlist.text("array"), "array", booth=False))
+    return synthesize(tasks, jobs)
+
+
 @dataclass(frozen=True)
 class Fit:
     """``constant + slope * bits``, in mm², by least squares; `residual` is the greatest deviation."""

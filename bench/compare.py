@@ -25,11 +25,12 @@ from bench import area
 from bench.area import MULTIPLIERS, Area
 from bench.synthesis import Size
 from compiler import Program
+from compiler.digits import weight_digits
 from hdl import isa
 from hdl.config import AcceleratorConfig
 from intaglio.api import compile_for
 from intaglio.report import accuracy_of, check_labels, scheme_of
-from network import NetworkError
+from network import Network, NetworkError
 from network.files import shown
 from network.graph import WeightLayer
 from network.inputs import load_inputs, load_labels
@@ -77,6 +78,17 @@ class Candidate:
 
 
 @dataclass(frozen=True)
+class InDigits:
+    """A layer whose activations or weights are wider than its machine's: `passes` over the array for one, `cycles`."""
+
+    layer: str
+    operand: str
+    machine: str
+    passes: int
+    cycles: float
+
+
+@dataclass(frozen=True)
 class Row:
     """What was measured of a network.
 
@@ -95,6 +107,7 @@ class Row:
         again counts once
     bus_bytes : read and written an inference, whole beats
     cycles : an inference
+    in_digits : layers whose operands are wider than the array's
     cycles_per_second : that one core simulated: of the computer, not of the network
     """
 
@@ -113,6 +126,7 @@ class Row:
     weight_bytes: int
     bus_bytes: float
     cycles: float
+    in_digits: Sequence[InDigits]
     cycles_per_second: float
 
 
@@ -127,6 +141,7 @@ class Comparison:
     areas : by configuration's name
     same_array : the machine of `bench.area.SAME_ARRAY` with each rescale scheme
     arrays : of `bench.area.measure_paper_arrays`
+    planes : of `bench.area.measure_planes`
     """
 
     rows: Sequence[Row]
@@ -134,6 +149,7 @@ class Comparison:
     areas: Mapping[str, Area]
     same_array: Sequence[Area]
     arrays: Mapping[bool, Sequence[Size]]
+    planes: Sequence[Size]
 
 
 def candidates(folder: Path, data: Path | None) -> list[Candidate]:
@@ -248,8 +264,24 @@ def run_network(candidate: Candidate, simulate: Simulate, limit: int | None = No
         weight_bytes=weight_stream_bytes(program, config.bus_bytes),
         bus_bytes=beats * config.bus_bytes,
         cycles=result.cycles,
+        in_digits=_in_digits(network, config, result),
         cycles_per_second=result.cycles_per_second,
     )
+
+
+def _in_digits(network: Network, config: AcceleratorConfig, result: RunResult) -> list[InDigits]:
+    found = []
+    for layer, cycles in zip(network.layers, result.layer_cycles, strict=True):
+        if isinstance(layer, WeightLayer):
+            kind = network.tensors[layer.inputs[0]].type
+            digits, of_weights = -(-kind.bits // config.element_bits), weight_digits(layer.weights, config)
+            activations = ", ".join(config.activation_types)
+            if digits > 1:
+                found.append(InDigits(layer.name, f"{kind} activations", activations, digits, cycles))
+            if of_weights > 1:
+                wide = f"{layer.weight_type} weights"
+                found.append(InDigits(layer.name, wide, str(config.weight), of_weights, cycles))
+    return found
 
 
 def _right(outputs: Mapping[str, npt.NDArray], labels: npt.NDArray) -> int:
@@ -338,6 +370,45 @@ def costs(comparison: Comparison) -> Grid:
     headings = ("network", "machine", "array", "MACs", "weights, bytes", "weight stream, bytes", "bus, bytes")
     more = ("cycles", "use of the array", "logic, transistors", "logic, Booth")
     return Grid((*headings, *more), rows, left=3)
+
+
+def digits(comparison: Comparison) -> Grid:
+    """The layers that an array takes in several passes."""
+    rows = [
+        (
+            row.name,
+            entry.layer,
+            entry.operand,
+            row.config.name,
+            entry.machine,
+            f"{entry.passes}",
+            f"{entry.cycles:,.0f}",
+            f"{entry.cycles / row.cycles:.1%}",
+        )
+        for row in comparison.rows
+        for entry in row.in_digits
+    ]
+    headings = (
+        "network",
+        "layer",
+        "operands",
+        "machine",
+        "takes",
+        "passes for one",
+        "cycles",
+        "of the inference",
+    )
+    return Grid(headings, rows, left=5)
+
+
+def planes_answer(sizes: Sequence[Size]) -> str:
+    """What it costs an array of binary weights to take planes of bits, too."""
+    without, with_planes = (size.transistors for size in sizes)
+    return (
+        "Digits of activations cost the accumulators a multiplexer, and those of weights of two bits or more another; "
+        f"an array of binary weights, which have no zero, takes planes of bits: {with_planes:,} transistors for "
+        f"{area.PLANES_CONFIG}'s array, {without:,} without ({with_planes / without - 1:+.1%}).\n"
+    )
 
 
 def areas(found: Sequence[Area]) -> Grid:
@@ -467,6 +538,7 @@ def show(comparison: Comparison) -> dict[str, Table]:
     return {
         "accuracies": accuracies(comparison).table("accuracy"),
         "costs": costs(comparison).table("an inference"),
+        "digits": digits(comparison).table("operands wider than the array's"),
         "areas": areas(list(comparison.areas.values())).table("estimated transistors"),
         "rescales": rescales([*comparison.same_array, *comparison.areas.values()]).table("the rescale"),
         "arrays": arrays(comparison.arrays).table(f"{area.PAPER_ROWS} × {area.PAPER_COLUMNS} array alone"),
@@ -480,6 +552,7 @@ def blocks(comparison: Comparison) -> dict[str, str]:
     return {
         "accuracies": accuracies(comparison).markdown(),
         "costs": costs(comparison).markdown(),
+        "digits": digits(comparison).markdown() + "\n" + planes_answer(comparison.planes),
         "areas": areas(list(comparison.areas.values())).markdown(),
         "same": f"Of a machine of {base.rows} × {base.columns} multiply-accumulates, {base.activation_types[0]} by "
         f"{base.weight_type}, with each scheme's rescale in turn, of {base.rescale_lanes} lanes:\n\n"
