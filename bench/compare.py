@@ -1,9 +1,10 @@
 """Each trained network beside the others: accuracy, what it moves, how long it takes, what its machine is made of.
 
 A folder holds networks, each in a file that `network.load` reads, DATASET_SCHEME.*, and beside it DATASET_SCHEME.json
-of what training measured; the json's ``config`` names the machine, else it is the smallest that ships and fits.
-DATASET_float.json has no network: its accuracy is what the others are compared with. Test images are DATASET_test.npz
-in the folder, else the IDX files of ``--data``. No network and no scheme is named here.
+of what training measured. machines.json names the machine of a network, by its file's name without suffix; of the
+others it is the smallest that ships and fits. DATASET_float.json has no network: its accuracy is what the others are
+compared with. Test images are DATASET_test.npz in the folder, else the IDX files of ``--data``. No network and no
+scheme is named here.
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ FIGURES = {
 }
 """The plots of accuracy, by what they are against; each ``schemes_NAME.png`` and ``.svg``."""
 _FLOAT = "float"
+_MACHINES = "machines.json"
 _NETWORKS = (".npz", ".tflite", ".txt")
 _TEST_IMAGES, _TEST_LABELS = "t10k-images*idx3-ubyte*", "t10k-labels*idx1-ubyte*"
 _BLOCK = re.compile(r"(<!-- compare: (\w+) -->\n).*?(<!-- end -->)", re.S)
@@ -59,11 +61,13 @@ class Candidate:
     ----------
     path : of the network
     measured : what training measured, as its json has it
+    config : its machine; None: the smallest that ships and fits
     images, labels : files of the test set
     """
 
     path: Path
     measured: Mapping[str, Any]
+    config: str | None
     images: Path
     labels: Path
 
@@ -141,11 +145,13 @@ def candidates(folder: Path, data: Path | None) -> list[Candidate]:
         Where there is none, or one lacks its json or its test set.
     """
     found = []
+    machines = _json(folder / _MACHINES) if (folder / _MACHINES).is_file() else {}
     for path in sorted(path for path in folder.glob("*_*") if path.suffix in _NETWORKS):
         if path.stem.endswith("_test"):
             continue
         images, labels = _test_set(path, data)
-        found.append(Candidate(path, _json(path.with_suffix(".json")), images, labels))
+        measured = _json(path.with_suffix(".json"))
+        found.append(Candidate(path, measured, machines.get(path.stem), images, labels))
     if not found:
         raise NetworkError(
             f"{shown(folder)}: holds no network, DATASET_SCHEME.npz; train some, or give --models"
@@ -174,10 +180,10 @@ def _json(path: Path) -> dict[str, Any]:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise NetworkError(
-            f"{shown(path)}: what training measured cannot be read ({error}); train again"
+            f"{shown(path)}: cannot be read as json ({error}); train again, or correct it"
         ) from error
     if not isinstance(content, dict):
-        raise NetworkError(f"{shown(path)}: is no json object; train again")
+        raise NetworkError(f"{shown(path)}: is no json object; train again, or correct it")
     return content
 
 
@@ -219,7 +225,7 @@ def run_network(candidate: Candidate, simulate: Simulate, limit: int | None = No
     count = len(next(iter(inputs.values())))
     labels = load_labels(candidate.labels, count)
     check_labels(network, labels)
-    config, program = compile_for(network, candidate.measured.get("config"))
+    config, program = compile_for(network, candidate.config)
     expected = golden.run(network, inputs, outputs_only=True)
     result = simulate(network, program, config, inputs)
     if result.mismatches is None:
@@ -563,7 +569,14 @@ def _figure(comparison: Comparison, name: str, label: str) -> Any:
         (line,) = axes.plot([x, other], [accuracy, accuracy], linewidth=0.8)
         axes.plot([other], [accuracy], "o", color=line.get_color(), markerfacecolor="white")
         axes.plot([x], [accuracy], "o", color=line.get_color())
-        axes.annotate(row.name, (x, accuracy), xytext=(0, 7), textcoords="offset points", ha="center")
+        axes.annotate(
+            row.name,
+            (x, accuracy),
+            xytext=(0, 7),
+            textcoords="offset points",
+            ha="center",
+            bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5},
+        )
     for dataset, accuracy in comparison.floating.items():
         if any(row.dataset == dataset for row in comparison.rows):
             axes.axhline(100 * accuracy, color="grey", linestyle="--", linewidth=0.8)

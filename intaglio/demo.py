@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from pathlib import Path
 
 import golden as golden_model
-from hdl.config import AcceleratorConfig
 from intaglio import cli
 from intaglio.api import compile_for
 from intaglio.console import out
@@ -16,7 +13,7 @@ from intaglio.report import accuracy_of, counted, scheme_of, table_of, verdict
 from network import NetworkError
 from network.inputs import load_inputs, load_labels
 from network.load import load
-from sim.build import build, cached
+from sim.build import build_all, cached
 
 MODELS = Path(__file__).parent / "models"
 
@@ -43,7 +40,10 @@ def show(jobs: int | None = None) -> int:
         (network, images, *compile_for(network, None))
         for network, images in ((load(model), images) for model, images in embedded())
     ]
-    _build({config.name: config for _, _, config, _ in compiled}.values())
+    configs = {config.name: config for _, _, config, _ in compiled if not cached(config)}
+    if configs:
+        cli.say(f"building the simulated machines {', '.join(configs)}, once ...")
+        build_all(configs.values())
     for network, images, config, program in compiled:
         inputs = load_inputs(images, network)
         count = len(next(iter(inputs.values())))
@@ -69,13 +69,3 @@ def show(jobs: int | None = None) -> int:
     for line in verdicts:
         console.print(line, markup=False, soft_wrap=True)
     return mismatches
-
-
-def _build(configs: Iterable[AcceleratorConfig]) -> None:
-    """The machines, side by side: much of a build is one process."""
-    missing = [config for config in configs if not cached(config)]
-    if missing:
-        cli.say(f"building the simulated machines {', '.join(config.name for config in missing)}, once ...")
-    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
-        for _ in pool.map(build, missing):
-            pass

@@ -198,7 +198,7 @@ def test_transistors(cache):
     tasks = [Task(name, netlist.text(name), name, booth=False) for name in names]
     tasks.append(Task("apart", netlist.text("top.times"), "top.times", booth=False, split=True))
     tasks.append(Task("Booth", netlist.text("top.times"), "top.times", booth=True))
-    done: list = []
+    done: list[int] = []
     whole, times, store, apart, booth = sizes = synthesize(tasks, jobs=2, progress=done.append)
     assert done[-1] == len(tasks)
     # A memory is no transistors, and what writes it is not optimized away.

@@ -49,6 +49,7 @@ def networks():
     yield load(DIGITS)
     for seed in range(6):
         yield random_network(seed, machine_of(scratchpad_bytes=1 << 18))
+    for seed in range(16):
         yield random_int8_network(seed)
     yield rescaled(SbnqRescale(four, np.array([0, -3, 7, 31]), True))
     yield rescaled(LlsqRescale(four, np.array([1, 128, 255, 200]), np.array([0, 1, 8, 31])))
@@ -78,6 +79,19 @@ def same(one, other):
             same(left, right)
     else:
         assert one == other
+
+
+def test_the_networks_have_layers_and_rescales_of_every_kind():
+    drawn = list(networks())
+    layers = [layer for network in drawn for layer in network.layers]
+    assert {type(layer) for layer in layers} == set(typing.get_args(graph.AnyLayer))
+    rescales = [layer.rescale for layer in layers if isinstance(layer, graph.WeightLayer)]
+    assert {type(rescale) for rescale in rescales} == set(typing.get_args(graph.Rescale))
+    assert {isinstance(layer.real, float) for layer in layers if isinstance(layer, graph.Logistic)} == {
+        True,
+        False,
+    }
+    assert any(network.constants for network in drawn)
 
 
 def test_what_is_written_is_read_again(tmp_path):
