@@ -41,7 +41,7 @@ def _cases(
         _thresholds(accumulator_bits, bits, bias_bits, random, quick),
         _single_bits(accumulator_bits, bits, bias_bits, random),
         _corners(accumulator_bits, bits, bias_bits),
-        _random(accumulator_bits, bits, bias_bits, 10_000 if quick else RANDOM_CASES, random),
+        _random(accumulator_bits, bits, bias_bits, 20_000 if quick else RANDOM_CASES, random),
     ]
     if accumulator_bits <= 4:
         parts.append(thinned(random, quick, _everything(accumulator_bits, bits, bias_bits)))
@@ -105,10 +105,14 @@ def _single_bits(
     """Products that one bit takes out of the limits, or back."""
     low, high = -(1 << (bits - 1)), 1 << bits
     edges = [edge + d for edge in (low, -1, 0, high >> 1, high) for d in (-1, 0, 1)]
-    edge, bit, shift, log_mantissa = grid(edges, np.arange(accumulator_bits + 8), (0, 1, 2, 7, 31), (0, 7))
-    total = ((edge ^ (np.int64(1) << bit)) << shift) >> log_mantissa
+    # The highest bits take mantissas above 128, of which some bring a product near enough.
+    factors = [(shift, 1 << k) for shift in (0, 1, 2, 7, 31) for k in (0, 7)]
+    factors += [(shift, int(m)) for shift in (0, 1) for m in random.permutation(np.arange(129, 256))[:12]]
+    edge, bit, factor = grid(edges, np.arange(accumulator_bits + 8), np.arange(len(factors)))
+    shift, mantissa = np.array(factors)[factor].T
+    total = ((edge ^ (np.int64(1) << bit)) << shift) // mantissa
     fits = bit + shift < 62  # in int64
-    columns = [total[fits], 1 << log_mantissa[fits], shift[fits]]
+    columns = [total[fits], mantissa[fits], shift[fits]]
     return _of_sums(columns, accumulator_bits, bits, bias_bits, random)
 
 
