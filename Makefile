@@ -3,7 +3,7 @@
 PYTHON := .venv/bin/python
 SETUP  := sh tools/setup.sh
 
-.PHONY: setup run test verilog sim formal fuzz lint bench fpga clean
+.PHONY: setup run test verilog sim formal fuzz lint bench fpga compare clean
 
 setup:    # the environment alone: venv, pinned packages, Verilator
 	@$(SETUP) verilator
@@ -47,6 +47,10 @@ bench:    # the figures of docs/, measured
 fpga:     # what the machine CONFIG=… takes of an ECP5, and its clock; takes minutes
 	@$(SETUP) fpga
 	@$(PYTHON) -m bench ecp5 $(if $(CONFIG),--config $(CONFIG))
+
+compare:  # the schemes side by side: accuracy, cycles, transistors, into docs/schemes.md; DATA=folder of MNIST's IDX files
+	@$(SETUP) verilator compare
+	@$(PYTHON) -m bench compare $(if $(DATA),--data $(DATA)) $(ARGS)
 
 clean:
 	rm -rf build .venv *.egg-info .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache

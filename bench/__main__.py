@@ -3,36 +3,42 @@
 `python -m bench [--model M --inputs X [--config C]]`: speed, of the embedded networks if none is named.
 `python -m bench vela [MODEL ...]`: cycles beside Arm's Ethos-U55.
 `python -m bench ecp5 [--config C]`: what a machine takes of an FPGA, and its clock.
+`python -m bench area [CONFIG ...]`: what machines are made of, in estimated transistors.
+`python -m bench compare --data DIR`: every trained network on its machine, and docs/schemes.md from that.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
 import golden
-from bench import ecp5, litert, networks, vela
+from bench import area, compare, ecp5, litert, networks, vela
+from bench.synthesis import CACHE, SynthesisError
 from compiler import compile_network
 from hdl.config import AcceleratorConfig
+from intaglio import cli
 from intaglio.api import compile_for, load_config
-from intaglio.console import say
+from intaglio.console import Bar, say
 from intaglio.demo import embedded
 from network import NetworkError
 from network.inputs import load_inputs
 from network.load import load
-from sim.build import build
+from sim.build import BuildError, build
 from sim.machine import MachineStopped
 from sim.run import run
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "models" / "mlperf_tiny"
 GENERATED = Path("build") / "networks"
+COMPARED = Path("build") / "compare"
 
 app = typer.Typer(add_completion=False)
 
@@ -185,6 +191,87 @@ def on_ecp5(
         raise typer.Exit(1) from error
     for table in ecp5.tables(chosen, result):
         _console().print(table)
+
+
+@app.command("area")
+def areas(
+    configs: Annotated[
+        list[str] | None, typer.Argument(help="Configurations; all that ship if none is named.")
+    ] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Syntheses at a time.")] = os.cpu_count() or 1,
+) -> None:
+    """What machines are made of, in transistors that Yosys estimates without a library. Takes minutes, once."""
+    try:
+        chosen = [load_config(name) for name in configs or AcceleratorConfig.names()]
+        found = _areas(chosen, jobs)
+    except (NetworkError, SynthesisError) as error:
+        say(f"bench: {error}")
+        raise typer.Exit(1) from error
+    _console().print(compare.areas(found).table("estimated transistors"))
+    _console().print(compare.rescales(found).table("the rescale"))
+
+
+def _areas(configs: list[AcceleratorConfig], jobs: int) -> list[area.Area]:
+    say(f"bench: synthesis of {len(configs)} machines, kept in {CACHE}")
+    bar = Bar("synthesis", 0)
+    with bar.shown():
+        return area.measure(configs, jobs, bar.of)
+
+
+@app.command("compare")
+def compare_schemes(
+    models: Annotated[Path, typer.Option(help="Folder of the trained networks.")] = compare.MODELS,
+    data: Annotated[Path | None, typer.Option(help="Folder of MNIST's IDX files.")] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Test images to take; then the page goes to --output alone.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="Where the page and the plots go; docs, with --limit build/compare.")
+    ] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Worker processes.")] = os.cpu_count() or 1,
+) -> None:
+    """Every trained network on its machine, each element compared, beside what the machine is made of."""
+    folder = output or (compare.DOCS if limit is None else COMPARED)
+    try:
+        page = (compare.DOCS / compare.PAGE).read_text(encoding="utf-8")
+        comparison = _compare(compare.candidates(models, data), compare.floating(models), limit, jobs)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / compare.PAGE).write_text(compare.fill(page, compare.blocks(comparison)), encoding="utf-8")
+        plots = compare.plot(comparison, folder)
+    except (NetworkError, SynthesisError, MachineStopped, BuildError, OSError) as error:
+        say(f"bench: {error}")
+        raise typer.Exit(1) from error
+    for table in compare.show(comparison).values():
+        _console().print(table)
+    COMPARED.mkdir(parents=True, exist_ok=True)
+    (COMPARED / "results.json").write_text(json.dumps(compare.results(comparison, _machine()), indent=2))
+    speeds = ", ".join(f"{row.name} {row.cycles_per_second:,.0f}" for row in comparison.rows)
+    say(f"bench: simulated cycles/s of a core, on {_machine()}: {speeds}")
+    written = [folder / compare.PAGE, *plots, COMPARED / "results.json"]
+    say(f"bench: wrote {', '.join(map(str, written))}")
+    if wrong := [row.name for row in comparison.rows if row.mismatches]:
+        say(f"bench: hardware and golden differ: {', '.join(wrong)}")
+        raise typer.Exit(1)
+
+
+def _compare(
+    candidates: list[compare.Candidate], floating: dict[str, float], limit: int | None, jobs: int
+) -> compare.Comparison:
+    def simulate(*arguments: Any) -> Any:
+        return cli.simulate(*arguments, jobs=jobs, check=True, trace=None)
+
+    rows = []
+    for candidate in candidates:
+        say(f"bench: {candidate.path.stem}")
+        rows.append(compare.run_network(candidate, simulate, limit))
+    configs = list({row.config.name: row.config for row in rows}.values())
+    found = _areas([*configs, *area.same_array()], jobs)
+    bar = Bar("synthesis of the paper's arrays", 0)
+    with bar.shown():
+        arrays = area.measure_paper_arrays(jobs, bar.of)
+    by_name = {config.name: entry for config, entry in zip(configs, found, strict=False)}
+    planes = area.measure_planes(jobs)
+    return compare.Comparison(rows, floating, by_name, found[len(configs) :], arrays, planes)
 
 
 if __name__ == "__main__":

@@ -15,12 +15,14 @@ import numpy.typing as npt
 from golden.bounds import channel_bounds
 from golden.rescale import affine_real
 from hdl import isa
+from hdl.config import AcceleratorConfig
 from network import (
     AffineRescale,
     AveragePool2D,
     Conv2D,
     DepthwiseConv2D,
     FullyConnected,
+    LlsqRescale,
     Mean,
     Network,
     NetworkError,
@@ -54,7 +56,7 @@ class Accumulation:
     reads input channel ``o // multiplier`` alone. A fully connected layer is one of 1 x 1 on one pixel: `flat`."""
 
     weights: Integers
-    rescale: Affine | SbnqRescale
+    rescale: Affine | SbnqRescale | LlsqRescale
     pad: int
     stride: tuple[int, int] = (1, 1)
     padding: tuple[int, int, int, int] = (0, 0, 0, 0)
@@ -149,9 +151,9 @@ def _mean(layer: Mean, source: Tensor, target: Tensor) -> Accumulation:
 
 def _rescale(
     layer: Conv2D | DepthwiseConv2D | FullyConnected, network: Network
-) -> tuple[Affine | SbnqRescale, list[str]]:
+) -> tuple[Affine | SbnqRescale | LlsqRescale, list[str]]:
     rescale, target = layer.rescale, network.tensors[layer.output]
-    if isinstance(rescale, SbnqRescale):
+    if isinstance(rescale, SbnqRescale | LlsqRescale):
         return rescale, []
     if not isinstance(rescale, AffineRescale):
         raise NetworkError(f"no command rescales by {type(rescale).__name__}")
@@ -227,9 +229,14 @@ def _equal_multiplier(factor: float, reach: int, affine: Affine, exponent: int) 
     return min(max(middle, least), greatest) if least <= greatest else None
 
 
-def parameter_fields(rescale: Affine | SbnqRescale, target: Tensor) -> dict[str, int]:
+def parameter_fields(
+    rescale: Affine | SbnqRescale | LlsqRescale, target: Tensor, config: AcceleratorConfig
+) -> dict[str, int]:
     """The fields of RESCALE that depend on the scheme."""
     kind = target.type
+    if isinstance(rescale, LlsqRescale):
+        wide = int(kind.bits > config.element_bits)
+        return {"scheme": isa.Scheme.LLSQ, "wide": wide, "low": kind.min, "high": kind.max}
     if isinstance(rescale, SbnqRescale):
         # What SBNQ saturates to, which is symmetric for a signed type.
         low = -kind.max if kind.signed else 0

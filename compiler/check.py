@@ -8,6 +8,7 @@ import numpy as np
 
 from compiler.accumulate import Accumulating, Accumulation, Affine, accumulation
 from compiler.copies import MOVING
+from compiler.digits import weight_digits
 from compiler.elementwise import MOST_IN_SOFTMAX, UNARY, Binary, binary_fields
 from compiler.views import digits_of
 from golden.bounds import accumulator_bounds
@@ -19,6 +20,7 @@ from network import (
     Conv2D,
     DepthwiseConv2D,
     FullyConnected,
+    LlsqRescale,
     MaxPool2D,
     Mean,
     Mul,
@@ -141,24 +143,33 @@ def _operand_problems(
         shifts = range(0, digits * config.element_bits, config.element_bits)
         if len({window.pad >> shift & mask for shift in shifts}) > 1:
             yield f"it pads with {window.pad}, whose {digits} digits on {config.name} differ"
-    operand = config.weight
+    weights = weight_digits(window.weights, config)
     low, high = int(window.weights.min()), int(window.weights.max())
-    if low < operand.min or high > operand.max:
-        worst = low if low < operand.min else high
-        yield f"a weight is {worst}, {config.name} has {operand} weights ({operand.min}...{operand.max})"
-    elif operand.is_binary and not np.all(window.weights):
-        yield f"a weight is 0, {config.name} has binary weights (-1 and 1)"
+    worst = max(low, high, key=abs)
+    if weights > 1 and not config.weight_digits:
+        kind = config.weight
+        yield f"a weight is {worst}, {config.name} has {kind} weights ({kind.min}...{kind.max})"
+    elif weights > MOST_DIGITS:
+        yield f"a weight is {worst}, which takes {weights} passes on {config.name}, at most {MOST_DIGITS} are possible"
+    elif digits > 1 and (weights > 1 or config.weight.is_binary):
+        yield (
+            f"its input takes {digits} digits on {config.name}, and its weights are run in digits, too, or are binary: "
+            "one of the two can be"
+        )
 
 
 def _rescale_problems(
-    rescale: Affine | SbnqRescale, target: Tensor, config: AcceleratorConfig
+    rescale: Affine | SbnqRescale | LlsqRescale, target: Tensor, config: AcceleratorConfig
 ) -> Iterator[str]:
-    scheme = "sbnq" if isinstance(rescale, SbnqRescale) else "affine"
+    scheme = {SbnqRescale: "sbnq", LlsqRescale: "llsq", Affine: "affine"}[type(rescale)]
     if scheme not in config.rescales:
         yield f"its rescale is {scheme}, {config.name} has {', '.join(config.rescales)}"
         return
-    if target.type.bits > config.element_bits:
-        yield f"its output is {target.type}, {config.name}'s rescale writes at most {config.element_bits} bits"
+    most = 8 if scheme == "llsq" else config.element_bits
+    if target.type.bits > most:
+        yield f"its output is {target.type}, {config.name}'s rescale writes at most {most} bits"
+    if scheme == "llsq":  # any bias is taken modulo the accumulator's width, as the sum is
+        return
     # Golden takes biases of 48 bits; the affine ones are part of a sum of 32.
     bits = 32 if isinstance(rescale, Affine) else min(config.bias_bits, 48)
     limit = 1 << (bits - 1)

@@ -14,6 +14,7 @@ from compiler.placement import JOIN_ELEMENTS, Home, Placement, stage_name, table
 from compiler.plans import ArrayBlock, Plan
 from compiler.program import Binding, Tap
 from compiler.views import Block, Extents, Interval, View, digits_of
+from compiler.windows import matmul_fields
 from hdl import isa
 from hdl.config import AcceleratorConfig
 from network import Add, Concatenation, Mul, Network, NetworkError, Softmax
@@ -512,10 +513,10 @@ class Emission:
             f"layer {plan.name}",
             isa.Opcode.MATMUL,
             sweep.fields(source, place, first_element)
+            | matmul_fields(sweep)
             | {
                 "pad": window.pad & ((1 << config.element_bits) - 1),
                 "signed": int(reads_signed(tensor, config)),
-                "digits": sweep.digits,
                 "bank": bank,
                 "one_tile": int(block.one_tile),
             },
@@ -523,11 +524,13 @@ class Emission:
             after=[drained] if drained else [],
         )
         channels = min(config.columns, window.outputs - channel)
-        destination = target.at(place.row, place.column) + channel
+        output = self._network.tensors[plan.layer.output]
+        digits = digits_of(output, config)
+        destination = target.at(place.row, place.column) + channel * digits
         rescale = self.commands.add(
             f"layer {plan.name}",
             isa.Opcode.RESCALE,
-            parameter_fields(block.rescale, self._network.tensors[plan.layer.output])
+            parameter_fields(block.rescale, output, config)
             | {
                 "bank": bank,
                 "positions": place.positions,
@@ -537,7 +540,7 @@ class Emission:
                 "destination_pitch": target.row_pitch,
                 "pixel_pitch": target.pixel_pitch,
             },
-            writes=Places((_shifted(target.interval(place, channels), channel),)),
+            writes=Places((_shifted(target.interval(place, channels * digits), channel * digits),)),
             after=[matmul],
         )
         self._drained[bank] = rescale

@@ -19,10 +19,10 @@ from network import (
     Conv2D,
     DepthwiseConv2D,
     FullyConnected,
+    LlsqRescale,
     MaxPool2D,
     Mean,
     Network,
-    NetworkError,
     Reshape,
     SbnqRescale,
     Softmax,
@@ -35,7 +35,7 @@ class ArrayBlock:
     """One block of a layer that the array runs: its place in the output, what rescales it, and what it streams."""
 
     block: Block
-    rescale: Affine | SbnqRescale
+    rescale: Affine | SbnqRescale | LlsqRescale
     stream: bytes
     one_tile: bool
 
@@ -104,13 +104,10 @@ class Plan:
             ]
         return blocks
 
-    def _stream(self, rescale: Affine | SbnqRescale) -> tuple[bytes, bool]:
+    def _stream(self, rescale: Affine | SbnqRescale | LlsqRescale) -> tuple[bytes, bool]:
         assert self.window is not None
         assert self.sweep is not None
-        try:
-            return block_stream(self.window, rescale, self.sweep, self.config)
-        except NetworkError as error:
-            raise NetworkError(f"layer {self.name}: {error}") from None
+        return block_stream(self.window, rescale, self.sweep, self.config)
 
     def _regions(self, part: Block) -> list[tuple[Block, int]]:
         """An average's windows hold fewer elements at the edges: rectangles, and how many their windows hold."""

@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from compiler.accumulate import Accumulation, Affine
+from compiler.digits import digits_of_weights
 from compiler.program import Bytes, pack_codes
 from compiler.windows import Sweep
 from hdl.config import AcceleratorConfig
-from network import NetworkError, SbnqRescale
+from network import LlsqRescale, SbnqRescale
 from network.graph import Integers
 
 SHIFT_BITS = 6
 
 
 def block_stream(
-    window: Accumulation, rescale: Affine | SbnqRescale, sweep: Sweep, config: AcceleratorConfig
+    window: Accumulation, rescale: Affine | SbnqRescale | LlsqRescale, sweep: Sweep, config: AcceleratorConfig
 ) -> tuple[bytes, bool]:
     """What one block of a layer consumes: for each group of `columns` output channels the first pass's tile, the
     group's parameters, the tiles of the other passes; and whether there is only one tile, which serves all passes.
-
-    Raises NetworkError where binary weights would have to be zero.
     """
     tiles = _tiles(window, sweep, config)
     parameters = _parameters(rescale, len(tiles), config)
@@ -35,22 +36,25 @@ def block_stream(
 
 def _tiles(window: Accumulation, sweep: Sweep, config: AcceleratorConfig) -> Bytes:
     """Bytes of the tiles, (groups, passes, bytes of a tile)."""
-    if not window.by_channel:
-        by_group = _dense(window.weights, sweep, config)
-    elif sweep.depthwise:
-        by_group = _depthwise(window, sweep, config)
+    if sweep.weight_digits > 1:
+        parts = digits_of_weights(window.weights, sweep.weight_digits, config)
     else:
-        by_group = _local(window, sweep, config)
+        parts = [window.weights]
+    by_group = np.concatenate(
+        [_digit(replace(window, weights=part), sweep, config) for part in parts], axis=1
+    )
     if config.weight.is_binary:
-        used = np.arange(by_group.shape[0] * config.columns) < window.outputs
-        by_group = np.where(used.reshape(-1, 1, 1, config.columns), by_group, 1)
-        if unused := int(np.count_nonzero(by_group[0, :, :, 0] == 0)):
-            raise NetworkError(
-                f"binary weights have no zero for {unused:,} unused lanes; runs of elements must fill the array's "
-                f"{config.rows} rows"
-            )
+        # Lanes and columns that are not used: the machine leaves them out, or they are bits that are not set.
+        by_group = np.where(by_group == 0, 1, by_group)
     packed = pack_codes(_encode(by_group, config).reshape(*by_group.shape[:2], -1), config.weight.bits)
     return np.pad(packed, [(0, 0), (0, 0), (0, config.tile_beats * config.bus_bytes - packed.shape[-1])])
+
+
+def _digit(window: Accumulation, sweep: Sweep, config: AcceleratorConfig) -> Integers:
+    """(groups, passes of a digit of the weights, rows, columns); 0 in lanes and columns that are not used."""
+    if not window.by_channel:
+        return _dense(window.weights, sweep, config)
+    return (_depthwise if sweep.depthwise else _local)(window, sweep, config)
 
 
 def _dense(weights: Integers, sweep: Sweep, config: AcceleratorConfig) -> Integers:
@@ -66,10 +70,10 @@ def _dense(weights: Integers, sweep: Sweep, config: AcceleratorConfig) -> Intege
         passes[digit, ..., sweep.digits - 1 - digit] = runs
     passes = passes.reshape(*passes.shape[:4], length)
     passes = np.pad(passes, [(0, 0)] * 4 + [(0, lanes - length)])
-    by_output = np.moveaxis(passes, 1, 0).reshape(outputs, sweep.passes, config.rows)
+    by_output = np.moveaxis(passes, 1, 0).reshape(outputs, sweep.digit_passes, config.rows)
     groups = -(-outputs // config.columns)
     by_output = np.pad(by_output, [(0, groups * config.columns - outputs), (0, 0), (0, 0)])
-    return by_output.reshape(groups, config.columns, sweep.passes, config.rows).transpose(0, 2, 3, 1)
+    return by_output.reshape(groups, config.columns, sweep.digit_passes, config.rows).transpose(0, 2, 3, 1)
 
 
 def _depthwise(window: Accumulation, sweep: Sweep, config: AcceleratorConfig) -> Integers:
@@ -102,7 +106,7 @@ def _local(window: Accumulation, sweep: Sweep, config: AcceleratorConfig) -> Int
         for digit in range(sweep.digits):
             lane = channel * sweep.digits + sweep.digits - 1 - digit
             tiles[group, digit, :, :, lane, column] = window.weights[output]
-    return tiles.reshape(groups, sweep.passes, config.rows, config.columns)
+    return tiles.reshape(groups, sweep.digit_passes, config.rows, config.columns)
 
 
 def _encode(weights: Integers, config: AcceleratorConfig) -> Bytes:
@@ -114,11 +118,13 @@ def _encode(weights: Integers, config: AcceleratorConfig) -> Bytes:
     return table[weights - operand.min]
 
 
-def _parameters(rescale: Affine | SbnqRescale, groups: int, config: AcceleratorConfig) -> Bytes:
+def _parameters(rescale: Affine | SbnqRescale | LlsqRescale, groups: int, config: AcceleratorConfig) -> Bytes:
     """Bytes of the groups' parameter records, (groups, bytes)."""
     channels = groups * config.columns
     if isinstance(rescale, SbnqRescale):
         fields = [(rescale.bias, config.bias_bits), (rescale.shift, SHIFT_BITS)]
+    elif isinstance(rescale, LlsqRescale):
+        fields = [(rescale.bias, config.llsq_bias_bits), (rescale.mantissa, 8), (rescale.shift, 5)]
     else:
         fields = [(rescale.bias, 32), (rescale.multiplier, 32), (rescale.exponent, SHIFT_BITS)]
     record_bytes = config.record_bits // 8

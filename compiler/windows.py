@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
 
 from compiler.accumulate import Accumulation
+from compiler.digits import weight_digits
 from compiler.views import Block, Extents, Interval, View
 from hdl.config import AcceleratorConfig
 
@@ -45,7 +46,8 @@ class Geometry:
 class Sweep:
     """The passes of the array, or the steps of a maximum, over a tensor; kernel columns are so many pixels apart.
 
-    In a `depthwise` sweep a pass multiplies `taps` neighbours at once.
+    In a `depthwise` sweep a pass multiplies `taps` neighbours at once. `digits` are the activations',
+    `weight_digits` the weights'; `last_lanes` of a run's last chunk have weights (0: all).
     """
 
     geometry: Geometry
@@ -57,10 +59,17 @@ class Sweep:
     digits: int = 1
     depthwise: bool = False
     taps: int = 1
+    weight_digits: int = 1
+    last_lanes: int = 0
+
+    @property
+    def digit_passes(self) -> int:
+        """Passes of a digit of the weights."""
+        return self.digits * self.kernel_rows * self.kernel_columns * self.chunks
 
     @property
     def passes(self) -> int:
-        return self.digits * self.kernel_rows * self.kernel_columns * self.chunks
+        return self.weight_digits * self.digit_passes
 
     def vectors(self, columns: int) -> int:
         """Vectors that a pass reads for so many neighbouring outputs."""
@@ -107,6 +116,15 @@ def geometry_of(window: Accumulation) -> Geometry:
     return Geometry(window.kernel, window.stride, window.dilation, (top, left))
 
 
+def matmul_fields(sweep: Sweep) -> dict[str, int]:
+    """MATMUL's fields that say how its operands are cut into digits and lanes."""
+    return {
+        "digits": sweep.digits * sweep.weight_digits,
+        "weight_digits": int(sweep.weight_digits > 1),
+        "last_lanes": sweep.last_lanes,
+    }
+
+
 def matmul_sweep(window: Accumulation, source: Extents, digits: int, config: AcceleratorConfig) -> Sweep:
     """The array's passes over a layer's input.
 
@@ -115,31 +133,50 @@ def matmul_sweep(window: Accumulation, source: Extents, digits: int, config: Acc
     itself take the depthwise mapping where the machine has it and there is one output a channel; else their few input
     channels of each group of outputs, a run each kernel column.
     """
+    weights = weight_digits(window.weights, config)
     if window.by_channel:
-        return _by_channel_sweep(window, source, digits, config)
+        if config.weight.is_binary:
+            # An array without a zero, of whose lanes most are not used.
+            weights = max(weights, 2)
+        return _by_channel_sweep(window, source, digits, weights, config)
     kernel_rows, kernel_width = window.kernel
     pixel, dilation = source.pixel, window.dilation[1]
     columns, step, chunks = kernel_width, dilation, -(-pixel // config.rows)
     run_chunks = -(-kernel_width * pixel // config.rows)
     if (dilation == 1 or kernel_width == 1) and run_chunks <= columns * chunks:
         columns, step, chunks = 1, 0, run_chunks
-    return Sweep(geometry_of(window), source, kernel_rows, columns, step, chunks, digits)
+    last_lanes = (kernel_width // columns * pixel) % config.rows
+    return Sweep(
+        geometry_of(window),
+        source,
+        kernel_rows,
+        columns,
+        step,
+        chunks,
+        digits,
+        weight_digits=weights,
+        last_lanes=last_lanes if config.weight.is_binary else 0,
+    )
 
 
-def _by_channel_sweep(window: Accumulation, source: Extents, digits: int, config: AcceleratorConfig) -> Sweep:
+def _by_channel_sweep(
+    window: Accumulation, source: Extents, digits: int, weights: int, config: AcceleratorConfig
+) -> Sweep:
     kernel_rows, kernel_width = window.kernel
     dilation, geometry = window.dilation[1], geometry_of(window)
     step = dilation
     multiplier = window.outputs * digits // source.pixel
     if multiplier > 1 or not config.depthwise_taps:
         chunks = -(-local_channels(window.outputs, multiplier, config) * digits // config.rows)
-        return Sweep(geometry, source, kernel_rows, kernel_width, step, chunks, digits)
+        return Sweep(geometry, source, kernel_rows, kernel_width, step, chunks, digits, weight_digits=weights)
     extent = (kernel_width - 1) * dilation + 1
     taps = min(extent, config.depthwise_taps)
     groups = -(-extent // taps)
     # Each tap read by itself, or neighbours together: whichever is done first.
-    single = Sweep(geometry, source, kernel_rows, kernel_width, step, 1, depthwise=True)
-    several = Sweep(geometry, source, kernel_rows, groups, taps, 1, depthwise=True, taps=taps)
+    single = Sweep(
+        geometry, source, kernel_rows, kernel_width, step, 1, depthwise=True, weight_digits=weights
+    )
+    several = replace(single, kernel_columns=groups, kernel_column_pixels=taps, taps=taps)
     columns = source.columns + window.padding[2] + window.padding[3]
     columns = (columns - extent) // window.stride[1] + 1
     tile_cycles = (

@@ -1,6 +1,6 @@
 """The accumulators: two banks of sums, one filling while the other drains."""
 
-from amaranth.hdl import Array, Module, Mux, Signal, Value, signed
+from amaranth.hdl import Array, C, Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
@@ -15,7 +15,8 @@ def tag_layout(config: AcceleratorConfig) -> data.StructLayout:
     """What goes with each vector of sums: where to add it, and how.
 
     ``keep``: whether it is a sum of the output at all; ``position`` in ``bank``; ``first``: begin a sum; ``shift``:
-    move the sum so far up by a digit; ``last``: the command's last; ``mark``: of the command.
+    move the sum so far up by a digit, of the weights if ``weight_digits``; ``last``: the command's last; ``mark``: of
+    the command.
     """
     return data.StructLayout(
         {
@@ -24,6 +25,7 @@ def tag_layout(config: AcceleratorConfig) -> data.StructLayout:
             "bank": 1,
             "first": 1,
             "shift": 1,
+            "weight_digits": 1,
             "last": 1,
             "mark": 1,
         }
@@ -99,7 +101,7 @@ class Accumulators(wiring.Component):
         totals = Signal(self.read_data.shape())
         lost = Signal(config.columns)
         for column, value in enumerate(sums):
-            exact = _accumulate(before[column], value, tag, config.element_bits)
+            exact = _accumulate(before[column], value, tag, config)
             m.d.comb += totals[column].eq(exact)
             m.d.comb += lost[column].eq(exact != totals[column])
 
@@ -123,9 +125,19 @@ class Accumulators(wiring.Component):
         return m
 
 
-def _accumulate(before: Value, value: Value, tag: data.View, digit_bits: int) -> Value:
+def _accumulate(before: Value, value: Value, tag: data.View, config: AcceleratorConfig) -> Value:
     """The exact new total, a few bits wider than what is kept."""
-    return Mux(tag.first, 0, Mux(tag.shift, before << digit_bits, before)) + value
+    shifts = {0: Const(1, 1)}
+    if config.activation_digits:
+        shifts[config.element_bits] = tag.shift & ~tag.weight_digits
+    if config.weight_digits:
+        shifts[config.weight_digit_bits] = tag.shift & tag.weight_digits
+    # The top bit is the sign whatever the shift. Chosen with the others, it makes a vector that depends on itself.
+    width = len(before) + max(shifts)
+    total: Value = C(0, width - 1)
+    for shift, chosen in shifts.items():
+        total = Mux(chosen, Cat(C(0, shift), before, before[-1].replicate(width))[: width - 1], total)
+    return Mux(tag.first, 0, Cat(total, before[-1]).as_signed()) + value
 
 
 def _population(bits: Value) -> Value:

@@ -44,6 +44,9 @@ class MacArray(wiring.Component):
         With k > 0 the array has a second mapping: a vector with ``depthwise`` high gives element c to
         column c, and row r < k multiplies what the vector taken r before gave: ``sums[c] =
         sum(v[t - r][c] * w[r][c])``. Rows from k on must hold zero weights.
+    bit_planes : bool
+        Binary weights alone: with it, a vector with ``plane`` high takes a weight's bit b for the number b, and for -b
+        with ``negative`` high, too: a plane of the bits of wider weights.
 
     Members
     -------
@@ -52,8 +55,9 @@ class MacArray(wiring.Component):
         packed from bit 0 up.
     i : In(stream)
         Payload, from the lowest bit: ``activations`` (:attr:`lanes` of the activation's shape: rows, or columns
-        if they are more and there is a depthwise mapping), ``swap`` unsigned(1), ``tag`` unsigned(tag_bits)
-        and, only with ``depthwise_taps``, ``depthwise`` unsigned(1).
+        if they are more and there is a depthwise mapping), ``swap`` unsigned(1), ``tag`` unsigned(tag_bits),
+        only with ``depthwise_taps`` ``depthwise`` unsigned(1), and only with ``bit_planes`` ``plane`` and
+        ``negative``, unsigned(1) each.
     o : Out(stream)
         Payload, from the lowest bit: ``sums`` (columns of signed(sum_bits)), ``tag``.
 
@@ -73,6 +77,7 @@ class MacArray(wiring.Component):
         tag_bits: int = 0,
         beat_bits: int = 64,
         depthwise_taps: int = 0,
+        bit_planes: bool = False,
     ) -> None:
         self.rows = check_integer("rows", rows, 1, 64)
         self.columns = check_integer("columns", columns, 1, 64)
@@ -90,6 +95,13 @@ class MacArray(wiring.Component):
         self.tag_bits = check_integer("tag_bits", tag_bits, 0, 256)
         self.beat_bits = check_integer("beat_bits", beat_bits, 8, 1024)
         self.depthwise_taps = check_integer("depthwise_taps", depthwise_taps, 0, self.rows)
+        self.bit_planes = bit_planes
+        if not isinstance(bit_planes, bool):
+            raise TypeError(f"`bit_planes` must be a bool, not {bit_planes!r}")
+        if bit_planes and not self.weight.is_binary:
+            raise ValueError(
+                f"`bit_planes` must be False for weights of {self.weight}: binary ones have them"
+            )
         self.lanes = max(self.rows, self.columns if depthwise_taps else 0)
         vector = data.StructLayout(
             {
@@ -97,6 +109,7 @@ class MacArray(wiring.Component):
                 "swap": 1,
                 "tag": self.tag_bits,
                 **({"depthwise": 1} if depthwise_taps else {}),
+                **({"plane": 1, "negative": 1} if bit_planes else {}),
             }
         )
         sums = data.StructLayout(
@@ -145,12 +158,22 @@ class MacArray(wiring.Component):
                 for register, given in zip(activations, self.i.payload.activations, strict=True)
             ]
         operands = self._operands(m, activations, pipeline.transfer)
+        plane, negative = Signal(), Signal()
+        if self.bit_planes:
+            with m.If(pipeline.transfer):
+                m.d.sync += [plane.eq(self.i.payload.plane), negative.eq(self.i.payload.negative)]
         stage = pipeline.stage(tag=self.i.payload.tag)
 
-        products = [
-            [product(operands[row][column], weights[row][column], self.weight) for row in range(self.rows)]
-            for column in range(self.columns)
-        ]
+        if self.bit_planes:
+            products = self._plane_products(m, operands, weights, plane, negative)
+        else:
+            products = [
+                [
+                    product(operands[row][column], weights[row][column], self.weight)
+                    for row in range(self.rows)
+                ]
+                for column in range(self.columns)
+            ]
         columns = self._register(m, pipeline, products, "product")
         stage = pipeline.stage(tag=stage.tag)
         while True:
@@ -186,6 +209,37 @@ class MacArray(wiring.Component):
                     m.d.sync += [tap.eq(value) for tap, value in zip(later, before, strict=True)]
             before = later
         return operands
+
+    def _plane_products(
+        self,
+        m: Module,
+        operands: list[list[Value]],
+        weights: list[list[Value]],
+        plane: Signal,
+        negative: Signal,
+    ) -> list[list[Value]]:
+        """Products a column, of binary weights or bits: what a bit chooses between is made once for all that share
+        an operand."""
+        bits = product_bits(self.activation, self.weight)
+        choices: dict[int, tuple[Signal, Signal]] = {}
+        for row in range(self.rows):
+            for column, operand in enumerate(operands[row]):
+                if id(operand) in choices:
+                    continue
+                zero = Signal(operand_shape(self.activation), name=f"of_zero_{row}_{column}")
+                one = Signal(signed(bits), name=f"of_one_{row}_{column}")
+                m.d.comb += [
+                    zero.eq(Mux(plane, 0, operand)),
+                    one.eq(Mux(plane & ~negative, operand, -operand)),
+                ]
+                choices[id(operand)] = zero, one
+        return [
+            [
+                Mux(weights[row][column][0], *reversed(choices[id(operands[row][column])])).as_signed()
+                for row in range(self.rows)
+            ]
+            for column in range(self.columns)
+        ]
 
     def _register(
         self, m: Module, pipeline: Pipeline, columns: list[list[Value]], name: str

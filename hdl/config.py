@@ -14,7 +14,7 @@ from hdl.isa import SOFTMAX_PLANES, TABLE_ENTRIES
 from hdl.operand import OperandType
 
 CONFIG_DIR = Path(__file__).parent / "configs"
-RESCALES = ("sbnq", "affine")
+RESCALES = ("sbnq", "affine", "llsq")
 """Rescale schemes that the machine can be configured with."""
 AFFINE_RECORD_BITS = 96
 """Bias in bits 0...31, multiplier in 32...63, exponent in 64...69, as two's complement; the rest is zero."""
@@ -111,6 +111,10 @@ class AcceleratorConfig:
                 "`rescales` has affine, which takes int8 activations and accumulators of at most 32 bits, "
                 f"not {', '.join(self.activation_types)} and {self.accumulator_bits}"
             )
+        if "llsq" in self.rescales and self.accumulator_bits > 32:
+            raise ValueError(
+                f"`rescales` has llsq, which takes accumulators of at most 32 bits, not {self.accumulator_bits}"
+            )
         self._check_between("depthwise_taps", 0, self.rows)
         self._check_between("rescale_lanes", 1, self.columns)
         if self.columns % self.rescale_lanes:
@@ -182,7 +186,28 @@ class AcceleratorConfig:
     @property
     def vector_lanes(self) -> int:
         """Elements that the scratchpad reads or writes at once, at any element address."""
-        return _ceil_power_of_two(max(self.operand_lanes, self.rescale_lanes, self.beat_elements))
+        written = self.rescale_lanes * self.result_elements
+        return _ceil_power_of_two(max(self.operand_lanes, written, self.beat_elements))
+
+    @property
+    def result_elements(self) -> int:
+        """Elements of the widest result of a rescale: LLSQ's go up to 8 bits, the others' are elements."""
+        return 8 // self.element_bits if "llsq" in self.rescales else 1
+
+    @property
+    def activation_digits(self) -> bool:
+        """Whether activations wider than an element can be run in digits, of which all but the first are unsigned."""
+        return self.unsigned_activations
+
+    @property
+    def weight_digits(self) -> bool:
+        """Whether weights wider than the array's can be run in digits."""
+        return self.weight.bits < 8
+
+    @property
+    def weight_digit_bits(self) -> int:
+        """Bits of such a weight that one pass takes."""
+        return max(self.weight.bits - 1, 1)
 
     @property
     def operand_lanes(self) -> int:
@@ -209,9 +234,18 @@ class AcceleratorConfig:
         return 24 if self.accumulator_bits <= 24 else 56
 
     @property
+    def llsq_bias_bits(self) -> int:
+        """Width of a channel's bias in LLSQ's parameter records."""
+        return 16 if self.accumulator_bits <= 16 else 48
+
+    @property
     def record_bits(self) -> int:
         """Width of a channel's rescale parameters in the weight stream."""
-        widths = {"sbnq": self.bias_bits + 8, "affine": AFFINE_RECORD_BITS}
+        widths = {
+            "sbnq": self.bias_bits + 8,
+            "affine": AFFINE_RECORD_BITS,
+            "llsq": self.llsq_bias_bits + 16,
+        }
         return max(widths[scheme] for scheme in self.rescales)
 
     @property

@@ -75,7 +75,7 @@ class Core(wiring.Component):
                 "marks": Out(range(len(isa.Engine) + 1)),
                 "progress": Out(1),
                 "busy": Out(len(isa.Engine)),
-                "overflows": Out(range(config.columns + 1)),
+                "overflows": Out(range(config.columns + config.rescale_lanes + 1)),
                 "tap_done": Out(len(isa.Engine)),
                 "tap_write_valid": Out(1),
                 "tap_write_engine": Out(3),
@@ -137,7 +137,7 @@ class Core(wiring.Component):
             weight_stream.read_group.eq(rescale.read_group),
             rescale.totals.eq(matmul.read_data),
             rescale.parameters.eq(weight_stream.parameters),
-            self.overflows.eq(matmul.overflows),
+            self.overflows.eq(matmul.overflows + rescale.overflows),
         ]
         self._buses(m, dispatcher, weights, weight_stream, load, store)
 

@@ -49,6 +49,7 @@ class Scheme(enum.IntEnum):
 
     SBNQ = 0
     AFFINE = 1
+    LLSQ = 2
 
 
 class Operation(enum.IntEnum):
@@ -164,7 +165,9 @@ FORMATS: dict[Opcode, Format] = {
             Engine.MATMUL,
             (
                 *_WINDOW,
-                Field("digits", 3),
+                Field("digits", 4),
+                Field("weight_digits", 1),
+                Field("last_lanes", 7),
                 Field("bank", 1),
                 Field("one_tile", 1),
                 Field("depthwise", 1),
@@ -186,6 +189,7 @@ FORMATS: dict[Opcode, Format] = {
                 Field("relu", 1),
                 Field("double", 1),
                 Field("signed", 1),
+                Field("wide", 1),
                 Field("zero_point", 10, signed=True),
                 Field("low", 10, signed=True),
                 Field("high", 10, signed=True),

@@ -60,6 +60,7 @@ class Matmul(wiring.Component):
             tag_bits=tag_layout(config).size,
             beat_bits=config.weight_bits,
             depthwise_taps=config.depthwise_taps,
+            bit_planes=config.weight.is_binary,
         )
         self._accumulators = Accumulators(config, self._array.sum_bits)
         drain = self._accumulators.signature.members
@@ -96,7 +97,18 @@ class Matmul(wiring.Component):
             config.operand_lanes,
             config.rows,
             address_bits(config),
-            ("pad", "signed", "bank", "one_tile", "depthwise", "first_output", "output_step"),
+            (
+                "pad",
+                "signed",
+                "digits",
+                "weight_digits",
+                "last_lanes",
+                "bank",
+                "one_tile",
+                "depthwise",
+                "first_output",
+                "output_step",
+            ),
         )
         wiring.connect(m, wiring.flipped(self.command), window.command)
         wiring.connect(m, wiring.flipped(self.weights), array.w)
@@ -107,8 +119,12 @@ class Matmul(wiring.Component):
         room = Signal(range(_VECTORS + 1), init=_VECTORS)
         ask = Signal()
         fits = ~position[-1]
-        # A machine without the mapping cannot run a depthwise pass.
+        # What the machine has not: the depthwise mapping, digits of weights, of activations.
         refused = vector.depthwise & (config.depthwise_taps == 0)
+        if not config.weight_digits:
+            refused |= vector.weight_digits
+        if not config.activation_digits:
+            refused |= (vector.digits != 1) & ~vector.weight_digits
         m.d.comb += [
             ask.eq(self.read.valid & self.read.ready),
             self.read.valid.eq(window.o.valid & (room != 0) & fits),
@@ -131,7 +147,7 @@ class Matmul(wiring.Component):
             else:
                 m.d.sync += later.valid.eq(asked.valid)
             with m.If(ask if stage == 0 else asked.valid):
-                for name in ("inside", "pad", "signed", "swap", "tag", "depthwise"):
+                for name in ("inside", "counts", "pad", "signed", "swap", "tag", "depthwise", "negative"):
                     m.d.sync += later[name].eq(asked[name])
             asked = later
 
@@ -144,6 +160,11 @@ class Matmul(wiring.Component):
         ]
         if config.depthwise_taps:
             m.d.comb += waiting.i.payload.depthwise.eq(asked.depthwise)
+        if config.weight.is_binary:
+            m.d.comb += [
+                waiting.i.payload.plane.eq(asked.tag.weight_digits),
+                waiting.i.payload.negative.eq(asked.negative),
+            ]
         wiring.connect(m, waiting.o, array.i)
         taken = Signal()
         m.d.comb += taken.eq(array.i.valid & array.i.ready)
@@ -185,10 +206,12 @@ class Matmul(wiring.Component):
             {
                 "valid": 1,
                 "inside": config.operand_lanes,
+                "counts": config.operand_lanes,
                 "pad": config.element_bits,
                 "signed": 1,
                 "swap": 1,
                 "depthwise": 1,
+                "negative": 1,
                 "tag": tag_layout(config),
             }
         )
@@ -196,10 +219,15 @@ class Matmul(wiring.Component):
         digit_first = Cat(vector.first[name] for name in ("chunks", "kernel_columns", "kernel_rows")).all()
         positions_first = vector.first.output_columns & vector.first.output_rows
         all_last = Cat(vector.last[name] for name in MATMUL_ORDER).all()
+        # Binary weights have no zero for the lanes past a run's end.
+        partial = vector.last.chunks & (vector.last_lanes != 0)
+        counts = Cat(~partial | (lane < vector.last_lanes) for lane in range(config.operand_lanes))
         m.d.comb += [
             described.inside.eq(vector.inside),
+            described.counts.eq(counts),
             described.pad.eq(vector.pad),
-            described.signed.eq(vector.signed & vector.first.digits),
+            described.signed.eq(vector.signed & (vector.first.digits | vector.weight_digits)),
+            described.negative.eq(vector.first.digits),
             described.swap.eq(positions_first & (~vector.one_tile | (digit_first & vector.first.digits))),
             described.depthwise.eq(vector.depthwise),
             described.tag.keep.eq(keep | all_last),
@@ -207,19 +235,23 @@ class Matmul(wiring.Component):
             described.tag.bank.eq(vector.bank),
             described.tag.first.eq(digit_first & vector.first.digits),
             described.tag.shift.eq(digit_first & ~vector.first.digits),
+            described.tag.weight_digits.eq(vector.weight_digits),
             described.tag.last.eq(all_last),
             described.tag.mark.eq(vector.mark),
         ]
         return described
 
     def _operands(self, asked: data.View) -> list[Signal]:
-        """The array's operands: elements inside the tensor, the pad outside it, extended by their sign if they have."""
+        """The array's operands: elements inside the tensor, the pad outside it, nothing where no weight is, extended by
+        their sign if they have."""
         config = self._config
         shape = operand_shape(config.operand)
         operands = []
         for lane in range(config.operand_lanes):
             bits = config.element_bits
             element = Mux(asked.inside[lane], self.data.word_select(lane, bits), asked.pad)
+            if config.weight.is_binary:
+                element = Mux(asked.counts[lane], element, 0)
             sign = element[-1] & (asked.signed if config.unsigned_activations else 1)
             operands.append(Cat(element, sign)[: shape.width])
         return operands

@@ -10,6 +10,7 @@ from hdl import isa
 from hdl.affine_lanes import AFFINE_LATENCY, work_layout
 from hdl.command import COMMAND_INDEX_BITS, command_signature
 from hdl.config import AcceleratorConfig
+from hdl.llsq import LLSQ
 from hdl.saturate import clamp
 from hdl.sbnq import SBNQ
 from hdl.scratchpad import address_bits, write_signature
@@ -37,6 +38,8 @@ class Rescale(wiring.Component):
     work, results : Out(stream of work_layout), In
         The affine lanes, of machines that have them: always ready; results come AFFINE_LATENCY cycles after the work.
     write : Out(write_signature)
+    overflows : Out(range(rescale_lanes + 1))
+        LLSQ's additions of the bias that left the accumulator's range, some cycles later.
     done, done_mark : Out(1)
         The last vector of a command is being written.
     fault, fault_command : Out
@@ -66,6 +69,7 @@ class Rescale(wiring.Component):
                 "parameters": In(config.rescale_lanes * config.record_bits),
                 **lanes,
                 "write": Out(write_signature(config)),
+                "overflows": Out(range(config.rescale_lanes + 1)),
                 "done": Out(1),
                 "done_mark": Out(1),
                 "fault": Out(1),
@@ -83,7 +87,7 @@ class Rescale(wiring.Component):
         paths = {isa.Scheme[name.upper()]: getattr(self, f"_{name}")(m, read) for name in config.rescales}
         latency = max(taken for _, taken in paths.values())
         rescaled = _delayed(m, read, latency, "rescaled")
-        results = Signal(config.rescale_lanes * config.element_bits)
+        results = Signal(config.rescale_lanes * config.result_elements * config.element_bits)
         for scheme, (values, taken) in paths.items():
             joined = Signal(results.shape(), name=f"joined_{scheme.name.lower()}")
             m.d.comb += joined.eq(Cat(values))
@@ -110,8 +114,10 @@ class Rescale(wiring.Component):
         group = Signal(range(max(self._groups, 2)))
         line = Signal(address_bits(config))
         pixel = Signal(address_bits(config))
+        wide = body.wide & (config.result_elements > 1)
         known = Cat(body.scheme == isa.Scheme[name.upper()].value for name in config.rescales).any()
-        legal = known & (body.positions <= config.accumulator_depth) & (body.channels <= config.columns)
+        legal = known & ~(body.wide & (body.scheme != isa.Scheme.LLSQ)) & ~(body.wide & ~wide)
+        legal = legal & (body.positions <= config.accumulator_depth) & (body.channels <= config.columns)
         go = Signal()
         channels_last = channel + config.rescale_lanes >= body.channels
         columns_last = column + 1 == body.columns
@@ -141,7 +147,9 @@ class Rescale(wiring.Component):
                     pixel.eq(Mux(last, 0, Mux(columns_last, next_line, pixel + body.pixel_pitch))),
                 ]
 
-        carried = ("scheme", "relu", "double", "signed", "zero_point", "low", "high")
+        wide_shift = config.result_elements.bit_length() - 1
+        lanes = [channel + lane < body.channels for lane in range(config.rescale_lanes)]
+        carried = ("scheme", "relu", "double", "signed", "wide", "zero_point", "low", "high")
         asked = Signal(
             data.StructLayout(
                 {
@@ -160,8 +168,10 @@ class Rescale(wiring.Component):
             asked.last.eq(last),
             asked.mark.eq(command.mark),
             asked.group.eq(group),
-            asked.address.eq(body.destination + pixel + channel),
-            asked.mask.eq(Cat(channel + lane < body.channels for lane in range(config.rescale_lanes))),
+            asked.address.eq(body.destination + pixel + (channel << Mux(wide, wide_shift, 0))),
+            asked.mask.eq(
+                Mux(wide, Cat(lane.replicate(config.result_elements) for lane in lanes), Cat(lanes))
+            ),
             *(asked[name].eq(body[name]) for name in carried),
         ]
         return asked
@@ -209,6 +219,38 @@ class Rescale(wiring.Component):
             )
             limited.append(held)
         return limited, unit.latency + 1
+
+    def _llsq(self, m: Module, read: data.View) -> tuple[list[Value], int]:
+        """Results by LLSQ, in elements, and the cycles that they take."""
+        config = self._config
+        bits = config.accumulator_bits
+        active = read.valid & ((read.scheme == isa.Scheme.LLSQ) | (len(config.rescales) == 1))
+        results = []
+        lost = Signal(config.rescale_lanes)
+        for lane, (total, record) in enumerate(self._operands(read)):
+            unit = LLSQ(bits, 8)
+            m.submodules[f"llsq_{lane}"] = unit
+            bias, rest = record[:bits].as_signed(), record[config.llsq_bias_bits :]
+            m.d.comb += [
+                unit.i.valid.eq(read.valid),
+                unit.i.payload.accumulator.eq(total),
+                unit.i.payload.bias.eq(bias),
+                unit.i.payload.mantissa.eq(rest[:8]),
+                unit.i.payload.shift.eq(rest[8:13]),
+                unit.i.payload.low.eq(read.low[:9].as_signed()),
+                unit.i.payload.high.eq(read.high[:9].as_signed()),
+                unit.o.ready.eq(1),
+            ]
+            exact = total + bias
+            used = read.mask[lane * config.result_elements] if config.result_elements > 1 else read.mask[lane]
+            used = Mux(read.wide, used, read.mask[lane])
+            m.d.sync += lost[lane].eq(active & used & (exact[bits] != exact[bits - 1]))
+            results.append(unit.o.payload)
+        m.d.sync += self.overflows.eq(sum(lost[lane] for lane in range(config.rescale_lanes)))
+        rescaled = _delayed(m, read, unit.latency, "scaled")
+        narrow = Cat(result[: config.element_bits] for result in results)
+        joined = Mux(rescaled.wide, Cat(results), narrow) if config.result_elements > 1 else Cat(results)
+        return [joined], unit.latency
 
     def _affine(self, m: Module, read: data.View) -> tuple[list[Value], int]:
         """Elements by the affine rescale, and the cycles that they take."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,11 @@ import numpy.typing as npt
 
 import golden as golden_model
 from compiler import Program, compile_network
+from compiler.digits import weight_digits
 from hdl.config import AcceleratorConfig
 from network import Network, NetworkError
 from network.files import shown
+from network.graph import WeightLayer
 from network.inputs import conform, load_inputs
 from network.load import load
 from sim.run import RunResult
@@ -145,12 +148,13 @@ def inputs_of(inputs: Inputs, network: Network, limit: int | None) -> dict[str, 
 def compile_for(network: Network, config: Source | None) -> tuple[AcceleratorConfig, Program]:
     """The machine and the program for it: the configuration that is named, else the smallest that ships and fits.
 
-    Smallest is fewest multipliers, then narrowest activations, then least scratchpad.
+    Smallest is, of those whose array takes the weights of most MACs whole and not in digits, the narrowest weights,
+    then fewest multipliers, then narrowest activations, then least scratchpad.
     """
     if config is not None:
         accelerator = load_config(config)
         return accelerator, compile_network(network, accelerator)
-    shipped = sorted(map(AcceleratorConfig.load, AcceleratorConfig.names()), key=_size)
+    shipped = sorted(map(AcceleratorConfig.load, AcceleratorConfig.names()), key=partial(_size, network))
     problems = []
     for accelerator in shipped:
         try:
@@ -170,5 +174,18 @@ def load_config(name_or_path: Source) -> AcceleratorConfig:
         raise NetworkError(f"--config: {error}") from error
 
 
-def _size(config: AcceleratorConfig) -> tuple[int, int, int, str]:
-    return config.rows * config.columns, config.element_bits, config.scratchpad_bytes, config.name
+def _size(network: Network, config: AcceleratorConfig) -> tuple[bool, int, int, int, int, str]:
+    layers = [layer for layer in network.layers if isinstance(layer, WeightLayer)]
+    in_digits = sum(
+        layer.macs(network.tensors[layer.output].shape)
+        for layer in layers
+        if weight_digits(layer.weights, config) > 1
+    )
+    return (
+        2 * in_digits > network.macs,
+        config.weight.bits,
+        config.rows * config.columns,
+        config.element_bits,
+        config.scratchpad_bytes,
+        config.name,
+    )

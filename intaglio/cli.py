@@ -28,7 +28,14 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-Model = Annotated[Path, typer.Argument(metavar="MODEL", help="The network's file.", show_default=False)]
+Model = Annotated[
+    Path,
+    typer.Argument(
+        metavar="MODEL",
+        help="The network's file: .tflite, IntegerNet text or exchange .npz.",
+        show_default=False,
+    ),
+]
 Inputs = Annotated[
     Path,
     typer.Option(

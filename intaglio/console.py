@@ -73,6 +73,10 @@ class Bar:
     def __call__(self, done: int) -> None:
         self._progress.update(self._task, completed=done)
 
+    def of(self, done: int, total: int) -> None:
+        """As a call, where the total is known later."""
+        self._progress.update(self._task, completed=done, total=total)
+
     @contextmanager
     def shown(self) -> Iterator[Bar]:
         with self._progress:

@@ -13,13 +13,15 @@ from intaglio.report import accuracy_of, counted, scheme_of, table_of, verdict
 from network import NetworkError
 from network.inputs import load_inputs, load_labels
 from network.load import load
+from sim.build import build_all, cached
 
 MODELS = Path(__file__).parent / "models"
 
 
 def embedded() -> Iterator[tuple[Path, Path]]:
-    """Each network's file and that of its test images: DATASET_SCHEME.txt has DATASET_test.npz."""
-    for model in sorted(MODELS.glob("*.txt")):
+    """Each network's file and that of its test images: DATASET_SCHEME.txt or .npz has DATASET_test.npz."""
+    files = sorted(path for path in MODELS.iterdir() if path.suffix in (".txt", ".npz"))
+    for model in (path for path in files if not path.stem.endswith("_test")):
         images = model.with_name(f"{model.stem.split('_')[0]}_test.npz")
         if not images.is_file():
             raise NetworkError(f"{model.name}: its test images, {images.name}, are not beside it")
@@ -34,12 +36,18 @@ def show(jobs: int | None = None) -> int:
     for heading in ("images", "golden", "hardware", "cycles", "mismatches"):
         table.add_column(heading, justify="right")
     mismatches, verdicts = 0, []
-    for model, images in embedded():
-        network = load(model)
+    compiled = [
+        (network, images, *compile_for(network, None))
+        for network, images in ((load(model), images) for model, images in embedded())
+    ]
+    configs = {config.name: config for _, _, config, _ in compiled if not cached(config)}
+    if configs:
+        cli.say(f"building the simulated machines {', '.join(configs)}, once ...")
+        build_all(configs.values())
+    for network, images, config, program in compiled:
         inputs = load_inputs(images, network)
         count = len(next(iter(inputs.values())))
         labels = load_labels(images, count)
-        config, program = compile_for(network, None)
         expected = golden_model.run(network, inputs, outputs_only=True).tensors
         result = cli.simulate(network, program, config, inputs, jobs=jobs, check=True, trace=None)
         mismatches += result.mismatches

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from network import integernet
+from network import exchange, integernet
 from network.errors import NetworkError
 from network.files import read_bytes, shown
 from network.graph import Network
 
 RUNTIMES = ("litert", "tflm")
-KNOWN_FORMATS = (integernet.FORMAT, "TensorFlow Lite")
+KNOWN_FORMATS = (integernet.FORMAT, "TensorFlow Lite", exchange.FORMAT)
 
 
 def load(path: str | os.PathLike[str], bits: int = 4, runtime: str = "litert") -> Network:
@@ -20,7 +20,7 @@ def load(path: str | os.PathLike[str], bits: int = 4, runtime: str = "litert") -
     Parameters
     ----------
     path
-        An IntegerNet text export, or a .tflite file.
+        An IntegerNet text export, a .tflite file, or an .npz of `network.exchange`.
     bits
         N of an IntegerNet network, 2 to 8; that format does not state it, others do and ignore this.
     runtime
@@ -45,4 +45,6 @@ def load(path: str | os.PathLike[str], bits: int = 4, runtime: str = "litert") -
         from network import tflite
 
         return tflite.loads(content, runtime, name=Path(path).stem, where=where)
+    if exchange.recognised(content):
+        return exchange.loads(content, where=where)
     raise NetworkError(f"{where}:1: this is in no known format; known are: {', '.join(KNOWN_FORMATS)}")

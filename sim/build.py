@@ -12,7 +12,9 @@ import shutil
 import signal
 import subprocess
 import tempfile
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from hdl.config import AcceleratorConfig
@@ -50,6 +52,29 @@ _REASON = re.compile(r"^%(Error|Warning)|error:")
 
 class BuildError(RuntimeError):
     """The simulated machine could not be built; one line says why and where the log is."""
+
+
+_RUNNING: set[subprocess.Popen] = set()
+"""Compilations of this process."""
+_STOP = threading.Event()
+"""No further compilation may run."""
+
+
+def build_all(configs: Iterable[AcceleratorConfig]) -> None:
+    """`build` of each, side by side: much of a build is one process. What fails or interrupts one ends all."""
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        futures = [pool.submit(build, config) for config in configs]
+        try:
+            for future in futures:
+                future.result()
+        except BaseException:
+            _STOP.set()
+            for process in tuple(_RUNNING):
+                os.killpg(process.pid, signal.SIGKILL)
+            pool.shutdown(cancel_futures=True)
+            raise
+        finally:
+            _STOP.clear()
 
 
 def build(config: AcceleratorConfig, trace: bool = False) -> Path:
@@ -150,13 +175,18 @@ def _make(name: str, text: str, trace: bool, work: Path) -> None:
         process = subprocess.Popen(
             command, cwd=work, env=tool.environment(), stdout=output, stderr=output, start_new_session=True
         )
+        _RUNNING.add(process)
         try:
+            if _STOP.is_set():
+                raise BuildError(f"the build of {name} was stopped")
             failed = process.wait()
         except BaseException:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
             log.unlink()
             raise
+        finally:
+            _RUNNING.discard(process)
     if failed:
         reasons = [line for line in log.read_text(errors="replace").splitlines() if _REASON.search(line)]
         reasons.append("it gave no reason")

@@ -315,28 +315,50 @@ class Machine:
         return decoded[codes].reshape(config.rows, config.columns)
 
     def _operand_signed(self, values: Values, digit: int) -> bool:
-        signed = bool(values["signed"] and digit == 0)
+        signed = bool(values["signed"] and (digit == 0 or values["weight_digits"]))
         assert self.config.signed_activations if signed else self.config.unsigned_activations
         return signed
+
+    def _digit_bits(self, values: Values) -> int:
+        """How far the sums so far move up between two digits."""
+        config = self.config
+        if values["weight_digits"]:
+            assert config.weight.bits < 8, "weights of 8 bits have no digits"
+            return max(config.weight.bits - 1, 1)
+        assert values["digits"] == 1 or config.unsigned_activations, "low digits are unsigned"
+        return config.element_bits
+
+    def _weights(self, values: Values, tile: Integers, digit: int, chunk: int) -> Integers:
+        """What a pass multiplies by: a tile, or of binary weights bits of wider ones and the lanes that count."""
+        if not self.config.weight.is_binary:
+            return tile
+        if values["weight_digits"]:
+            bits = (tile < 0).astype(np.int64)
+            tile = -bits if digit == 0 else bits
+        if values["last_lanes"] and chunk == values["chunks"] - 1:
+            tile = np.where(np.arange(self.config.rows)[:, None] < values["last_lanes"], tile, 0)
+        return tile
 
     def _dense(self, values: Values, tiles: list[Integers]) -> Integers:
         rows, columns = self.config.rows, self.config.columns
         positions = values["output_rows"] * values["output_columns"]
         total = np.zeros((positions, columns), np.int64)
+        digit_bits = self._digit_bits(values)
         for number, (digit, ky, kx, chunk) in enumerate(self._passes(values)):
-            tile = tiles[0 if values["one_tile"] else number]
+            tile = self._weights(values, tiles[0 if values["one_tile"] else number], digit, chunk)
             addresses, inside = self._window(values, rows, rows, ky, kx, chunk)
             self._read(addresses[inside & tile.any(axis=1)])
             data = self._elements(values, addresses, inside, self._operand_signed(values, digit))
             if digit and (ky, kx, chunk) == (0, 0, 0):
-                total = total << self.config.element_bits
+                total = total << digit_bits
             total = total + data.reshape(positions, rows) @ tile
         return total
 
     def _depthwise(self, values: Values, tiles: list[Integers]) -> Integers:
         config = self.config
         assert config.depthwise_taps, "the machine multiplies no channel by itself"
-        assert values["chunks"] == values["digits"] == 1
+        assert values["chunks"] == 1
+        assert values["digits"] == 1 or values["weight_digits"]
         vectors = np.arange(values["output_columns"])
         first, step = values["first_output"], values["output_step"]
         assert step >= 1
@@ -344,8 +366,11 @@ class Machine:
         assert len(kept), "no vector is kept"
         assert kept[-1] == vectors[-1], "the last vector of a row is not kept"
         total = np.zeros((values["output_rows"], len(kept), config.columns), np.int64)
-        for number, (_, ky, kx, _) in enumerate(self._passes(values)):
-            tile = tiles[0 if values["one_tile"] else number]
+        digit_bits = self._digit_bits(values)
+        for number, (digit, ky, kx, chunk) in enumerate(self._passes(values)):
+            tile = self._weights(values, tiles[0 if values["one_tile"] else number], digit, chunk)
+            if digit and (ky, kx) == (0, 0):
+                total = total << digit_bits
             assert not tile[min(config.depthwise_taps, first + 1) :].any(), "a tap beyond the first output"
             addresses, inside = self._window(values, config.columns, 0, ky, kx, 0)
             data = self._elements(values, addresses, inside, self._operand_signed(values, 0))
@@ -369,11 +394,30 @@ class Machine:
         records = [packed >> (size * channel) & ((1 << size) - 1) for channel in range(channels)]
         scheme = Scheme(values["scheme"])
         assert scheme.name.lower() in self.config.rescales, "a scheme that the machine has not"
-        results = (self._sbnq if scheme is Scheme.SBNQ else self._affine)(values, sums, records)
+        rescale = {Scheme.SBNQ: self._sbnq, Scheme.AFFINE: self._affine, Scheme.LLSQ: self._llsq}[scheme]
+        results = rescale(values, sums, records)
+        bits = self.config.element_bits
+        if values["wide"]:
+            assert scheme is Scheme.LLSQ, "only LLSQ's results are wide"
+            assert bits < 8, "elements of 8 bits hold all results"
+            digits = [results >> start & ((1 << bits) - 1) for start in range(0, 8, bits)]
+            results = np.stack(digits, axis=-1).reshape(positions, -1)
         row, column = np.divmod(np.arange(positions)[:, None], values["columns"])
         places = values["destination"] + row * values["destination_pitch"] + column * values["pixel_pitch"]
-        self._put(places + np.arange(channels), results)
+        self._put(places + np.arange(results.shape[-1]), results)
         return True
+
+    def _llsq(self, values: Values, sums: Integers, records: list[int]) -> Integers:
+        accumulator = self.config.accumulator_bits
+        start = 16 if accumulator <= 16 else 48
+        bias = self._field(records, 0, start)
+        mantissa, shift = (
+            np.array([record >> first & ((1 << bits) - 1) for record in records], np.int64)
+            for first, bits in ((start, 8), (start + 8, 5))
+        )
+        product = wrap(sums + bias, accumulator) * mantissa
+        half = np.where(shift > 0, np.int64(1) << np.maximum(shift - 1, 0), 0)
+        return np.clip((product + half) >> shift, values["low"], values["high"])
 
     def _field(self, records: list[int], start: int, bits: int) -> Integers:
         """A field of two's complement of each record."""

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from hdl.config import AcceleratorConfig
-from network import Conv2D, FullyConnected, MaxPool2D, Network, SbnqRescale, Tensor, TensorType
+from network import Conv2D, FullyConnected, LlsqRescale, MaxPool2D, Network, SbnqRescale, Tensor, TensorType
 
 
 def draw(rng, kind, shape):
@@ -57,24 +57,45 @@ class Builder:
     def _products(self, shape, source, signed):
         config, rng = self.config, self.rng
         low, high = config.weight.min, config.weight.max
-        weights = rng.integers(low, high + 1, shape)
-        if config.weight.is_binary:
-            weights = np.where(weights >= 0, 1, -1)
+        digits = -(-self.tensors[source or self.last].type.bits // config.element_bits)
+        if config.weight_digits and digits == 1 and rng.random() < 0.3:  # wider than the array's
+            high = int(rng.integers(high, 128))
+            low = -high - 1
+            weights = rng.integers(low, high + 1, shape)
+        else:
+            weights = rng.integers(low, high + 1, shape)
+            if config.weight.is_binary:
+                weights = np.where(weights >= 0, 1, -1)
         bits = int(
             rng.choice([config.element_bits, config.element_bits, rng.integers(2, config.element_bits + 1)])
         )
         kind = TensorType(bits, self.signed if signed is None else signed)
         spread = np.sqrt(np.prod(shape[1:])) * high * 2.0 ** self.tensors[source or self.last].type.bits / 2
         shift = max(0, int(np.log2(spread / 2.0**kind.bits) + 1))
+        if "llsq" in config.rescales:
+            if rng.random() < 0.3:  # results wider than an element; 7 bits are read as int8
+                kind = TensorType(8 if self.config.unsigned_activations else 7, False)
+            return kind, self._llsq(weights, spread, kind)
         rescale = SbnqRescale(
             rng.integers(-int(spread), int(spread) + 1, shape[0]),
             np.clip(rng.integers(shift - 2, shift + 2, shape[0]), -31, 31),
             bool(rng.integers(2)) or not kind.signed,
         )
-        weight_bits = max(config.weight.bits, 2)
         return kind, {
-            "weights": weights.astype(np.int64), "weight_type": TensorType(weight_bits, True),
+            "weights": weights.astype(np.int64), "weight_type": TensorType(8, True),
             "rescale": rescale, "accumulator_bits": config.accumulator_bits,
+        }  # fmt: skip
+
+    def _llsq(self, weights, spread, kind):
+        rng, outputs = self.rng, len(weights)
+        mantissa = np.where(rng.random(outputs) < 0.3, 1, rng.integers(128, 256, outputs))
+        shift = np.log2(spread * mantissa / 2.0**kind.bits) + rng.integers(-1, 3, outputs)
+        rescale = LlsqRescale(
+            rng.integers(-128, 128, outputs), mantissa, np.clip(shift, 0, 31).astype(np.int64)
+        )
+        return {
+            "weights": weights.astype(np.int64), "weight_type": TensorType(8, True),
+            "rescale": rescale, "accumulator_bits": self.config.accumulator_bits,
         }  # fmt: skip
 
     def conv(
@@ -145,14 +166,24 @@ class WildBuilder(Builder):
         kind, fields = super()._products(shape, source, signed)
         limit = 1 << (min(config.bias_bits, 48) - 1)  # golden's are as wide as the widest accumulator
         rescale, weights = fields["rescale"], fields["weights"]
+        if rng.random() < 0.2:
+            weights = np.full(shape, rng.choice([weights.min(), weights.max()]))
+        if isinstance(rescale, LlsqRescale):
+            limit = 1 << (config.accumulator_bits - 1)
+            if rng.random() < 0.4:
+                bias = rng.choice([-limit, -limit + 1, -129, 0, limit - 1], shape[0])
+                rescale = dataclasses.replace(rescale, bias=np.where(rng.random(shape[0]) < 0.5, bias, 0))
+            if rng.random() < 0.4:
+                ends = rng.choice([0, 1, 15, 16, 30, 31], shape[0])
+                shift = np.where(rng.random(shape[0]) < 0.5, ends, rescale.shift)
+                rescale = dataclasses.replace(rescale, shift=shift)
+            return kind, fields | {"weights": weights, "rescale": rescale}
         bias, shift = np.clip(rescale.bias, -limit, limit - 1), rescale.shift
         if rng.random() < 0.4:
             ends = rng.choice([-limit, -limit + 1, -1, 0, 1, limit - 2, limit - 1], shape[0])
             bias = np.where(rng.random(shape[0]) < 0.5, ends, bias)
         if rng.random() < 0.4:
             shift = np.where(rng.random(shape[0]) < 0.5, rng.choice(EXTREME_SHIFTS, shape[0]), shift)
-        if rng.random() < 0.2:
-            weights = np.full(shape, rng.choice([weights.min(), weights.max()]))
         relu = rescale.relu if rng.integers(2) else not rescale.relu
         return kind, fields | {"weights": weights, "rescale": SbnqRescale(bias, shift, bool(relu))}
 
@@ -181,7 +212,7 @@ def wild_network(seed, config):
 
 def _wild_type(rng, config):
     bits = config.element_bits
-    if config.weight.is_binary:  # no zeros, so no digits
+    if config.weight.is_binary:  # whose weights have no zeros for the lanes of other digits
         return TensorType(int(rng.integers(1, bits + 1)), not config.unsigned_activations)
     if config.signed_activations and config.unsigned_activations:
         return TensorType(int(rng.choice([bits, bits, rng.integers(1, 9)])), bool(rng.integers(2)))
@@ -193,15 +224,13 @@ def _wild_type(rng, config):
 
 
 def _wild_shape(rng, config, room):
-    # Binary weights have no zero for lanes that a run of channels leaves unused.
-    unit = config.rows if config.weight.is_binary else 1
     if rng.random() < 0.15:
-        return (unit * int(rng.integers(1, max(2, min(150, room // 4) // unit))),)
-    channels = unit * int(rng.choice([1, 1, 2, 3, 5, 8, 9, 17, 40]))
+        return (int(rng.integers(1, max(2, min(150, room // 4)))),)
+    channels = int(rng.choice([1, 1, 2, 3, 5, 8, 9, 17, 40]))
     extents = [int(rng.choice([1, 2, 3, 5, 7, 12, 19])) for _ in range(2)]
     while np.prod(extents) * channels * 4 > room and max(extents) > 1:
         extents[int(np.argmax(extents))] -= 1
-    return (*extents, min(channels, max(unit, room // 4 // unit * unit)))
+    return (*extents, min(channels, max(1, room // 4)))
 
 
 def _add_wild_layer(builder, rng, name, room):
@@ -209,8 +238,7 @@ def _add_wild_layer(builder, rng, name, room):
     config, tensor = builder.config, builder.tensors[name]
     both = config.signed_activations and config.unsigned_activations
     signed = bool(rng.integers(2)) if both else None
-    unit = config.rows if config.weight.is_binary else 1
-    outputs = unit * int(rng.choice([1, 2, 3, 4, 7, 11, 16, 29, 40]))
+    outputs = int(rng.choice([1, 2, 3, 4, 7, 11, 16, 29, 40]))
     if len(tensor.shape) == 1 or rng.random() < 0.15:
         builder.fc(outputs, name, signed)
         return

@@ -36,6 +36,17 @@ CONFIGS = [
     machine_of(
         rows=40, columns=12, activation_types=("int2", "uint2"), weight_type="int2", accumulator_depth=16
     ),
+    machine_of(rows=16, columns=6, activation_types=("int8",), weight_type="binary"),
+    machine_of(rows=32, columns=7, activation_types=("uint4",), accumulator_bits=16, rescales=("llsq",)),
+    machine_of(
+        rows=9,
+        columns=4,
+        activation_types=("uint2",),
+        weight_type="int2",
+        accumulator_bits=16,
+        rescales=("llsq",),
+    ),
+    machine_of(rows=8, columns=7, activation_types=("int8",), weight_type="int8", rescales=("llsq", "sbnq")),
 ]
 
 
@@ -134,11 +145,44 @@ def test_more_layers_than_time_stamps():
     assert [layer.mark for layer in program.layers] == [*range(isa.MARKS - 1), *[isa.MARKS - 1] * 10]
 
 
-def test_binary_weights_that_fill_the_lanes():
+def test_binary_weights_whether_they_fill_the_lanes_or_not():
     config = machine_of(rows=4, weight_type="binary", activation_types=("uint8",))
-    check(Builder(9, config, (5, 5, 4)).conv(20, (3, 3)).fc(3).build(), config)
-    with pytest.raises(NetworkError, match="layer layer0: binary weights have no zero for 3 unused lanes"):
-        compile_network(Builder(9, config, (5, 5, 1)).conv(20, (3, 3)).build(), config)
+    for seed, channels in enumerate((4, 1, 3)):
+        builder = Builder(seed, config, (5, 9, channels)).conv(20, (3, 3), dilation=(1, 1 + seed))
+        builder.layers[0].weights[...] = np.where(builder.layers[0].weights > 0, 1, -1)
+        program = check(builder.build(), config)
+        assert {values["digits"] for opcode, values in commands(program) if opcode is Opcode.MATMUL} == {1}
+
+
+@pytest.mark.parametrize(("weight_type", "passes"), [("ternary", 7), ("binary", 8), ("int2", 7), ("int4", 3)])
+def test_wider_weights_run_in_digits(weight_type, passes):
+    config = machine_of(weight_type=weight_type, activation_types=("int8",), accumulator_bits=32)
+    builder = Builder(9, config, (6, 5, 3)).conv(20, (3, 3), padding=(1, 1, 1, 1)).fc(10)
+    for layer in builder.layers:
+        layer.weights[...] = builder.rng.integers(-127, 128, layer.weights.shape)
+    program = check(builder.build(), config)
+    digits = {values["digits"] for opcode, values in commands(program) if opcode is Opcode.MATMUL}
+    assert digits == {passes}
+    builder.layers[0].weights.flat[0] = -128
+    check(builder.build(), config)
+
+
+def test_signed_results_wider_than_an_element():
+    config = machine_of(
+        rows=8, columns=7, activation_types=("uint2",), weight_type="int2", rescales=("llsq",)
+    )
+    builder = Builder(11, config, (40,), TensorType(8, False)).fc(10)
+    tensor = builder.tensors["layer0_out"]
+    builder.tensors["layer0_out"] = dataclasses.replace(tensor, type=TensorType(8, True))
+    check(builder.build(), config)
+
+
+def test_digits_of_activations_and_weights_are_not_mixed():
+    config = machine_of(activation_types=("uint4",))
+    builder = Builder(12, config, (4, 4, 2), TensorType(8, False)).conv(3, (1, 1))
+    builder.layers[0].weights[...] = 100
+    with pytest.raises(NetworkError, match="layer layer0: its input takes 2 digits on test, and its weights"):
+        compile_network(builder.build(), config)
 
 
 def test_without_waits_the_result_is_wrong():
@@ -251,7 +295,9 @@ def rescaled(network, **fields):
 @pytest.mark.parametrize(
     ("edit", "config", "message"),
     [
-        (None, {"weight_type": "int2"}, r"layer layer0: a weight is -8, test has int2 weights \(-2...1\)"),
+        (None, {"weight_type": "int2"}, "layer layer0: its input takes 2 digits on test, and its weights are"),
+        (lambda n: change(n, weights=n.layers[0].weights * 100, weight_type=TensorType(16, True)),
+         {"weight_type": "int8"}, r"layer layer0: a weight is -800, test has int8 weights \(-128...127\)"),
         (None, {"activation_types": ("uint2",)}, "layer layer0: its output is uint4, test's rescale writes at most 2"),
         (None, {"activation_types": ("int4",)}, "layer layer0: its input input is uint8 and its low digits are unsig"),
         (None, {"activation_types": ("int4",)}, "layer layer2: its input layer1_out is uint4, test has int4"),

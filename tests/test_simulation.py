@@ -41,6 +41,18 @@ MACHINES = {
         rows=8, columns=8, rescale_lanes=2, activation_types=("uint8",), weight_type="int8",
         accumulator_bits=48, accumulator_depth=32, scratchpad_bytes=8192,
     ),
+    "binary": machine_of(
+        rows=12, columns=6, activation_types=("int8",), weight_type="binary", accumulator_bits=24,
+        accumulator_depth=16, scratchpad_bytes=4096,
+    ),
+    "llsq": machine_of(
+        rows=9, columns=4, activation_types=("uint2",), weight_type="int2", accumulator_bits=16,
+        accumulator_depth=16, rescales=("llsq",), scratchpad_bytes=4096,
+    ),
+    "llsq and sbnq": machine_of(
+        rows=8, columns=6, rescale_lanes=2, activation_types=("uint4", "int4"), accumulator_bits=20,
+        accumulator_depth=16, rescales=("sbnq", "llsq"), scratchpad_bytes=4096,
+    ),
 }  # fmt: skip
 NETWORKS = {"single": 16}
 """Of each machine; a single multiplier takes long."""

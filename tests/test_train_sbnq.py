@@ -10,11 +10,11 @@ from network.integernet import dumps, load
 
 torch = pytest.importorskip("torch", reason="the extra `train` is not installed")
 
-from train import data, loop, sbnq  # noqa: E402 - they need torch
-from train.definition import Conv, Dense, Pool  # noqa: E402
+from tests.train_runs import small_data, trained  # noqa: E402 - they need torch
+from train import data, sbnq  # noqa: E402
+from train.chain import Place  # noqa: E402
 
 MODELS = Path(__file__).parents[1] / "intaglio" / "models"
-LAYERS = (Conv(3), Pool(), Conv(4, kernel=1), Dense(6), Dense(5))
 
 
 def integer_quantizer(acc: int, bias: int, shift: int, bits: int, relu: bool) -> int:
@@ -64,51 +64,6 @@ def integer_forward(network, pixels: np.ndarray) -> list[int]:
             ]
         )
     return x.tolist()
-
-
-def small_data() -> data.Dataset:
-    rng = np.random.default_rng(5)
-
-    def part(count: int) -> data.Part:
-        images = rng.integers(0, 17, (count, 6, 5, 1), dtype=np.uint8)
-        return data.Part(images, images.reshape(count, -1).argmax(1).astype(np.int64) % 5)
-
-    return data.Dataset(part(96), part(40), part(20))
-
-
-def trained(
-    folder: Path, epochs: int = 4, seed: int = 3, resume: bool = False, stop_after: int | None = None
-):
-    settings = loop.Settings("sbnq", "small", 4, epochs, seed, frozen_share=0.5)
-    loop.begin(seed)
-    model = sbnq.build(LAYERS, (6, 5, 1), 4)
-    folder.mkdir(exist_ok=True)
-    if stop_after is not None:
-        real = loop.accuracy
-
-        def stopping(*arguments):
-            nonlocal stop_after
-            stop_after -= 1
-            if stop_after < 0:
-                raise KeyboardInterrupt
-            return real(*arguments)
-
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(loop, "accuracy", stopping)
-            with pytest.raises(KeyboardInterrupt):
-                loop.train(model, small_data(), settings, folder, resume)
-        return None
-    loop.train(model, small_data(), settings, folder, resume)
-    return model
-
-
-@pytest.fixture(autouse=True)
-def _restore_torch():
-    """What `loop.begin` sets holds for the whole process."""
-    threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
-    yield
-    torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(deterministic)
 
 
 @pytest.mark.parametrize("bits", range(2, 9))
@@ -165,13 +120,13 @@ def test_gradient_passes_roundings_and_stops_at_saturation():
 def test_weights_begin_with_the_deviation_of_equation_20():
     torch.manual_seed(0)
     for bits in (3, 4, 8):
-        assert sbnq.SbnqLayer((200, 200), bits, relu=True).weight.std().item() == pytest.approx(
-            2 ** (bits - 3), rel=0.02
-        )
+        assert sbnq.SbnqLayer(
+            Place((200, 200), last=False, pools=0), bits
+        ).weight.std().item() == pytest.approx(2 ** (bits - 3), rel=0.02)
 
 
 def test_export_is_what_was_simulated(tmp_path):
-    model = trained(tmp_path)
+    model = trained(sbnq, tmp_path, epochs=12, bits=4)
     network = sbnq.to_network(model, "small")
     assert [layer.name for layer in network.layers] == ["conv1", "pool1", "conv2", "fc1", "fc2"]
     images = small_data().test.images
@@ -180,12 +135,40 @@ def test_export_is_what_was_simulated(tmp_path):
     (tmp_path / "small.txt").write_text(dumps(network))
     loaded = load(tmp_path / "small.txt")
     assert [integer_forward(loaded, image) for image in images] == simulated
-    assert len({tuple(scores) for scores in simulated}) > 5
+    assert len({tuple(scores) for scores in simulated}) > 3
+
+
+def test_freezing_leaves_what_a_channel_computes():
+    """Before it the deviation itself divides, after it AP2's power of two; only weights are rounded elsewhere."""
+    torch.manual_seed(0)
+    layer = sbnq.SbnqLayer(Place((24, 300), last=False, pools=0), 8).train()
+    x = torch.randint(0, 256, (4000, 300)).float()
+    for _ in range(60):
+        before = layer(x)
+    layer.freeze()
+    exponents = torch.log2(layer.sigma)
+    assert torch.allclose(exponents, exponents.round(), atol=1e-4)
+    after = layer(x)
+    assert (after - before).abs().mean() < 1 < before.mean() / 20
+    weight = layer.weight.detach().clone()
+    layer.freeze()
+    assert torch.equal(layer.weight, weight)
+
+
+def test_the_offset_is_in_deviations():
+    layer = sbnq.SbnqLayer(Place((3, 5), last=False, pools=0), 4)
+    with torch.no_grad():
+        layer.offset.copy_(torch.tensor([0.0, 1.0, -0.5]))
+        layer.mean.copy_(torch.tensor([10.4, 10.0, -7.0]))
+        layer.sigma.copy_(torch.tensor([4.0, 8.0, 16.0]))
+    bias, shift = layer.inference_parameters()
+    assert bias.tolist() == [10, 18, -15]
+    assert shift.tolist() == [0, 1, 2]
 
 
 def test_one_seed_one_network(tmp_path):
     first, again, other = (
-        dumps(sbnq.to_network(trained(tmp_path / name, seed=seed), "n"))
+        dumps(sbnq.to_network(trained(sbnq, tmp_path / name, seed=seed, bits=4), "n"))
         for name, seed in (("first", 3), ("again", 3), ("other", 4))
     )
     assert first == again
@@ -195,25 +178,12 @@ def test_one_seed_one_network(tmp_path):
 
 @pytest.mark.parametrize("stop_after", [1, 3])
 def test_a_resumed_run_is_the_unbroken_one(stop_after, tmp_path):
-    unbroken = dumps(sbnq.to_network(trained(tmp_path / "unbroken"), "n"))
-    trained(tmp_path / "resumed", stop_after=stop_after)
-    assert dumps(sbnq.to_network(trained(tmp_path / "resumed", resume=True), "n")) == unbroken
+    unbroken = dumps(sbnq.to_network(trained(sbnq, tmp_path / "unbroken", bits=4), "n"))
+    trained(sbnq, tmp_path / "resumed", stop_after=stop_after, bits=4)
+    assert dumps(sbnq.to_network(trained(sbnq, tmp_path / "resumed", resume=True, bits=4), "n")) == unbroken
     curves = (tmp_path / "resumed" / "curves.csv").read_text()
     assert curves == (tmp_path / "unbroken" / "curves.csv").read_text()
     assert len(curves.splitlines()) == 5
-
-
-def test_a_checkpoint_of_another_run_is_refused(tmp_path):
-    from network import NetworkError
-
-    with pytest.raises(NetworkError, match="no checkpoint; start without --resume"):
-        trained(tmp_path, resume=True)
-    trained(tmp_path, epochs=1)
-    with pytest.raises(NetworkError, match="a run with another epochs, seed;"):
-        trained(tmp_path, epochs=2, seed=9, resume=True)
-    (tmp_path / "checkpoint.pt").write_bytes(b"junk")
-    with pytest.raises(NetworkError, match="damaged"):
-        trained(tmp_path, resume=True)
 
 
 def test_the_embedded_test_images_are_the_split():

@@ -3,29 +3,30 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 from pathlib import Path
-from types import ModuleType
+from typing import Any
 
 import numpy as np
 
 import golden
 import network
-from network import integernet
+from network import exchange, integernet
+from network.inputs import conform
 
 # Read when torch is loaded: its threads sleep when they wait; spinning, a busy machine takes ten times as long.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 try:
     import sklearn  # noqa: F401 - train.data imports it when it is asked for the digits
+    import torch
 
-    from train import data, loop, sbnq
+    from train import data, loop
 except ModuleNotFoundError as error:
     sys.exit(f"training needs {error.name}, which is not installed; pip install '.[train]'")
 from train.definition import DEFINITIONS
-
-SCHEMES: dict[str, ModuleType] = {"sbnq": sbnq}
-"""A scheme is a module with ``build(layers, input_shape, bits)`` and ``to_network(model, name)``."""
+from train.schemes import SCHEMES, exported
 
 
 def _arguments(words: list[str] | None) -> argparse.Namespace:
@@ -38,19 +39,38 @@ def _arguments(words: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--data", type=Path, help="folder of MNIST's IDX files")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--bits", type=int, default=4, choices=range(2, 9), help="of weights and activations")
+    parser.add_argument("--bits", type=int, help="of weights and activations, where the scheme has a choice")
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out")
     arguments = parser.parse_args(words)
     if arguments.epochs < 1:
         parser.error(f"--epochs must be 1 or more, not {arguments.epochs}")
     if arguments.seed < 0:
         parser.error(f"--seed must be 0 or more, not {arguments.seed}")
+    choices = SCHEMES[arguments.scheme].bits
+    if arguments.bits is None:
+        arguments.bits = choices[0]
+    if arguments.bits not in choices:
+        known = ", ".join(map(str, sorted(choices)))
+        parser.error(f"--bits of the scheme {arguments.scheme} must be {known}, not {arguments.bits}")
     return arguments
 
 
-def _integer_accuracy(exported: network.Network, part: data.Part) -> float:
-    scores = golden.run(exported, part.images, outputs_only=True).tensors[exported.outputs[0]]
+def integer_accuracy(integers: network.Network, part: data.Part) -> float:
+    """The share of `part` that golden, reading the pixels as the network's input, classifies rightly."""
+    pixels = conform(part.images, integers.tensors[integers.inputs[0]], "images")
+    scores = golden.run(integers, pixels, outputs_only=True).tensors[integers.outputs[0]]
     return float((scores.argmax(1) == part.labels).mean())
+
+
+def _export(integers: network.Network, folder: Path) -> list[Path]:
+    """The network's files: the exchange format, and what else its scheme is known by."""
+    paths = []
+    if any(isinstance(getattr(layer, "rescale", None), network.SbnqRescale) for layer in integers.layers):
+        paths.append(folder / f"{integers.name}.txt")
+        integernet.dump(integers, paths[-1])
+    paths.append(folder / f"{integers.name}.npz")
+    exchange.dump(integers, paths[-1])
+    return paths
 
 
 def main(words: list[str] | None = None) -> int:
@@ -60,28 +80,41 @@ def main(words: list[str] | None = None) -> int:
     settings = loop.Settings(
         arguments.scheme, arguments.dataset, arguments.bits, arguments.epochs, arguments.seed
     )
+    name = scheme.file_stem(settings.dataset, settings.scheme, settings.bits)
+    try:
+        module = scheme.load()
+    except ModuleNotFoundError as error:
+        print(f"train: needs {error.name}, which is not installed; pip install '.[train]'", file=sys.stderr)
+        return 2
     try:
         dataset = data.load(arguments.dataset, arguments.data)
         arguments.out.mkdir(parents=True, exist_ok=True)
         loop.begin(settings.seed)
         height, width, channels = dataset.train.images.shape[1:]
-        model = scheme.build(DEFINITIONS[arguments.dataset], (height, width, channels), settings.bits)
-        held_out = loop.train(model, dataset, settings, arguments.out, arguments.resume)
-        name = f"{arguments.dataset}_{arguments.scheme}{settings.bits}"
-        exported = scheme.to_network(model, name)
-        path = arguments.out / f"{name}.txt"
-        integernet.dump(exported, path)
-        np.savez_compressed(
-            arguments.out / f"{arguments.dataset}_test.npz",
-            input=dataset.test.images,
-            labels=dataset.test.labels,
-        )
-        print(f"held-out images   {held_out:.4f} simulated")
-        print(f"test images       {loop.accuracy(model, dataset.test):.4f} simulated")
-        print(
-            f"test images       {_integer_accuracy(integernet.load(path, settings.bits), dataset.test):.4f} in integers"
-        )
-        print(f"wrote {path}")
+        model = module.build(DEFINITIONS[settings.dataset], (height, width, channels), settings.bits)
+        outcome = loop.train(module, model, dataset, settings, arguments.out, arguments.resume)
+        integers = exported(module, model, name)
+        paths = _export(integers, arguments.out) if integers else []
+        measured: dict[str, Any] = {
+            "scheme": settings.scheme,
+            "dataset": settings.dataset,
+            "bits": settings.bits,
+            "epochs": settings.epochs,
+            "seed": settings.seed,
+            "kept_epoch": outcome.epoch,
+            "training_seconds": round(outcome.seconds, 1),
+            "held_out_accuracy": outcome.held_out,
+            "test_accuracy_simulated": loop.accuracy(model, dataset.test),
+            "test_accuracy_integers": integer_accuracy(integers, dataset.test) if integers else None,
+            "parameters": sum(parameter.numel() for parameter in model.parameters()),
+            "torch": torch.__version__,
+        }
+        paths += [arguments.out / f"{name}.json", arguments.out / f"{settings.dataset}_test.npz"]
+        paths[-2].write_text(json.dumps(measured, indent=2) + "\n")
+        np.savez_compressed(paths[-1], input=dataset.test.images, labels=dataset.test.labels)
+        for key, value in measured.items():
+            print(f"{key.replace('_', ' '):24} {value}")
+        print(f"wrote {', '.join(map(str, paths))}")
     except (network.NetworkError, OSError) as error:
         print(f"train: {error}", file=sys.stderr)
         return 2

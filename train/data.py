@@ -24,12 +24,23 @@ class Part:
 
 
 @dataclass(frozen=True)
+class Augmentation:
+    """By how much a training image may be changed: moved along each axis by whole `pixels`, turned by `degrees`,
+    scaled by ``1 +- scaling``. The same for every scheme."""
+
+    pixels: int = 1
+    degrees: float = 0.0
+    scaling: float = 0.0
+
+
+@dataclass(frozen=True)
 class Dataset:
     """`held_out` images of the training set choose the epoch; `test` is looked at once, at the end."""
 
     train: Part
     held_out: Part
     test: Part
+    augmentation: Augmentation = Augmentation()
 
 
 def _part(images: npt.NDArray, labels: npt.NDArray, which: npt.NDArray | slice) -> Part:
@@ -74,6 +85,7 @@ def mnist(folder: Path) -> Dataset:
         train=_part(images, labels, order[5000:]),
         held_out=_part(images, labels, order[:5000]),
         test=_part(read("t10k-images-idx3-ubyte"), read("t10k-labels-idx1-ubyte"), slice(None)),
+        augmentation=Augmentation(degrees=10.0, scaling=0.1),
     )
 
 

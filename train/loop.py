@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import math
 import os
+import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from network.errors import NetworkError
-from train.data import Dataset, Part
+from train.data import Augmentation, Dataset, Part
 
-THREADS = 2
+THREADS = 1
 """Fixed, because the order of a sum, and so its last bit, follows the number of threads."""
 EVALUATION_BATCH = 1000
 
@@ -32,9 +33,6 @@ class Settings:
     epochs: int
     seed: int
     batch_size: int = 64
-    learning_rate: float = 0.05
-    frozen_share: float = 0.8
-    """The last epochs' share that trains with frozen averages; inference has no batch to normalise by."""
 
 
 def begin(seed: int) -> None:
@@ -42,6 +40,7 @@ def begin(seed: int) -> None:
     torch.manual_seed(seed)
     torch.set_num_threads(THREADS)
     torch.use_deterministic_algorithms(True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # nothing reads it; a tenth of the time
 
 
 def _tensors(part: Part) -> tuple[Tensor, Tensor]:
@@ -60,20 +59,56 @@ def accuracy(model: nn.Module, part: Part) -> float:
     return right / len(labels)
 
 
-def _shifted(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Each image moved by -1, 0 or 1 pixel along each axis, zeros moving in."""
-    padded = functional.pad(images, (0, 0, 1, 1, 1, 1))
-    height, width = images.shape[1:3]
-    offsets = torch.randint(0, 3, (len(images), 2), generator=generator).tolist()
-    return torch.stack([p[y : y + height, x : x + width] for p, (y, x) in zip(padded, offsets, strict=True)])
+def augmented(images: Tensor, how: Augmentation, generator: torch.Generator) -> Tensor:
+    """Each image turned, scaled and moved by random amounts up to those of `how`, zeros moving in; whole pixels."""
+    count, height, width, channels = images.shape
+    if how.degrees or how.scaling:
+        turns, scalings = torch.empty(2, count).uniform_(-1, 1, generator=generator)
+        angles, factors = turns * math.radians(how.degrees), 1 + scalings * how.scaling
+        cosines, sines = angles.cos() * factors, angles.sin() * factors
+        nothing = torch.zeros(count)
+        rows = [torch.stack([cosines, -sines, nothing], 1), torch.stack([sines, cosines, nothing], 1)]
+        grid = functional.affine_grid(
+            torch.stack(rows, 1), [count, channels, height, width], align_corners=False
+        )
+        channels_first = images.permute(0, 3, 1, 2)
+        images = functional.grid_sample(channels_first, grid, align_corners=False).round().permute(0, 2, 3, 1)
+    reach = how.pixels
+    padded = functional.pad(images, (0, 0, reach, reach, reach, reach))
+    offsets = torch.randint(0, 2 * reach + 1, (count, 2), generator=generator)
+    rows_of, columns_of = (
+        offsets[:, axis, None] + torch.arange(size) for axis, size in enumerate((height, width))
+    )
+    return padded[torch.arange(count)[:, None, None], rows_of[:, :, None], columns_of[:, None, :]]
 
 
-def train(model: nn.Module, data: Dataset, settings: Settings, folder: Path, resume: bool) -> float:
+@dataclass(frozen=True)
+class Outcome:
+    """`epoch`: the one whose network was kept, from 1; `held_out`: its accuracy; `seconds`: of all training."""
+
+    epoch: int
+    held_out: float
+    seconds: float
+
+
+def _optimizer(scheme: Any, model: nn.Module) -> tuple[torch.optim.Adam, list[float]]:
+    """Adam over the scheme's parameter groups, and the learning rate that each begins with."""
+    groups = [{"params": list(model.parameters())}]
+    if hasattr(scheme, "parameter_groups"):
+        groups = scheme.parameter_groups(model)
+    optimizer = torch.optim.Adam(groups, lr=scheme.LEARNING_RATE, fused=True)
+    return optimizer, [group["lr"] for group in optimizer.param_groups]
+
+
+def train(
+    scheme: Any, model: nn.Module, data: Dataset, settings: Settings, folder: Path, resume: bool
+) -> Outcome:
     """Train `model` and leave it as it was after the epoch that did best on the held-out images.
 
-    `model` is a scheme's network: a module whose ``freeze()`` makes it train against the parameters of inference.
+    `scheme` is the module that built `model` (`train.schemes.SchemeModule`). Epochs in which the model trains as it
+    infers (``model.final``) go before those in which it does not; of equals the later is kept.
 
-    Writes ``checkpoint.pt`` and ``curves.csv`` into `folder` after every epoch. Returns that best accuracy.
+    Writes ``checkpoint.pt`` and ``curves.csv`` into `folder` after every epoch.
 
     Raises
     ------
@@ -81,22 +116,28 @@ def train(model: nn.Module, data: Dataset, settings: Settings, folder: Path, res
         Where `resume` is set and the checkpoint in `folder` is absent, damaged or another run's.
     """
     images, labels = _tensors(data.train)
-    optimizer = torch.optim.Adam(model.parameters(), lr=settings.learning_rate)
-    state: dict[str, Any] = {"epoch": 0, "rows": [], "best": -1.0, "best_model": None}
+    optimizer, learning_rates = _optimizer(scheme, model)
+    state: dict[str, Any] = {
+        "epoch": 0,
+        "rows": [],
+        "best": (False, -1.0, 0),
+        "best_model": None,
+        "seconds": 0.0,
+    }
     if resume:
         state = _read_checkpoint(folder / "checkpoint.pt", settings)
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
     batches = math.ceil(len(images) / settings.batch_size)
-    first_frozen = settings.epochs - math.floor(settings.epochs * settings.frozen_share)
     with Progress() as progress:
         task = progress.add_task(
             "training", total=settings.epochs * batches, completed=state["epoch"] * batches
         )
         for epoch in range(state["epoch"], settings.epochs):
-            if epoch >= first_frozen:
-                model.freeze()
-            # Each epoch has a generator of its own, so that a resumed run draws what an unbroken one draws.
+            started = time.monotonic()
+            model.begin_epoch(epoch / settings.epochs)
+            # Each epoch has random numbers of its own, so that a resumed run draws what an unbroken one draws.
+            torch.manual_seed(settings.seed * 1_000_003 + epoch)
             generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + epoch)
             model.train()
             total = 0.0
@@ -104,9 +145,12 @@ def train(model: nn.Module, data: Dataset, settings: Settings, folder: Path, res
                 torch.randperm(len(images), generator=generator).split(settings.batch_size)
             ):
                 done = (epoch * batches + step) / (settings.epochs * batches)
-                optimizer.param_groups[0]["lr"] = settings.learning_rate * (1 + math.cos(math.pi * done)) / 2
+                for group, rate in zip(optimizer.param_groups, learning_rates, strict=True):
+                    group["lr"] = rate * (1 + math.cos(math.pi * done)) / 2
                 optimizer.zero_grad()
-                loss = functional.cross_entropy(model(_shifted(images[chosen], generator)), labels[chosen])
+                loss = functional.cross_entropy(
+                    model(augmented(images[chosen], data.augmentation, generator)), labels[chosen]
+                )
                 loss.backward()
                 optimizer.step()
                 total += loss.item() * len(chosen)
@@ -115,14 +159,15 @@ def train(model: nn.Module, data: Dataset, settings: Settings, folder: Path, res
             row = {"epoch": epoch + 1, "loss": total / len(images), "held_out_accuracy": held_out}
             progress.update(task, description=f"loss {row['loss']:.3f}, held out {held_out:.4f}")
             state["rows"].append(row)
-            if held_out >= state["best"]:  # of equals the later, which has trained longer
-                state["best"] = held_out
+            if (bool(model.final), held_out, epoch + 1) > tuple(state["best"]):
+                state["best"] = (bool(model.final), held_out, epoch + 1)
                 state["best_model"] = {key: value.clone() for key, value in model.state_dict().items()}
             state |= {"epoch": epoch + 1, "model": model.state_dict(), "optimizer": optimizer.state_dict()}
+            state["seconds"] += time.monotonic() - started
             _write(folder, state, settings)
     model.load_state_dict(state["best_model"])
     model.eval()
-    return state["best"]
+    return Outcome(state["best"][2], state["best"][1], state["seconds"])
 
 
 def _write(folder: Path, state: dict[str, Any], settings: Settings) -> None:

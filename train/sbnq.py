@@ -9,16 +9,23 @@ estimator: a rounding has the gradient of the identity, a clamp has none where i
 
 from __future__ import annotations
 
-import numpy as np
+from collections.abc import Iterator
+from typing import Any
+
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 import network
-from network.graph import Integers
 from network.integernet import ACCUMULATOR_BITS
-from train.definition import Conv, Dense, Layers, Pool
+from train.chain import IntegerLayer, Place, accumulate, integers, places, pooled
+from train.chain import to_network as to_chain
+from train.definition import Layers
 
+LEARNING_RATE = 0.1
+"""Of weights that are drawn with a deviation of ``2**(N - 3)`` steps."""
+OFFSET_LEARNING_RATE = 0.01
+FROZEN_SHARE = 0.5
+"""The last epochs' share that trains with frozen averages; inference has no batch to normalise by."""
 MOMENTUM = 0.1
 """Weight of the newest batch in the moving averages of mean and deviation."""
 SMALLEST_SIGMA = 2.0**-4
@@ -32,16 +39,22 @@ def through(rounded: Tensor, smooth: Tensor) -> Tensor:
 
 def ap2(sigma: Tensor) -> Tensor:
     """``AP2(x) = round(log2 x)``, the exponent of the nearest power of two [sbnq: eq. 7]."""
-    return torch.round(torch.log2(sigma.clamp(min=SMALLEST_SIGMA)))
+    return exponent(sigma).round()
 
 
-def shift_amount(sigma: Tensor, bits: int, relu: bool) -> Tensor:
+def exponent(sigma: Tensor) -> Tensor:
+    """``log2 x``, which AP2 rounds."""
+    return torch.log2(sigma.clamp(min=SMALLEST_SIGMA))
+
+
+def shift_amount(sigma: Tensor, bits: int, relu: bool, rounded: bool = True) -> Tensor:
     """The right shift that normalises by `sigma` and scales to `bits` bits; negative where it is a left shift.
 
     [sbnq: eq. 15, 18] print ``N - 3 + AP2`` and ``N - 2 + AP2``; dividing by ``S = 2**(3 - N)`` (eq. 13) and
-    ``2**(2 - N)`` (eq. 17) gives what is here, and what the authors' exported network holds.
+    ``2**(2 - N)`` (eq. 17) gives what is here, and what the authors' exported network holds. Not
+    `rounded`, it divides by `sigma` itself.
     """
-    return (ap2(sigma) + (2 if relu else 3) - bits).clamp(-31, 31)
+    return ((ap2(sigma) if rounded else exponent(sigma)) + (2 if relu else 3) - bits).clamp(-31, 31)
 
 
 def quantize_weight(weight: Tensor, bits: int) -> Tensor:
@@ -65,45 +78,69 @@ def quantize_activation(acc: Tensor, bias: Tensor, shift: Tensor, bits: int, rel
 
 
 class SbnqLayer(nn.Module):
-    """A convolution or a matrix, and the quantizer after it; `relu` makes its output unsigned.
+    """A convolution or a matrix, and the quantizer after it; ReLU, behind all but the last, makes its output unsigned.
 
-    In training it normalises by its batch and moves the averages [sbnq: eq. 14]; in evaluation, and when `frozen`,
-    by the two integers a channel that inference has [sbnq: eq. 15].
+    Max pooling, where it follows, is computed before the quantizer.
+
+    In training it first normalises by its batch [sbnq: eq. 14], and moves the averages; in evaluation, and when it is
+    frozen, by the two integers a channel that inference has [sbnq: eq. 15]. Beside the paper it has
+
+    - in training before it is frozen the deviation itself for AP2's power of two: a batch's deviation crosses the
+      border of two powers from one step to the next, and channels would double or halve. `freeze` makes up for it;
+    - `offset`, the β of batch normalisation in deviations, which inference has in its bias.
     """
 
     mean: Tensor
     sigma: Tensor
+    frozen: Tensor
 
-    def __init__(self, shape: tuple[int, ...], bits: int, relu: bool) -> None:
+    def __init__(self, place: Place, bits: int) -> None:
         super().__init__()
-        self.bits, self.relu, self.frozen = bits, relu, False
-        self.weight = nn.Parameter(torch.empty(shape))
+        self.place, self.bits, self.relu = place, bits, not place.last
+        self.weight = nn.Parameter(torch.empty(place.shape))
         # [sbnq: eq. 20]: then [-2**(N-1)+1, 2**(N-1)-1] holds four deviations.
         nn.init.normal_(self.weight, std=2.0 ** (bits - 3))
-        self.register_buffer("mean", torch.zeros(shape[0]))
-        self.register_buffer("sigma", torch.ones(shape[0]))
-
-    def accumulate(self, x: Tensor) -> Tensor:
-        weight = quantize_weight(self.weight, self.bits)
-        if weight.ndim == 4:
-            return functional.conv2d(x, weight, padding=(weight.shape[2] - 1) // 2)
-        return functional.linear(x.flatten(1), weight)
+        self.offset = nn.Parameter(torch.zeros(place.shape[0]))
+        self.register_buffer("mean", torch.zeros(place.shape[0]))
+        self.register_buffer("frozen", torch.tensor(False))  # kept by checkpoints: weights are scaled once
+        self.register_buffer("sigma", torch.ones(place.shape[0]))
 
     def forward(self, x: Tensor) -> Tensor:
-        acc = self.accumulate(x)
+        acc = accumulate(x, quantize_weight(self.weight, self.bits))
         if self.frozen or not self.training:
             bias, shift = self.inference_parameters()
         else:
             axes = [axis for axis in range(acc.ndim) if axis != 1]
-            mean, sigma = acc.mean(axes), acc.detach().std(axes, correction=0)
+            mean = acc.mean(axes)
+            centred = acc - mean.view(1, -1, *(1,) * (acc.ndim - 2))
+            sigma = centred.square().mean(axes).clamp(min=SMALLEST_SIGMA**2).sqrt()
             self.mean.lerp_(mean.detach(), MOMENTUM)
-            self.sigma.lerp_(sigma, MOMENTUM)
-            bias, shift = through(mean.round(), mean), shift_amount(sigma, self.bits, self.relu)
-        return quantize_activation(acc, bias, shift, self.bits, self.relu)
+            self.sigma.lerp_(sigma.detach(), MOMENTUM)
+            bias = self.bias(mean, sigma)
+            shift = shift_amount(sigma, self.bits, self.relu, rounded=False)
+        return quantize_activation(pooled(acc, self.place.pools), bias, shift, self.bits, self.relu)
+
+    def bias(self, mean: Tensor, sigma: Tensor) -> Tensor:
+        """``round(mean + offset * sigma)``, rounded straight through."""
+        smooth = mean + self.offset * sigma
+        return through(smooth.round(), smooth)
 
     def inference_parameters(self) -> tuple[Tensor, Tensor]:
-        """The integers ``bias = round(mean)`` and ``shift`` of the moving averages [sbnq: eq. 15, 18]."""
-        return self.mean.round(), shift_amount(self.sigma, self.bits, self.relu)
+        """The integers ``bias`` and ``shift`` of the moving averages [sbnq: eq. 15, 18]."""
+        return self.bias(self.mean, self.sigma), shift_amount(self.sigma, self.bits, self.relu)
+
+    def freeze(self) -> None:
+        """From here on, train the weights against the integers that inference has.
+
+        Each channel's weights are scaled so that its deviation is AP2's power of two: what it computes stays.
+        """
+        if not self.frozen:
+            self.frozen.fill_(True)
+            with torch.no_grad():
+                factor = torch.exp2(ap2(self.sigma) - exponent(self.sigma))
+                self.weight.mul_(factor.view(-1, *(1,) * (self.weight.ndim - 1)))
+                self.mean.mul_(factor)
+                self.sigma.mul_(factor)
 
 
 class SbnqNetwork(nn.Module):
@@ -112,30 +149,19 @@ class SbnqNetwork(nn.Module):
     def __init__(self, layers: Layers, input_shape: tuple[int, int, int], bits: int) -> None:
         super().__init__()
         self.input_shape, self.bits = input_shape, bits
-        height, width, channels = input_shape
-        stages: list[nn.Module] = []
-        for layer in layers:
-            relu = layer is not layers[-1]
-            if isinstance(layer, Pool):
-                stages.append(nn.MaxPool2d(2))
-                height, width = height // 2, width // 2
-            elif isinstance(layer, Conv):
-                stages.append(SbnqLayer((layer.channels, channels, layer.kernel, layer.kernel), bits, relu))
-                channels = layer.channels
-            elif isinstance(layer, Dense):
-                stages.append(SbnqLayer((layer.features, height * width * channels), bits, relu))
-                height, width, channels = 1, 1, layer.features
-        self.stages = nn.Sequential(*stages)
+        self.stages = nn.Sequential(*(SbnqLayer(place, bits) for place in places(layers, input_shape)))
+        self.final = False
 
     def forward(self, images: Tensor) -> Tensor:
         """`images`: (batch, height, width, channels) pixels 0..255; returns (batch, classes)."""
         return self.stages(images.permute(0, 3, 1, 2))
 
-    def freeze(self) -> None:
-        """From here on, train the weights against the integers that inference has."""
-        for stage in self.stages:
-            if isinstance(stage, SbnqLayer):
-                stage.frozen = True
+    def begin_epoch(self, done: float) -> None:
+        """For the last `FROZEN_SHARE` of the epochs, train the weights against the integers that inference has."""
+        self.final = done > 0 and done >= 1 - FROZEN_SHARE
+        if self.final:
+            for stage in self.stages:
+                stage.freeze()
 
 
 def build(layers: Layers, input_shape: tuple[int, int, int], bits: int) -> SbnqNetwork:
@@ -143,51 +169,29 @@ def build(layers: Layers, input_shape: tuple[int, int, int], bits: int) -> SbnqN
     return SbnqNetwork(layers, input_shape, bits)
 
 
-def _integers(values: Tensor) -> Integers:
-    return values.detach().numpy().astype(np.int64)
+def parameter_groups(model: SbnqNetwork) -> list[dict[str, Any]]:
+    """Offsets are in deviations, weights in steps: each has its learning rate."""
+    return [
+        {"params": [stage.weight for stage in model.stages]},
+        {"params": [stage.offset for stage in model.stages], "lr": OFFSET_LEARNING_RATE},
+    ]
 
 
 def to_network(model: SbnqNetwork, name: str) -> network.Network:
     """The integer network that `model` simulates in evaluation."""
-    pixel, weight_type = network.TensorType(8, signed=False), network.TensorType(model.bits, signed=True)
-    source = network.Tensor("input", model.input_shape, pixel)
-    tensors, layers = {source.name: source}, []
-    counts = {"conv": 0, "fc": 0, "pool": 0}
-    for stage in model.stages:
-        kind = "pool" if not isinstance(stage, SbnqLayer) else "conv" if stage.weight.ndim == 4 else "fc"
-        counts[kind] += 1
-        title = f"{kind}{counts[kind]}"
-        layer: network.MaxPool2D | network.Conv2D | network.FullyConnected
-        if not isinstance(stage, SbnqLayer):
-            layer = network.MaxPool2D(title, (source.name,), title, kernel=(2, 2), stride=(2, 2))
-            type_ = source.type
-        else:
-            bias, shift = stage.inference_parameters()
-            rescale = network.SbnqRescale(_integers(bias), _integers(shift), stage.relu)
-            type_ = network.TensorType(model.bits, signed=not stage.relu)
-            weights = _integers(quantize_weight(stage.weight, model.bits))
-            if weights.ndim == 4:
-                reach = (weights.shape[2] - 1) // 2
-                layer = network.Conv2D(
-                    title,
-                    (source.name,),
-                    title,
-                    np.ascontiguousarray(weights.transpose(0, 2, 3, 1)),
-                    weight_type,
-                    rescale,
-                    ACCUMULATOR_BITS,
-                    padding=(reach, reach, reach, reach),
-                )
-            else:
-                # torch flattens (C, H, W), the graph (H, W, C).
-                height, width, channels = source.shape if len(source.shape) == 3 else (1, 1, source.size)
-                hwc = (
-                    weights.reshape(-1, channels, height, width).transpose(0, 2, 3, 1).reshape(weights.shape)
-                )
-                layer = network.FullyConnected(
-                    title, (source.name,), title, hwc, weight_type, rescale, ACCUMULATOR_BITS
-                )
-        source = network.Tensor(title, layer.output_shape(source.shape), type_)
-        tensors[title] = source
-        layers.append(layer)
-    return network.Network(name, tensors, tuple(layers), ("input",), (source.name,))
+    weight_type = network.TensorType(model.bits, signed=True)
+
+    def chain() -> Iterator[IntegerLayer]:
+        for stage in model.stages:
+            bias, shift = map(integers, stage.inference_parameters())
+            yield IntegerLayer(
+                stage.place,
+                integers(quantize_weight(stage.weight, model.bits)),
+                weight_type,
+                network.SbnqRescale(bias, shift, stage.relu),
+                ACCUMULATOR_BITS,
+                network.TensorType(model.bits, signed=not stage.relu),
+            )
+
+    source = network.Tensor("input", model.input_shape, network.TensorType(8, signed=False))
+    return to_chain(name, source, chain())

@@ -1,7 +1,8 @@
 # amaranth: UnusedElaboratable=no
 """Bench of `hdl.array`: random tiles of weights that change while the array works, and sums at their extremes.
 
-An array with a depthwise mapping is given vectors of both mappings, mixed at random.
+An array with a depthwise mapping is given vectors of both mappings, mixed at random; one with bit planes, vectors that
+take its bits for weights of -1 and 1, for 0 and 1, and for 0 and -1.
 """
 
 from functools import partial
@@ -25,8 +26,8 @@ _DEPTHWISE_EXTREMES = range(104, 108)
 
 
 def configurations() -> list[Configuration]:
-    # rows, columns, activation, weight, accumulator bits (None: exact), tag bits, beat bits, depthwise taps
-    parameters = [
+    # rows, columns, activation, weight, accumulator bits (None: exact), tag bits, beat bits, depthwise taps, bit planes
+    parameters: list[tuple] = [
         (1, 1, "int8", "int8", None, 0, 8, 0),
         (5, 3, "uint8", "int8", None, 4, 32, 0),
         (8, 8, "int8", "int8", 32, 0, 64, 0),
@@ -39,18 +40,20 @@ def configurations() -> list[Configuration]:
         (6, 3, "int8", "int5", 12, 2, 16, 2),
         (3, 7, "uint4", "int4", None, 1, 32, 3),  # more columns than rows, and a tap of every row
         (4, 4, "int8", "ternary", None, 0, 8, 1),
+        (16, 5, "int8", "binary", None, 0, 64, 0, True),
+        (5, 2, "uint4", "binary", 8, 3, 8, 0, True),
     ]
     found = []
-    for rows, columns, activation, weight, bits, tag_bits, beat_bits, taps in parameters:
-        make = partial(MacArray, rows, columns, activation, weight, bits, tag_bits, beat_bits, taps)
+    for rows, columns, activation, weight, bits, tag_bits, beat_bits, taps, *planes in parameters:
+        make = partial(MacArray, rows, columns, activation, weight, bits, tag_bits, beat_bits, taps, *planes)
         component = make()
-        mapping = f"_depthwise{taps}" if taps else ""
+        mapping = f"_depthwise{taps}" if taps else "_planes" if planes else ""
         found.append(
             Configuration(
                 f"array_{rows}x{columns}_{activation}_{weight}_{component.sum_bits}{mapping}",
                 make,
                 partial(_cases, component),
-                mutants=(rows, columns) in ((5, 3), (3, 2), (6, 3)),
+                mutants=(rows, columns) in ((5, 3), (3, 2), (6, 3), (5, 2)),
                 tile_beats=component.tile_beats,
             )
         )
@@ -87,7 +90,14 @@ def _cases(array: MacArray, random: np.random.Generator, quick: bool) -> Cases:
         weights[np.unique(tile_of[depthwise == 1]), taps:] = zero
     values = values_of(array.weight)[weights]
     activations = values_of(array.activation)[inputs]
-    exact = np.einsum("vr,vrc->vc", activations[:, :rows], values[tile_of])
+    multiplied = values[tile_of]
+    plane, negative = np.zeros((2, len(tile_of)), np.int64)
+    if array.bit_planes:
+        plane[:], negative[:] = random.integers(0, 2, (2, len(tile_of)))
+        plane[np.isin(tile_of, _EXTREMES)] = 0
+        bits_of = np.where(negative[:, None, None] == 1, -weights[tile_of], weights[tile_of])
+        multiplied = np.where(plane[:, None, None] == 1, bits_of, multiplied)
+    exact = np.einsum("vr,vrc->vc", activations[:, :rows], multiplied)
     if taps:
         which = np.flatnonzero(depthwise)
         exact[which] = _depthwise(which, taps, activations, values, tile_of)
@@ -98,6 +108,9 @@ def _cases(array: MacArray, random: np.random.Generator, quick: bool) -> Cases:
     if array.tag_bits:
         given["tag"] = expected["tag"] = random.integers(0, 1 << array.tag_bits, len(tile_of))
     bins = _bins(array, uses, weights, inputs, exact)
+    if array.bit_planes:
+        given |= {"plane": plane, "negative": negative}
+        bins |= _plane_bins(plane == 1, negative == 1, swap == 1)
     if taps:
         given["depthwise"] = depthwise
         bins |= _depthwise_bins(array, depthwise == 1, swap == 1, chances, exact)
@@ -170,6 +183,19 @@ def _bins(
         found["wraps above"] = (exact > high).any(axis=1)
     if products.min() * array.rows < low:
         found["wraps below"] = (exact < low).any(axis=1)
+    return count(found)
+
+
+def _plane_bins(plane: Flags, negative: Flags, swap: Flags) -> dict[str, int]:
+    found: dict[str, Flags] = {}
+    kinds = {"weights": ~plane, "bits": plane & ~negative, "the sign's bits": plane & negative}
+    for name, these in kinds.items():
+        for before, those in kinds.items():
+            follows = these & np.concatenate([[False], those[:-1]])
+            found |= {
+                f"{name} after {before}, with a swap": follows & swap,
+                f"{name} after {before}, of the same tile": follows & ~swap,
+            }
     return count(found)
 
 
