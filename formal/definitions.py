@@ -5,7 +5,7 @@ meets. A quotient ``y`` of ``x / 2**n`` is never computed by shifting ``x`` righ
 multiples of ``2**n`` say which one it is.
 """
 
-# Ref: [jacob2017: app. B], [sbnq: eq. 16, 19], [llsq: eq. 1, 6]
+# Ref: [jacob2017: app. B], [sbnq: eq. 16, 19], [llsq: eq. 1, 6], [itbwn]
 
 from collections.abc import Callable
 
@@ -20,11 +20,12 @@ __all__ = [
     "affine_operand",
     "clamped",
     "llsq",
-    "llsq_sum",
+    "power_of_two",
     "rounded",
     "saturated",
     "sbnq",
     "sqrdmulh",
+    "summed",
 ]
 
 Definition = Callable[..., Value]
@@ -124,22 +125,18 @@ def sbnq(given, y: Value) -> Value:
     )
 
 
-def llsq_sum(given, total: Value) -> Value:
-    """Of the numbers of its bits, ``total`` is the one that differs from the sum by a multiple of ``2**bits``."""
-    exact = given.accumulator + given.bias
-    modulus = C(1 << len(total), signed(len(total) + 2))
-    return (total == exact) | (total == exact - modulus) | (total == exact + modulus)
+def summed(given) -> Value:
+    """Accumulator and bias modulo ``2**bits``: of what has the accumulator's bits, what differs by a multiple."""
+    bits = len(given.accumulator)
+    exact, modulus = given.accumulator + given.bias, C(1 << bits, signed(bits + 2))
+    above, below = exact >= 1 << (bits - 1), exact < -(1 << (bits - 1))
+    return Mux(above, exact - modulus, Mux(below, exact + modulus, exact))[:bits].as_signed()
 
 
-def llsq(given, y: Value, total: Value) -> Value:
-    """The limit where the rounded quotient of ``total`` times the mantissa is at or beyond it, else the quotient."""
-    twice = (total * given.mantissa) << 1
+def _rescaled(given, y: Value, at_least: Callable[[Value], Value]) -> Value:
+    """The limit where the quotient is at or beyond it, else the quotient: which is ``at_least`` itself and not more."""
 
     def is_result(value: Value) -> Value:
-        # The quotient q, ties up, has q >= v exactly if 2*product >= (2*v - 1) * 2**n; n = 0 leaves no tie.
-        def at_least(v: Value) -> Value:
-            return twice >= (((v << 1) - 1) << given.shift)
-
         return _all(
             given.low <= value,
             value <= given.high,
@@ -150,6 +147,37 @@ def llsq(given, y: Value, total: Value) -> Value:
     # Of the numbers of one bit more, which the limits have, two end in the bits of the result.
     outcome = is_result(y) | is_result(y - C(1 << len(y), signed(len(y) + 2)))
     return _implies(given.low <= given.high, outcome)
+
+
+def llsq(given, y: Value, total: Value) -> Value:
+    """The sum ``total`` times the mantissa, over ``2**shift``, ties up."""
+    twice = (total * given.mantissa) << 1
+    # The quotient q has q >= v exactly if 2*product >= (2*v - 1) * 2**n; n = 0 leaves no tie.
+    return _rescaled(given, y, lambda v: twice >= (((v << 1) - 1) << given.shift))
+
+
+def power_of_two(mode: Rounding | None) -> Definition:
+    """The sum over ``2**shift``, in units of 2**-32, so that a left shift is a division as well."""
+
+    def definition(given, y: Value) -> Value:
+        twice = summed(given) << 33
+        n = (given.shift + 32).as_unsigned()[:6]
+
+        def in_mode(one: Rounding) -> Value:
+            def at_least(v: Value) -> Value:
+                if one is Rounding.FLOOR:
+                    return twice >= ((v << 1) << n)
+                tie = ((v << 1) - 1) << n
+                up = {Rounding.HALF_UP: C(1, 1), Rounding.HALF_AWAY: v > 0, Rounding.HALF_EVEN: ~v[0]}[one]
+                return (twice > tie) | ((twice == tie) & up)
+
+            return _rescaled(given, y, at_least)
+
+        if mode is not None:
+            return in_mode(mode)
+        return _all(*(_implies(given.mode == one, in_mode(one)) for one in Rounding))
+
+    return definition
 
 
 def _half_away(x: Value, n: Value) -> Value:

@@ -3,7 +3,7 @@
 from amaranth.hdl import Assert, Assume, C, ClockDomain, Elaboratable, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, stream, wiring
 
-from formal.definitions import Definition, affine, affine_operand, llsq, llsq_sum
+from formal.definitions import Definition, affine, affine_operand, llsq, summed
 from hdl.affine_rescale import AffineRescale, AffineRounding
 from hdl.llsq import LLSQ
 from hdl.pipeline import Pipeline
@@ -167,7 +167,7 @@ class Llsq(Function):
         m = super().elaborate(platform)
         with m.If(self.cycle == 1):
             given = data.View(self.unit.i.payload.shape(), self.asked)
-            m.d.comb += Assert(llsq_sum(given, self.sum))
+            m.d.comb += Assert(self.sum == summed(given))
             m.d.sync += self.total.eq(self.sum)
         return m
 

@@ -14,6 +14,7 @@ from amaranth.back import rtlil
 from formal import definitions
 from formal.harness import Affine, Fifo, Function, Llsq
 from hdl.affine_rescale import AffineRounding
+from hdl.power_of_two import PowerOfTwo
 from hdl.rounding import Rounding
 from hdl.rounding_shift import RoundingShift
 from hdl.saturate import Clamp, Saturate
@@ -113,6 +114,14 @@ def proofs() -> list[Proof]:
             _llsq(accumulator, output, bias),
         )
         for accumulator, output, bias in ((32, 8, 32), (16, 8, 16), (16, 4, 16), (16, 2, 8))
+    ]
+    found += [
+        Proof(
+            "power_of_two" + (f"_{mode.name.lower()}" if mode else ""),
+            f"clamp({mode.name if mode else 'any mode'}, (acc + bias)/2**n)",
+            _function(lambda mode=mode: PowerOfTwo(24, 8, mode=mode), definitions.power_of_two(mode)),
+        )
+        for mode in (None, Rounding.HALF_EVEN)
     ]
     found.append(
         Proof(

@@ -4,13 +4,14 @@
 #      Low-precision Integer Hardware", 2020: the clamp of a quantized number, and the rescale of an
 #      accumulator, bias included, by a scale of 8 bits and a shift, or by a shift alone.
 
-from amaranth.hdl import Cat, Module, Mux, Value, signed, unsigned
+from amaranth.hdl import Module, Mux, Value, signed, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from hdl.checks import check_integer
 from hdl.pipeline import Pipeline
 from hdl.rounding import Rounding, split_right_shift
+from hdl.saturate import narrow
 
 __all__ = ["LLSQ"]
 
@@ -89,17 +90,6 @@ class LLSQ(wiring.Component):
         """The one multiplication, 8 bits wider than x; apart, so that a proof may see what goes into it."""
         return x * mantissa
 
-    def _narrowed(self, floor: Value) -> Value:
-        """``floor`` if it lies within ±2**N, else any number of N + 2 bits on the same side of that.
-
-        The limits are numbers of N + 1 bits, so what lies beyond is saturated, with the increment too, whichever it is.
-        """
-        bits = self.output_bits
-        if len(floor) <= bits:
-            return floor
-        sign, above = floor[-1], floor[bits:]
-        return Cat(floor[:bits], Mux(sign, above.all(), above.any()), sign).as_signed()
-
     def elaborate(self, platform) -> Module:
         m = Module()
         pipeline = Pipeline(m, self.i)
@@ -122,7 +112,7 @@ class LLSQ(wiring.Component):
 
         floor, increment = split_right_shift(scaled.value, scaled.shift, Rounding.HALF_UP)
         narrowed = pipeline.stage(
-            floor=self._narrowed(floor), increment=increment, low=scaled.low, high=scaled.high
+            floor=narrow(floor, self.output_bits), increment=increment, low=scaled.low, high=scaled.high
         )
 
         rounded = narrowed.floor + narrowed.increment

@@ -7,7 +7,7 @@ from amaranth.lib.wiring import In, Out
 from hdl.checks import check_integer
 from hdl.pipeline import Pipeline
 
-__all__ = ["Clamp", "Saturate", "clamp", "saturate"]
+__all__ = ["Clamp", "Saturate", "clamp", "narrow", "saturate"]
 
 
 def clamp(value: Value, lo: Value, hi: Value) -> Value:
@@ -32,6 +32,18 @@ def saturate(value: Value, bits: int, is_signed: bool) -> Value:
     lowest = C(1 << (bits - 1) if is_signed else 0, bits)
     highest = C((1 << (bits - (1 if is_signed else 0))) - 1, bits)
     return Mux(fits, extended[:bits], Mux(negative, lowest, highest))
+
+
+def narrow(value: Value, bits: int) -> Value:
+    """The signed ``value`` where it is from ``-2**bits`` to ``2**bits - 1``, else any number on the same side of these.
+
+    Signed, of ``bits + 2`` bits at most. For limits of ``bits + 1`` bits, which decide what lies beyond whatever it is,
+    with one added to it too.
+    """
+    if len(value) <= bits:
+        return value
+    sign, above = value[-1], value[bits:]
+    return Cat(value[:bits], Mux(sign, above.all(), above.any()), sign).as_signed()
 
 
 class Clamp(wiring.Component):

@@ -8,6 +8,7 @@ from hdl.affine_rescale import AffineRescale
 from hdl.array import MacArray
 from hdl.llsq import LLSQ
 from hdl.mac import MAC
+from hdl.power_of_two import PowerOfTwo
 from hdl.rounding import Rounding
 from hdl.rounding_shift import RoundingShift
 from hdl.saturate import Clamp, Saturate
@@ -34,6 +35,8 @@ def units() -> dict[str, Callable[[], wiring.Component]]:
         "llsq_16_to_4": lambda: LLSQ(16, 4),
         "llsq_16_to_8": lambda: LLSQ(16, 8),
         "llsq_32_to_8": lambda: LLSQ(32, 8),
+        "power_of_two": lambda: PowerOfTwo(24, 8, mode=None),
+        "power_of_two_half_even": lambda: PowerOfTwo(24, 8),
         "affine_rescale": lambda: AffineRescale(32, 8, None),
         "affine_rescale_double": lambda: AffineRescale(32, 8, "double"),
         "affine_rescale_single": lambda: AffineRescale(32, 8, "single"),

@@ -6,7 +6,17 @@ from sim.bench.bench import Bench
 
 __all__ = ["NAMES", "load"]
 
-NAMES = ("rounding_shift", "saturate", "sqrdmulh", "sbnq", "llsq", "affine_rescale", "mac", "array")
+NAMES = (
+    "rounding_shift",
+    "saturate",
+    "sqrdmulh",
+    "sbnq",
+    "llsq",
+    "power_of_two",
+    "affine_rescale",
+    "mac",
+    "array",
+)
 
 
 def load(name: str) -> Bench:

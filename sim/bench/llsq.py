@@ -12,7 +12,7 @@ from network import Rounding
 from sim.bench.bench import Configuration
 from sim.bench.cases import Cases, Integers, count, grid, thinned
 
-__all__ = ["configurations"]
+__all__ = ["configurations", "quotients", "signed_range", "spread", "types"]
 
 RANDOM_CASES = 100_000
 
@@ -41,7 +41,7 @@ def _cases(
         _thresholds(accumulator_bits, bits, bias_bits, random, quick),
         _single_bits(accumulator_bits, bits, bias_bits, random),
         _corners(accumulator_bits, bits, bias_bits),
-        _random(accumulator_bits, bits, bias_bits, 10_000 if quick else RANDOM_CASES, random),
+        _random(accumulator_bits, bits, bias_bits, 20_000 if quick else RANDOM_CASES, random),
     ]
     if accumulator_bits <= 4:
         parts.append(thinned(random, quick, _everything(accumulator_bits, bits, bias_bits)))
@@ -55,14 +55,14 @@ def _cases(
     expected = np.clip(rounding_right_shift(total * mantissa, shift, Rounding.HALF_UP), low, high)
     # Golden takes the mantissas and the limits that networks have.
     usual = (mantissa == 1) | (mantissa >= 128)
-    for of_type, signed, lowest, highest in _types(bits):
+    for of_type, signed, lowest, highest in types(bits):
         mine = usual & (low == lowest) & (high == highest)
         expected[mine] = rescale.llsq(total[mine], mantissa[mine], shift[mine], of_type, signed)
     bins = _bins(inputs, total, expected, accumulator_bits, bits, bias_bits)
     return Cases(inputs, {"": expected & ((1 << bits) - 1)}, bins)
 
 
-def _types(bits: int) -> list[tuple[int, bool, int, int]]:
+def types(bits: int) -> list[tuple[int, bool, int, int]]:
     """Bits, signedness and ends of the types that a result may have, the widest two first."""
     return [
         (k, signed, -(1 << (k - 1)) if signed else 0, (1 << (k - (1 if signed else 0))) - 1)
@@ -71,7 +71,7 @@ def _types(bits: int) -> list[tuple[int, bool, int, int]]:
     ]
 
 
-def _quotients(bits: int) -> Integers:
+def quotients(bits: int) -> Integers:
     """The results that round up at a threshold of either type: all, or of many those where carries end."""
     low, high = -(1 << (bits - 1)), 1 << bits
     if bits <= 8:
@@ -84,7 +84,7 @@ def _thresholds(
     accumulator_bits: int, bits: int, bias_bits: int, random: np.random.Generator, quick: bool
 ) -> list[Integers]:
     """The least sum that rounds up to each result, and the sum below: all with a mantissa of 1, others with any."""
-    quotient, shift = grid(_quotients(bits), np.arange(32))
+    quotient, shift = grid(quotients(bits), np.arange(32))
     # HALF_UP is q or more from (2*q - 1) * 2**(shift - 1) on.
     least = np.where(shift == 0, quotient, (2 * quotient - 1) << np.maximum(shift - 1, 0))
     some = len(least) // (8 if quick else 1)
@@ -105,10 +105,14 @@ def _single_bits(
     """Products that one bit takes out of the limits, or back."""
     low, high = -(1 << (bits - 1)), 1 << bits
     edges = [edge + d for edge in (low, -1, 0, high >> 1, high) for d in (-1, 0, 1)]
-    edge, bit, shift, log_mantissa = grid(edges, np.arange(accumulator_bits + 8), (0, 1, 2, 7, 31), (0, 7))
-    total = ((edge ^ (np.int64(1) << bit)) << shift) >> log_mantissa
+    # The highest bits take mantissas above 128, of which some bring a product near enough.
+    factors = [(shift, 1 << k) for shift in (0, 1, 2, 7, 31) for k in (0, 7)]
+    factors += [(shift, int(m)) for shift in (0, 1) for m in random.permutation(np.arange(129, 256))[:12]]
+    edge, bit, factor = grid(edges, np.arange(accumulator_bits + 8), np.arange(len(factors)))
+    shift, mantissa = np.array(factors)[factor].T
+    total = ((edge ^ (np.int64(1) << bit)) << shift) // mantissa
     fits = bit + shift < 62  # in int64
-    columns = [total[fits], 1 << log_mantissa[fits], shift[fits]]
+    columns = [total[fits], mantissa[fits], shift[fits]]
     return _of_sums(columns, accumulator_bits, bits, bias_bits, random)
 
 
@@ -117,38 +121,38 @@ def _of_sums(
 ) -> list[Integers]:
     """Cases of these sums, mantissas and shifts, where the accumulator holds the sum, by any bias and for both types of
     `bits` bits."""
-    low, high = _range(accumulator_bits)
+    low, high = signed_range(accumulator_bits)
     fits = (columns[0] >= low) & (columns[0] <= high)
     columns = [np.tile(column[fits], 2) for column in columns]
     size = len(columns[0])
-    bias = _spread(bias_bits, size, random)
-    limits = [np.repeat([of[end] for of in _types(bits)[:2]], size // 2) for end in (2, 3)]
+    bias = spread(bias_bits, size, random)
+    limits = [np.repeat([of[end] for of in types(bits)[:2]], size // 2) for end in (2, 3)]
     return [rescale.wrap(columns[0] - bias, accumulator_bits), bias, *columns[1:], *limits]
 
 
 def _corners(accumulator_bits: int, bits: int, bias_bits: int) -> list[Integers]:
-    low, high = _range(accumulator_bits)
-    bias_low, bias_high = _range(bias_bits)
-    types = _types(bits)
+    low, high = signed_range(accumulator_bits)
+    bias_low, bias_high = signed_range(bias_bits)
+    every = types(bits)
     *columns, of_type = grid(
         sorted({low, low + 1, -1, 0, 1, high - 1, high}),
         sorted({bias_low, -1, 0, 1, bias_high}),
         (0, 1, 127, 128, 255),
         np.arange(32),
-        sorted({0, 1, len(types) - 2, len(types) - 1}),
+        sorted({0, 1, len(every) - 2, len(every) - 1}),
     )
-    return [*columns, *(np.array([of[end] for of in types])[of_type] for end in (2, 3))]
+    return [*columns, *(np.array([of[end] for of in every])[of_type] for end in (2, 3))]
 
 
 def _random(
     accumulator_bits: int, bits: int, bias_bits: int, size: int, random: np.random.Generator
 ) -> list[Integers]:
     """Accumulators of all magnitudes; half of the shifts bring the result near the ends of its type."""
-    accumulator = _spread(accumulator_bits, size, random)
-    bias = _spread(bias_bits, size, random)
+    accumulator = spread(accumulator_bits, size, random)
+    bias = spread(bias_bits, size, random)
     mantissa = random.integers(np.where(random.random(size) < 0.5, 0, 128), 256)
     chosen = random.integers(0, 2 * bits, size)
-    of_type, _, low, high = np.array(_types(bits)).T[:, chosen]
+    of_type, _, low, high = np.array(types(bits)).T[:, chosen]
     product = np.abs(rescale.wrap(accumulator + bias, accumulator_bits) * mantissa)
     fitting = np.log2(np.maximum(product, 1)).astype(np.int64) - of_type + random.integers(-1, 4, size)
     shift = np.where(random.random(size) < 0.5, random.integers(0, 32, size), np.clip(fitting, 0, 31))
@@ -160,8 +164,8 @@ def _random(
 
 def _everything(accumulator_bits: int, bits: int, bias_bits: int) -> list[Integers]:
     """All accumulators, biases, mantissas and shifts, by the types of `bits` bits."""
-    low, high = _range(accumulator_bits)
-    bias_low, bias_high = _range(bias_bits)
+    low, high = signed_range(accumulator_bits)
+    bias_low, bias_high = signed_range(bias_bits)
     *columns, of_type = grid(
         np.arange(low, high + 1),
         np.arange(bias_low, bias_high + 1),
@@ -169,7 +173,7 @@ def _everything(accumulator_bits: int, bits: int, bias_bits: int) -> list[Intege
         np.arange(32),
         (0, 1),
     )
-    return [*columns, *(np.array([of[end] for of in _types(bits)])[of_type] for end in (2, 3))]
+    return [*columns, *(np.array([of[end] for of in types(bits)])[of_type] for end in (2, 3))]
 
 
 def _bins(
@@ -189,7 +193,7 @@ def _bins(
     tie = (shift > 0) & (remainder == half)
     value = quotient + (tie | (remainder > half))
     inside = (value >= low) & (value <= high)
-    least, greatest = _range(accumulator_bits)
+    least, greatest = signed_range(accumulator_bits)
     found = {
         "shift 0": (shift == 0) & inside & (product != 0),
         "shift 31": shift == 31,
@@ -219,12 +223,12 @@ def _bins(
         "mantissa 1": (mantissa == 1) & inside & (value != 0),
         "mantissa 2...127": (mantissa > 1) & (mantissa < 128) & inside & (value != 0),
         "mantissa 128...255": (mantissa > 127) & inside & (value != 0),
-        "the least bias": inputs["bias"] == _range(bias_bits)[0],
-        "the greatest bias": inputs["bias"] == _range(bias_bits)[1],
+        "the least bias": inputs["bias"] == signed_range(bias_bits)[0],
+        "the greatest bias": inputs["bias"] == signed_range(bias_bits)[1],
         "limits that are one number": low == high,
         "limits of no type, inside": inside & (low < -(1 << (bits - 1))),
     }
-    for of_type, signed, lowest, highest in _types(bits):
+    for of_type, signed, lowest, highest in types(bits):
         mine = (low == lowest) & (high == highest)
         name = f"{'signed' if signed else 'unsigned'} {of_type}"
         found[f"{name}: inside"] = mine & inside & (value != 0)
@@ -242,9 +246,9 @@ def _bins(
     bins["each mantissa"] = int(len(np.unique(mantissa)) == 256)
 
     # A threshold is the tie that rounds up to a result, and what lies just under it rounds down.
-    for _, signed, lowest, highest in _types(bits)[:2]:
+    for _, signed, lowest, highest in types(bits)[:2]:
         mine = (low == lowest) & (high == highest) & (mantissa == 1)
-        result, by = grid(_quotients(bits), np.arange(1, 32))
+        result, by = grid(quotients(bits), np.arange(1, 32))
         threshold = (2 * result - 1) << (by - 1)
         reached = (threshold > least) & (threshold <= greatest) & (result >= lowest) & (result <= highest + 1)
         wanted = set(zip(result[reached].tolist(), by[reached].tolist(), strict=True))
@@ -255,9 +259,11 @@ def _bins(
     return bins
 
 
-def _spread(bits: int, size: int, random: np.random.Generator) -> Integers:
-    return random.integers(*_range(bits), size, endpoint=True) >> random.integers(0, bits, size)
+def spread(bits: int, size: int, random: np.random.Generator) -> Integers:
+    """Signed numbers of `bits` bits, of all magnitudes."""
+    return random.integers(*signed_range(bits), size, endpoint=True) >> random.integers(0, bits, size)
 
 
-def _range(bits: int) -> tuple[int, int]:
+def signed_range(bits: int) -> tuple[int, int]:
+    """The least and the greatest signed number of `bits` bits."""
     return -(1 << (bits - 1)), (1 << (bits - 1)) - 1
