@@ -251,7 +251,7 @@ def test_prefixes_and_mutations_raise_nothing_else(content, write):
         npz(input=PIXELS, labels=np.arange(9)),
         npz(classes=np.arange(9, dtype=np.uint8)),
         npy(np.arange(9)[:, None]),
-        gzip.compress(struct.pack(">HBBI", 0, 8, 1, 9) + bytes(range(9))),
+        gzip.compress(struct.pack(">HBBI", 0, 8, 1, 9) + bytes(range(9)), mtime=0),
     ],
 )
 def test_labels(content, write):
