@@ -16,6 +16,7 @@ from typing import Any
 import brevitas.nn as qnn
 import numpy as np
 import torch
+from brevitas import config
 from brevitas.core.quant import BinaryQuant, TernaryQuant
 from brevitas.core.scaling import ParameterFromRuntimeStatsScaling
 from brevitas.function.ops_ste import ternary_sign_ste
@@ -208,7 +209,6 @@ class ItbwnNetwork(nn.Module):
         self.logits = qnn.QuantIdentity(act_quant=Int8ActPerTensorFloat, return_quant_tensor=True)
         self.final = False
         self._collected: list[int] = []
-        self.register_load_state_dict_post_hook(_go_on_collecting)
 
     def forward(self, images: Tensor) -> Tensor:
         """`images`: (batch, height, width, channels) pixels 0..255; returns (batch, classes)."""
@@ -241,14 +241,22 @@ class ItbwnNetwork(nn.Module):
     def set_extra_state(self, state: Tensor) -> None:
         self._collected = state.tolist()
 
+    def load_state_dict(self, *arguments: Any, **options: Any) -> Any:
+        """As torch's, where Brevitas would make new parameters, which no optimizer knows, and end the collection.
 
-def _go_on_collecting(model: ItbwnNetwork, _: Any) -> None:
-    """Undo that loading a state ends the collection: what was collected until then is in the state as the parameter."""
-    for scaling, counter in zip(model.scalings(), model._collected, strict=True):
-        if counter <= scaling.collect_stats_steps:
-            scaling.buffer.copy_(scaling.value.detach())
-            nn.init.ones_(scaling.value)
+        What was collected until then is in the state as the parameter.
+        """
+        renewing, config.REINIT_ON_STATE_DICT_LOAD = config.REINIT_ON_STATE_DICT_LOAD, False
+        try:
+            incompatible = super().load_state_dict(*arguments, **options)
+        finally:
+            config.REINIT_ON_STATE_DICT_LOAD = renewing
+        for scaling, counter in zip(self.scalings(), self._collected, strict=True):
             scaling.counter = counter
+            if counter <= scaling.collect_stats_steps:
+                scaling.buffer.copy_(scaling.value.detach())
+                nn.init.ones_(scaling.value)
+        return incompatible
 
 
 def build(layers: Layers, input_shape: tuple[int, int, int], bits: int) -> ItbwnNetwork:
