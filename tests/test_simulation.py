@@ -54,8 +54,8 @@ MACHINES = {
         accumulator_depth=16, rescales=("sbnq", "llsq"), scratchpad_bytes=4096,
     ),
 }  # fmt: skip
-NETWORKS = {"single": 16}
-"""Of each machine; a single multiplier takes long."""
+NETWORKS = {"single": 16, "binary": 60, "llsq": 60, "llsq and sbnq": 60}
+"""Of each machine, 150 of the others; a single multiplier takes long, and so do layers in digits."""
 
 
 def inputs_of(network, rng, count=INFERENCES):
