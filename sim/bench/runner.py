@@ -30,9 +30,19 @@ BUILD = ROOT / "build" / "bench"
 
 TESTS = ("streams", "volume")
 TIME_LIMIT_S = 600
+# Where few cases are simulated, most of the time is the compiler's.
+HASTY = ("-CFLAGS", "-O0")
 
-# Widths are Amaranth's habit; all other warnings stop the build.
-WARNINGS = ["-Wno-WIDTHEXPAND", "-Wno-WIDTHTRUNC"]
+OPTIONS = [
+    # Widths are Amaranth's habit; all other warnings stop the build.
+    "-Wno-WIDTHEXPAND",
+    "-Wno-WIDTHTRUNC",
+    "--no-public-flat-rw",  # the runner's own; stand.vlt says what is public
+    "-O3",
+    "--x-initial",
+    "unique",
+]
+VISIBLE = STAND.with_suffix(".vlt")
 
 
 @dataclass
@@ -99,9 +109,17 @@ def build(
     _environment()
     tool = verilator.find()
     bench = top(configurations, selectors)
-    arguments = [*WARNINGS, "-O3", "--x-initial", "unique", *flags]
+    arguments = [*OPTIONS, *flags]
     content = json.dumps(
-        [bench, STAND.read_text(), dict(texts), arguments, tool.version, str(tool.executable)]
+        [
+            bench,
+            STAND.read_text(),
+            VISIBLE.read_text(),
+            dict(texts),
+            arguments,
+            tool.version,
+            str(tool.executable),
+        ]
     )
     place = BUILD / name / hashlib.sha256(content.encode()).hexdigest()[:16]
     if (place / "bench").is_file():
@@ -111,6 +129,7 @@ def build(
     for module, text in {**texts, "bench_top": bench}.items():
         (work / f"{module}.v").write_text(text)
     shutil.copy(STAND, work / "stand.sv")
+    shutil.copy(VISIBLE, work)
     # Verilator's own runtime takes longer to compile than most units, and is the same for all.
     runtime = BUILD / "runtime" / hashlib.sha256(
         json.dumps([arguments, tool.version, str(tool.executable)]).encode()
@@ -121,7 +140,10 @@ def build(
     runner = VerilatorRunner()
     try:
         runner.build(
-            sources=[work / "stand.sv", work / "bench_top.v", *(work / f"{module}.v" for module in texts)],
+            sources=[
+                *(work / name for name in (VISIBLE.name, "stand.sv", "bench_top.v")),
+                *(work / f"{module}.v" for module in texts),
+            ],
             hdl_toplevel="bench",
             build_dir=work,
             build_args=arguments,
@@ -136,6 +158,8 @@ def build(
             shutil.copyfile(file, kept / file.name)
         runtime.parent.mkdir(exist_ok=True)
         _settle(kept, runtime)
+    for header in work.glob("*.gch"):
+        header.unlink()
     _settle(work, place)
     return place
 
@@ -234,7 +258,7 @@ def run(
         raise ValueError(f"bench {bench.name} has no {', '.join(sorted(unknown))}: it has {', '.join(known)}")
     chosen = [c for c in bench.configurations if not names or c.name in names]
     started = time.perf_counter()
-    place = build(bench.name, chosen, sources(chosen, replaced))
+    place = build(bench.name, chosen, sources(chosen, replaced), flags=HASTY if quick else ())
     spec = {"bench": bench.name, "seed": seed, "quick": quick, "configurations": [c.name for c in chosen]}
     report, failure = simulate(place, "sim.bench.simulated", spec, TESTS)
     seconds = time.perf_counter() - started
