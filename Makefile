@@ -14,7 +14,7 @@ run:      # run the embedded networks on simulated hardware
 
 test:     # every test; ARGS="tests/test_x.py -k name" chooses
 	@$(SETUP) verilator sim test oracles
-	@$(PYTHON) -m pytest $(or $(ARGS),-n auto --dist worksteal)
+	@$(PYTHON) -m pytest $(or $(ARGS),-n auto)
 
 verilog:  # Verilog of the units and of the machine CONFIG=… into build/verilog/
 	@$(SETUP)
