@@ -1,9 +1,12 @@
 """Fixtures that several tests share."""
 
+import sys
 from pathlib import Path
 
 import hypothesis
 import pytest
+
+from intaglio import cli
 
 # A busy machine is slow, not wrong.
 hypothesis.settings.register_profile("intaglio", deadline=None)
@@ -17,3 +20,18 @@ def shared() -> Path:
     if not (folder / "models").is_dir():
         pytest.skip("the reference material, ../shared beside the repository, is absent")
     return folder
+
+
+@pytest.fixture
+def call(capsys, monkeypatch):
+    """Runs a command line; its exit code, standard output, standard error."""
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "stdout", sys.stdout)  # main puts another in its place
+        with pytest.raises(SystemExit) as ended:
+            cli.main([str(argument) for argument in arguments])
+        printed = capsys.readouterr()
+        assert isinstance(ended.value.code, int)
+        return ended.value.code, printed.out, printed.err
+
+    return call

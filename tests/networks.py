@@ -129,7 +129,7 @@ def random_network(seed, config):
         kind = TensorType(bits, True)
     shape = (int(rng.integers(1, 12)), int(rng.integers(1, 16)), int(rng.choice([1, 2, 3, 5, 8, 17, 24, 40])))
     if kind.bits >= 4 * bits:  # four passes and more of each layer: an interpreter takes long
-        shape = tuple(min(size, 6) for size in shape)
+        shape = (min(shape[0], 6), min(shape[1], 6), min(shape[2], 6))
     builder = Builder(seed, config, shape, kind)
     for _ in range(int(rng.integers(1, 5))):
         height, width, _ = builder.tensors[builder.last].shape

@@ -30,21 +30,6 @@ RUN = ("run", MODEL, "--inputs", IMAGES, "--config", TINY, "--jobs", 1)
 
 
 @pytest.fixture
-def call(capsys, monkeypatch):
-    """Runs a command line; its exit code, standard output, standard error."""
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "stdout", sys.stdout)  # main puts another in its place
-        with pytest.raises(SystemExit) as ended:
-            cli.main([str(argument) for argument in arguments])
-        printed = capsys.readouterr()
-        assert isinstance(ended.value.code, int)
-        return ended.value.code, printed.out, printed.err
-
-    return call
-
-
-@pytest.fixture
 def refused(call):
     """The one line that a command line is refused with."""
 

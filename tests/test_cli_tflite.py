@@ -1,6 +1,5 @@
 """.tflite files through the command line and the Python API: both runtimes, every kind of input, the stored outputs."""
 
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -9,24 +8,8 @@ import pytest
 import golden
 import intaglio
 from bench.tflite_builder import VALID, Builder
-from intaglio import cli
 from network import NetworkError, tflite
 from tests import tflite_cases
-
-
-@pytest.fixture
-def call(capsys, monkeypatch):
-    """Runs a command line; its exit code, standard output, standard error."""
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "stdout", sys.stdout)  # main puts another in its place
-        with pytest.raises(SystemExit) as ended:
-            cli.main([str(argument) for argument in arguments])
-        printed = capsys.readouterr()
-        assert isinstance(ended.value.code, int)
-        return ended.value.code, printed.out, printed.err
-
-    return call
 
 
 @pytest.fixture
