@@ -6,8 +6,6 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-from intaglio import cli
-
 # A busy machine is slow, not wrong.
 hypothesis.settings.register_profile("intaglio", deadline=None)
 hypothesis.settings.load_profile("intaglio")
@@ -25,6 +23,7 @@ def shared() -> Path:
 @pytest.fixture
 def call(capsys, monkeypatch):
     """Runs a command line; its exit code, standard output, standard error."""
+    from intaglio import cli
 
     def call(*arguments: object) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "stdout", sys.stdout)  # main puts another in its place

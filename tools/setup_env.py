@@ -92,7 +92,7 @@ def _install(extras: list[str]) -> None:
     command += ["--no-warn-script-location", "--constraint", str(CONSTRAINTS), "--editable", asked]
     if subprocess.run(command, cwd=ROOT).returncode != 0:
         raise SetupError("pip failed, as it says above")
-    if "sim" in extras or "test" in extras:
+    if "sim" in extras:
         _require_libpython()
     for stamp in stamps.values():
         stamp.write_text(digest)
