@@ -4,14 +4,14 @@
 #      Low-precision Integer Hardware", 2020: the clamp of a quantized number, and the rescale of an
 #      accumulator, bias included, by a scale of 8 bits and a shift, or by a shift alone.
 
-from amaranth.hdl import Module, Mux, Value, signed, unsigned
+from amaranth.hdl import Module, Value, signed, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from hdl.checks import check_integer
 from hdl.pipeline import Pipeline
 from hdl.rounding import Rounding, split_right_shift
-from hdl.saturate import narrow
+from hdl.saturate import between, narrow
 
 __all__ = ["LLSQ"]
 
@@ -116,9 +116,7 @@ class LLSQ(wiring.Component):
         )
 
         rounded = narrowed.floor + narrowed.increment
-        inside = Mux(
-            rounded > narrowed.high, narrowed.high, Mux(rounded < narrowed.low, narrowed.low, rounded)
-        )
+        inside = between(rounded, narrowed.low, narrowed.high)
         result = pipeline.stage(inside=inside[: self.output_bits])
 
         pipeline.finish(self.o, result.inside)

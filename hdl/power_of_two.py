@@ -10,7 +10,7 @@ from amaranth.lib.wiring import In, Out
 from hdl.checks import check_integer
 from hdl.pipeline import Pipeline
 from hdl.rounding import Rounding, split_right_shift
-from hdl.saturate import narrow
+from hdl.saturate import between, narrow
 
 __all__ = ["PowerOfTwo"]
 
@@ -130,8 +130,7 @@ class PowerOfTwo(wiring.Component):
         )
 
         rounded = scaled.floor + scaled.increment
-        inside = Mux(rounded > scaled.high, scaled.high, Mux(rounded < scaled.low, scaled.low, rounded))
-        result = pipeline.stage(inside=inside[:bits])
+        result = pipeline.stage(inside=between(rounded, scaled.low, scaled.high)[:bits])
 
         pipeline.finish(self.o, result.inside)
         return m

@@ -7,7 +7,7 @@ from amaranth.lib.wiring import In, Out
 from hdl.checks import check_integer
 from hdl.pipeline import Pipeline
 
-__all__ = ["Clamp", "Saturate", "clamp", "narrow", "saturate"]
+__all__ = ["Clamp", "Saturate", "between", "clamp", "narrow", "saturate"]
 
 
 def clamp(value: Value, lo: Value, hi: Value) -> Value:
@@ -17,6 +17,11 @@ def clamp(value: Value, lo: Value, hi: Value) -> Value:
     # `hi` first: it wins where `lo > hi`, as the outer `min` has it.
     high = (value > hi) | (lo > hi)
     return Mux(high, hi, Mux(value < lo, lo, inside))[:width].as_signed()
+
+
+def between(value: Value, low: Value, high: Value) -> Value:
+    """The nearest to ``value`` of ``low`` to ``high``, where ``low <= high``; all signed, of any widths."""
+    return Mux(value > high, high, Mux(value < low, low, value))
 
 
 def saturate(value: Value, bits: int, is_signed: bool) -> Value:
