@@ -1,4 +1,5 @@
 # amaranth: UnusedElaboratable=no
+import gc
 import os
 import re
 import subprocess
@@ -97,3 +98,14 @@ def test_what_yosys_refuses(monkeypatch):
     monkeypatch.setattr("hdl.verilog._SCRIPT", "no_such_command")
     with pytest.raises(RuntimeError, match="^Yosys refused `mac`: ERROR: No such command: no_such_command"):
         emit(MAC(), "mac")
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_the_collection_of_garbage_is_left_as_it_was(enabled):
+    before = gc.isenabled()
+    (gc.enable if enabled else gc.disable)()
+    try:
+        emit(MAC(), "top")
+        assert gc.isenabled() is enabled
+    finally:
+        (gc.enable if before else gc.disable)()

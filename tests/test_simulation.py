@@ -13,7 +13,8 @@ import pytest
 import golden
 from compiler import compile_network
 from hdl import isa
-from network import NetworkError
+from hdl.config import AcceleratorConfig
+from network import NetworkError, TensorType
 from sim import run as running
 from sim.build import build
 from sim.machine import MachineStopped, Simulator
@@ -114,6 +115,20 @@ def test_wild_networks_equal_golden(name):
     assert ran > NETWORKS.get(name, 60) * 0.8
     assert compared > 1000 * ran / 4
     assert wrapped or config.accumulator_bits > 20
+
+
+@pytest.mark.parametrize("name", ["sbnq8x8", "llsq32x7_w2"])
+def test_what_does_not_fit_on_the_smallest_scratchpad_that_ships(name):
+    """224 x 224 x 3 pixels of 8 bits, and a 1 x 1 convolution to 1280 channels."""
+    config = AcceleratorConfig.load(name)
+    shipped = [AcceleratorConfig.load(each).scratchpad_bytes for each in AcceleratorConfig.names()]
+    assert config.scratchpad_bytes == min(shipped)
+    builder = Builder(1, config, (224, 224, 3), TensorType(8, False))
+    for channels, stride in ((8, 2), (16, 4), (24, 4)):
+        builder.conv(channels, (3, 3), (stride, stride), (0, 1, 0, 1))
+    network = builder.conv(1280, (1, 1)).build()
+    assert compile_network(network, config).spills
+    assert check(build(config), config, network, 0) > 100_000
 
 
 @pytest.fixture(scope="module")
