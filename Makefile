@@ -22,7 +22,7 @@ verilog:  # Verilog of the units and of the machine CONFIG=… into build/verilo
 
 sim:      # the cocotb benches alone
 	@$(SETUP) verilator sim
-	@$(PYTHON) -m sim.bench
+	@$(PYTHON) -m intaglio.sim.units
 
 formal:   # prove the units equal to their definitions
 	@$(SETUP) formal

@@ -20,21 +20,20 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-import golden
 from bench import area, compare, ecp5, litert, networks, vela
 from bench.synthesis import CACHE, SynthesisError
-from compiler import compile_network
-from hdl.config import AcceleratorConfig
-from intaglio import cli
+from intaglio import cli, golden
 from intaglio.api import compile_for, load_config
+from intaglio.compiler import compile_network
 from intaglio.console import Bar, say
 from intaglio.demo import embedded
-from network import NetworkError
-from network.inputs import load_inputs
-from network.load import load
-from sim.build import BuildError, build
-from sim.machine import MachineStopped
-from sim.run import run
+from intaglio.network import NetworkError
+from intaglio.network.inputs import load_inputs
+from intaglio.network.load import load
+from intaglio.sim.simulator.build import BuildError, build
+from intaglio.sim.simulator.machine import MachineStopped
+from intaglio.sim.simulator.run import run
+from intaglio.spec.config import AcceleratorConfig
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "models" / "mlperf_tiny"
 GENERATED = Path("build") / "networks"

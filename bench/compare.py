@@ -1,6 +1,6 @@
 """Each trained network beside the others: accuracy, what it moves, how long it takes, what its machine is made of.
 
-A folder holds networks, each in a file that `network.load` reads, DATASET_SCHEME.*, and beside it DATASET_SCHEME.json
+A folder holds networks, each in a file that `intaglio.load` reads, DATASET_SCHEME.*, and beside it DATASET_SCHEME.json
 of what training measured. machines.json names the machine of a network, by its file's name without suffix; of the
 others it is the smallest that ships and fits. DATASET_float.json has no network: its accuracy is what the others are
 compared with. Test images are DATASET_test.npz in the folder, else the IDX files of ``--data``. No network and no
@@ -20,22 +20,22 @@ from typing import Any
 import numpy.typing as npt
 from rich.table import Table
 
-import golden
 from bench import area
 from bench.area import MULTIPLIERS, Area
 from bench.synthesis import Size
-from compiler import Program
-from compiler.digits import weight_digits
-from hdl import isa
-from hdl.config import AcceleratorConfig
+from intaglio import golden
 from intaglio.api import compile_for
+from intaglio.compiler import Program
+from intaglio.compiler.digits import weight_digits
+from intaglio.network import Network, NetworkError
+from intaglio.network.files import shown
+from intaglio.network.graph import WeightLayer
+from intaglio.network.inputs import load_inputs, load_labels
+from intaglio.network.load import load
 from intaglio.report import accuracy_of, check_labels, scheme_of
-from network import Network, NetworkError
-from network.files import shown
-from network.graph import WeightLayer
-from network.inputs import load_inputs, load_labels
-from network.load import load
-from sim.run import RunResult
+from intaglio.sim.simulator.run import RunResult
+from intaglio.spec.commands import Opcode
+from intaglio.spec.config import AcceleratorConfig
 
 MODELS = Path("bench") / "models"
 DOCS = Path("docs")
@@ -295,7 +295,7 @@ def weight_stream_bytes(program: Program, beat_bytes: int) -> int:
     stretches = sorted(
         (fields["memory_address"], fields["memory_address"] + fields["beats"] * beat_bytes)
         for opcode, fields in commands
-        if opcode is isa.Opcode.WEIGHTS
+        if opcode is Opcode.WEIGHTS
     )
     total, reached = 0, 0
     for begin, end in stretches:

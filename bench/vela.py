@@ -20,11 +20,11 @@ import numpy as np
 import numpy.typing as npt
 from rich.table import Table
 
-from hdl.config import AcceleratorConfig
 from intaglio import api
-from network import Network, NetworkError
-from network.load import load
-from sim.run import RunResult
+from intaglio.network import Network, NetworkError
+from intaglio.network.load import load
+from intaglio.sim.simulator.run import RunResult
+from intaglio.spec.config import AcceleratorConfig
 
 FOLDER = Path("build") / "vela"
 PAIRS = (("ethos-u55-64", "affine8x8"), ("ethos-u55-256", "affine16x16"))

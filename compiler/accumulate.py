@@ -12,11 +12,9 @@ from fractions import Fraction
 import numpy as np
 import numpy.typing as npt
 
-from golden.bounds import channel_bounds
-from golden.rescale import affine_real
-from hdl import isa
-from hdl.config import AcceleratorConfig
-from network import (
+from intaglio.golden.bounds import channel_bounds
+from intaglio.golden.rescale import affine_real
+from intaglio.network import (
     AffineRescale,
     AveragePool2D,
     Conv2D,
@@ -29,6 +27,8 @@ from network import (
     SbnqRescale,
     Tensor,
 )
+from intaglio.spec.commands import Scheme
+from intaglio.spec.config import AcceleratorConfig
 
 Integers = npt.NDArray[np.int64]
 Accumulating = Conv2D | DepthwiseConv2D | FullyConnected | AveragePool2D | Mean
@@ -236,19 +236,19 @@ def parameter_fields(
     kind = target.type
     if isinstance(rescale, LlsqRescale):
         wide = int(kind.bits > config.element_bits)
-        return {"scheme": isa.Scheme.LLSQ, "wide": wide, "low": kind.min, "high": kind.max}
+        return {"scheme": Scheme.LLSQ, "wide": wide, "low": kind.min, "high": kind.max}
     if isinstance(rescale, SbnqRescale):
         # What SBNQ saturates to, which is symmetric for a signed type.
         low = -kind.max if kind.signed else 0
         return {
-            "scheme": isa.Scheme.SBNQ,
+            "scheme": Scheme.SBNQ,
             "relu": int(rescale.relu),
             "signed": int(kind.signed),
             "low": low,
             "high": kind.max,
         }
     return {
-        "scheme": isa.Scheme.AFFINE,
+        "scheme": Scheme.AFFINE,
         "double": int(rescale.double),
         "signed": int(kind.signed),
         "zero_point": rescale.zero_point,

@@ -6,15 +6,13 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from compiler.accumulate import Accumulating, Accumulation, Affine, accumulation
-from compiler.copies import MOVING
-from compiler.digits import weight_digits
-from compiler.elementwise import MOST_IN_SOFTMAX, UNARY, Binary, binary_fields
-from compiler.views import digits_of
-from golden.bounds import accumulator_bounds
-from hdl import isa
-from hdl.config import AcceleratorConfig
-from network import (
+from intaglio.compiler.accumulate import Accumulating, Accumulation, Affine, accumulation
+from intaglio.compiler.copies import MOVING
+from intaglio.compiler.digits import weight_digits
+from intaglio.compiler.elementwise import MOST_IN_SOFTMAX, UNARY, Binary, binary_fields
+from intaglio.compiler.views import digits_of
+from intaglio.golden.bounds import accumulator_bounds
+from intaglio.network import (
     Add,
     AveragePool2D,
     Conv2D,
@@ -32,9 +30,12 @@ from network import (
     Sub,
     Tensor,
 )
-from network.graph import AnyLayer
+from intaglio.network.graph import AnyLayer
+from intaglio.spec.commands import Opcode, command_layout
+from intaglio.spec.config import AcceleratorConfig
+from intaglio.spec.records import record_layout
 
-MOST_DIGITS = isa.layout(isa.Opcode.MATMUL)["digits"][1].max
+MOST_DIGITS = command_layout(Opcode.MATMUL)["digits"][1].max
 ACCUMULATING = (Conv2D, DepthwiseConv2D, FullyConnected, AveragePool2D, Mean)
 
 
@@ -171,7 +172,11 @@ def _rescale_problems(
     if scheme == "llsq":  # any bias is taken modulo the accumulator's width, as the sum is
         return
     # Golden takes biases of 48 bits; the affine ones are part of a sum of 32.
-    bits = 32 if isinstance(rescale, Affine) else min(config.bias_bits, 48)
+    bits = (
+        32
+        if isinstance(rescale, Affine)
+        else min(record_layout("sbnq", config.accumulator_bits)["bias"].bits, 48)
+    )
     limit = 1 << (bits - 1)
     outside = np.flatnonzero((rescale.bias < -limit) | (rescale.bias >= limit))
     if len(outside):

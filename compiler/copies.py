@@ -7,10 +7,10 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from compiler.views import Interval
-from compiler.windows import Geometry
-from hdl.config import AcceleratorConfig
-from network import Concatenation, Pad, StridedSlice, Transpose
+from intaglio.compiler.views import Interval
+from intaglio.compiler.windows import Geometry
+from intaglio.network import Concatenation, Pad, StridedSlice, Transpose
+from intaglio.spec.config import AcceleratorConfig
 
 MOVING = (Pad, StridedSlice, Transpose, Concatenation)
 Moving = Pad | StridedSlice | Transpose | Concatenation

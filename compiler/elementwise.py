@@ -9,11 +9,10 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
-from compiler.views import Interval
-from golden.elementwise import Unary, unary_table
-from golden.transcendental import softmax_table
-from hdl import isa
-from network import (
+from intaglio.compiler.views import Interval
+from intaglio.golden.elementwise import Unary, unary_table
+from intaglio.golden.transcendental import softmax_table
+from intaglio.network import (
     Add,
     HardSwish,
     LeakyRelu,
@@ -26,7 +25,8 @@ from network import (
     Sub,
     Tanh,
 )
-from network.graph import FixedPointScale
+from intaglio.network.graph import FixedPointScale
+from intaglio.spec.commands import OPERAND_SHIFT, SOFTMAX_PLANES, Operation
 
 Binary = Add | Sub | Mul
 UNARY = (Requantize, LeakyRelu, HardSwish, Logistic, Tanh)
@@ -47,12 +47,10 @@ def binary_fields(layer: Binary, network: Network) -> dict[str, int]:
         "high": layer.high,
     }
     if isinstance(layer, Mul):
-        return fields | {"operation": isa.Operation.MULTIPLY} | _result(layer.scale)
-    if layer.left_shift != isa.OPERAND_SHIFT:
-        raise NetworkError(
-            f"it shifts its operands by {layer.left_shift}, only {isa.OPERAND_SHIFT} is possible"
-        )
-    operation = isa.Operation.SUBTRACT if isinstance(layer, Sub) else isa.Operation.ADD
+        return fields | {"operation": Operation.MULTIPLY} | _result(layer.scale)
+    if layer.left_shift != OPERAND_SHIFT:
+        raise NetworkError(f"it shifts its operands by {layer.left_shift}, only {OPERAND_SHIFT} is possible")
+    operation = Operation.SUBTRACT if isinstance(layer, Sub) else Operation.ADD
     for operand, scale in (("a", layer.first), ("b", layer.second)):
         if scale.exponent > 0 or not scale.double_rounding:
             raise NetworkError(
@@ -76,7 +74,7 @@ def table_of(layer: Unary | Softmax, network: Network) -> Bytes:
     source, target = network.tensors[layer.inputs[0]], network.tensors[layer.output]
     if isinstance(layer, Softmax):
         entries = softmax_table(layer.scale, layer.least).astype("<u4")
-        return np.ascontiguousarray(entries.view(np.uint8).reshape(-1, isa.SOFTMAX_PLANES).T)
+        return np.ascontiguousarray(entries.view(np.uint8).reshape(-1, SOFTMAX_PLANES).T)
     table = unary_table(layer, source, target)  # from the type's least value on
     by_pattern = np.roll(table, source.type.min)
     return by_pattern.astype(np.int64).astype(np.uint8)[np.newaxis]

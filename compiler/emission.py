@@ -5,19 +5,20 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
-from compiler.accumulate import parameter_fields
-from compiler.check import reads_signed
-from compiler.copies import MOVING, Moving, copies_of
-from compiler.elementwise import binary_fields, operand_interval, runs_of
-from compiler.hazards import CommandList, Places, Ticket
-from compiler.placement import JOIN_ELEMENTS, Home, Placement, stage_name, table_name
-from compiler.plans import ArrayBlock, Plan
-from compiler.program import Binding, Tap
-from compiler.views import Block, Extents, Interval, View, digits_of
-from compiler.windows import matmul_fields
-from hdl import isa
-from hdl.config import AcceleratorConfig
-from network import Add, Concatenation, Mul, Network, NetworkError, Softmax
+from intaglio.compiler.accumulate import parameter_fields
+from intaglio.compiler.check import reads_signed
+from intaglio.compiler.copies import MOVING, Moving, copies_of
+from intaglio.compiler.elementwise import binary_fields, operand_interval, runs_of
+from intaglio.compiler.hazards import CommandList, Places, Ticket
+from intaglio.compiler.placement import JOIN_ELEMENTS, Home, Placement, stage_name, table_name
+from intaglio.compiler.plans import ArrayBlock, Plan
+from intaglio.compiler.program import Binding, Probe
+from intaglio.compiler.views import Block, Extents, Interval, View, digits_of
+from intaglio.compiler.windows import matmul_fields
+from intaglio.network import Add, Concatenation, Mul, Network, NetworkError, Softmax
+from intaglio.spec.commands import TABLE_ENTRIES, Opcode, Operation
+from intaglio.spec.config import AcceleratorConfig
+from intaglio.spec.limits import MARKS, WEIGHTS_QUEUE_DEPTH
 
 FIRST_LOAD_BYTES, MOST_LOAD_BYTES = 256, 2048
 """An input is loaded in pieces that double from the one size to the other, so that work begins when its first rows are
@@ -37,7 +38,7 @@ buffer holds two. If it has not been dispatched, the dispatcher is held up by a 
 but WEIGHTS are complete, so it is the queue of WEIGHTS; but no more than WEIGHTS_AHEAD of those can be incomplete
 before another is sent, one being the stretch of the very MATMULs at hand, and their queue takes WEIGHTS_QUEUE_DEPTH.
 """
-if WEIGHTS_AHEAD >= isa.WEIGHTS_QUEUE_DEPTH:
+if WEIGHTS_AHEAD >= WEIGHTS_QUEUE_DEPTH:
     raise ValueError("`WEIGHTS_AHEAD` must be less than WEIGHTS_QUEUE_DEPTH, or the dispatcher can deadlock")
 ALONE_PARTS = 4
 """Parts of a layer that runs by itself and not on the array, so that what follows need not wait for its end."""
@@ -55,7 +56,7 @@ class Emission:
     Attributes
     ----------
     commands : the list so far
-    taps : of tensors that are whole on chip
+    probes : of tensors that are whole on chip
     marks : by layer, the time stamp of its completion
     """
 
@@ -70,7 +71,7 @@ class Emission:
         regions: Regions,
     ) -> None:
         self.commands = CommandList()
-        self.taps: list[Tap] = []
+        self.probes: list[Probe] = []
         self.marks: dict[str, int] = {}
         self._network = network
         self._config = config
@@ -205,9 +206,7 @@ class Emission:
                 for row in range(need.row, need.row + need.rows):
                     start = region + (row * source.columns + need.column) * source.pixel + first
                     place = view.at(row, need.column)
-                    self._runs(
-                        isa.Opcode.LOAD, plan, (start, source.pixel), (place, count), need.columns, count
-                    )
+                    self._runs(Opcode.LOAD, plan, (start, source.pixel), (place, count), need.columns, count)
                 for channel in range(first, first + count, self._config.columns):
                     ticket = self._matmul(plan, block, channel, view, target, channel - first)
         if ticket is not None and self._home(plan.layer.output).storage in self._placement.spilled:
@@ -229,9 +228,7 @@ class Emission:
                 into = self._view(layer.output, plan.target).address + offset
                 if storage in spilled:
                     region = self._regions[storage][0]
-                    tickets.append(
-                        self._runs(isa.Opcode.LOAD, plan, (region, count), (into, pitch), lead, count)
-                    )
+                    tickets.append(self._runs(Opcode.LOAD, plan, (region, count), (into, pitch), lead, count))
                 else:
                     chip = self._view(name, plan.sources[index])
                     whole = self._view(layer.output, plan.target)
@@ -240,9 +237,7 @@ class Emission:
                 into = region + offset
                 if storage not in spilled:
                     place = self._view(name, plan.sources[index]).address
-                    tickets.append(
-                        self._runs(isa.Opcode.STORE, plan, (into, pitch), (place, count), lead, count)
-                    )
+                    tickets.append(self._runs(Opcode.STORE, plan, (into, pitch), (place, count), lead, count))
                 else:
                     tickets.append(
                         self._memory_runs(
@@ -267,14 +262,14 @@ class Emission:
             for start in range(0, count, piece):
                 size = min(piece, count - start)
                 place = source[0] + row * source[1] + start
-                self._runs(isa.Opcode.LOAD, plan, (place, source[1]), (stage, size), here, size)
+                self._runs(Opcode.LOAD, plan, (place, source[1]), (stage, size), here, size)
                 place = target[0] + row * target[1] + start
-                ticket = self._runs(isa.Opcode.STORE, plan, (place, target[1]), (stage, size), here, size)
+                ticket = self._runs(Opcode.STORE, plan, (place, target[1]), (stage, size), here, size)
         return ticket
 
     def _runs(
         self,
-        opcode: isa.Opcode,
+        opcode: Opcode,
         plan: Plan,
         memory: tuple[int, int],
         chip: tuple[int, int],
@@ -282,7 +277,7 @@ class Emission:
         count: int,
     ) -> Ticket:
         """Runs of `count` int8 between places in memory and on chip, (first, pitch), in one command or more."""
-        loads = opcode is isa.Opcode.LOAD
+        loads = opcode is Opcode.LOAD
         for row in range(0, rows, MOST_TRANSFER_ROWS):
             here = min(MOST_TRANSFER_ROWS, rows - row)
             there, place = memory[0] + row * memory[1], chip[0] + row * chip[1]
@@ -391,7 +386,7 @@ class Emission:
         """Bytes in a row."""
         return self.commands.add(
             owner,
-            isa.Opcode.LOAD,
+            Opcode.LOAD,
             {"memory_address": memory, "scratchpad_address": address, "row_bytes": count, "rows": 1},
             reads=Places(memory=(Interval(memory, memory + count),)),
             writes=Places((Interval(address, address + count * 8 // self._config.element_bits),)),
@@ -405,18 +400,18 @@ class Emission:
             return self._view(name, extents)
         view = View.dense(self._placement.addresses[stage_name(plan, index)], need, extents.pixel)
         if need.positions:
-            self._transfer(isa.Opcode.LOAD, plan, self._regions[storage][0], extents, view)
+            self._transfer(Opcode.LOAD, plan, self._regions[storage][0], extents, view)
         return view
 
     def _store_tile(self, plan: Plan, tile: Block, view: View) -> Ticket:
         ticket = None
         for region in self._regions[self._home(plan.layer.output).storage]:
-            ticket = self._transfer(isa.Opcode.STORE, plan, region, plan.target, view)
+            ticket = self._transfer(Opcode.STORE, plan, region, plan.target, view)
         assert ticket is not None
         self._last_store = ticket
         return ticket
 
-    def _transfer(self, opcode: isa.Opcode, plan: Plan, region: int, extents: Extents, view: View) -> Ticket:
+    def _transfer(self, opcode: Opcode, plan: Plan, region: int, extents: Extents, view: View) -> Ticket:
         """A block between its place in a tensor in memory and the scratchpad."""
         block, bits = view.block, self._config.element_bits
         row_bytes, pitch = extents.columns * extents.pixel * bits // 8, 0
@@ -429,7 +424,7 @@ class Emission:
         count_bytes = -(-count * bits // 8)
         memory = Places(memory=(Interval(start, start + (rows - 1) * pitch + count_bytes),))
         chip = Places((view.interval(block, extents.pixel),))
-        loads = opcode is isa.Opcode.LOAD
+        loads = opcode is Opcode.LOAD
         return self.commands.add(
             f"layer {plan.name}",
             opcode,
@@ -452,7 +447,7 @@ class Emission:
             address = self._in_image(stream)
             self.commands.add(
                 f"the weights of block {self._stretches_sent}",
-                isa.Opcode.WEIGHTS,
+                Opcode.WEIGHTS,
                 {"memory_address": address, "beats": len(stream) // self._config.bus_bytes},
             )
             self._stretches_sent += 1
@@ -511,7 +506,7 @@ class Emission:
                 first_element = channel // multiplier * sweep.digits
         matmul = self.commands.add(
             f"layer {plan.name}",
-            isa.Opcode.MATMUL,
+            Opcode.MATMUL,
             sweep.fields(source, place, first_element)
             | matmul_fields(sweep)
             | {
@@ -529,7 +524,7 @@ class Emission:
         destination = target.at(place.row, place.column) + channel * digits
         rescale = self.commands.add(
             f"layer {plan.name}",
-            isa.Opcode.RESCALE,
+            Opcode.RESCALE,
             parameter_fields(block.rescale, output, config)
             | {
                 "bank": bank,
@@ -552,7 +547,7 @@ class Emission:
         channels = plan.target.pixel
         return self.commands.add(
             f"layer {plan.name}",
-            isa.Opcode.MAX_POOL,
+            Opcode.MAX_POOL,
             plan.sweep.fields(source, part, plan.first_element)
             | {
                 "pad": plan.pad & ((1 << self._config.element_bits) - 1),
@@ -598,7 +593,7 @@ class Emission:
                 tickets.append(
                     self.commands.add(
                         f"layer {plan.name}",
-                        isa.Opcode.MAX_POOL,
+                        Opcode.MAX_POOL,
                         fields,
                         reads=Places((_shifted(copy.reads, source.address),)),
                         writes=Places((_shifted(copy.writes, target.address),)),
@@ -614,19 +609,19 @@ class Emission:
             address = self._placement.addresses[table_name(plan)]
             self.commands.add(
                 f"layer {plan.name}",
-                isa.Opcode.ELEMENTWISE,
+                Opcode.ELEMENTWISE,
                 {
-                    "operation": isa.Operation.LOAD_TABLE,
-                    "pixels": len(plan.tables) // isa.TABLE_ENTRIES,
-                    "channels": isa.TABLE_ENTRIES,
+                    "operation": Operation.LOAD_TABLE,
+                    "pixels": len(plan.tables) // TABLE_ENTRIES,
+                    "channels": TABLE_ENTRIES,
                     "a_source": address,
-                    "a_pitch": isa.TABLE_ENTRIES,
+                    "a_pitch": TABLE_ENTRIES,
                 },
                 reads=Places((Interval(address, address + len(plan.tables)),)),
             )
         pixel = plan.target.pixel
         softmax = isinstance(layer, Softmax)
-        fields = {"operation": int(isa.Operation.SOFTMAX if softmax else isa.Operation.LOOKUP)}
+        fields = {"operation": int(Operation.SOFTMAX if softmax else Operation.LOOKUP)}
         pixels, channels = (part.positions, pixel) if softmax else (1, part.positions * pixel)
         return self._elementwise(plan, part, fields, [source], target, pixels, channels)
 
@@ -662,7 +657,7 @@ class Emission:
             start = target.address + offset
             ticket = self.commands.add(
                 f"layer {layer.name}",
-                isa.Opcode.ELEMENTWISE,
+                Opcode.ELEMENTWISE,
                 fields
                 | moved
                 | {"pixels": pixels, "channels": channels, "destination": start, "pitch": pitch},
@@ -688,7 +683,7 @@ class Emission:
             }
         return self.commands.add(
             f"layer {plan.name}",
-            isa.Opcode.ELEMENTWISE,
+            Opcode.ELEMENTWISE,
             fields
             | {
                 "pixels": row.columns,
@@ -721,7 +716,7 @@ class Emission:
             }
         return self.commands.add(
             f"layer {plan.name}",
-            isa.Opcode.ELEMENTWISE,
+            Opcode.ELEMENTWISE,
             fields
             | {
                 "pixels": pixels,
@@ -751,17 +746,17 @@ class Emission:
         if spilled:
             return
         if complete:
-            self._tap(plan, ticket)
+            self._probe(plan, ticket)
         if name in self._stored:
             self._store_output(name, elements, complete)
 
-    def _tap(self, plan: Plan, ticket: Ticket) -> None:
+    def _probe(self, plan: Plan, ticket: Ticket) -> None:
         name = plan.layer.output
         tensor, view = self._network.tensors[name], self._view(name, plan.target)
         interval = view.interval(plan.target.whole, plan.target.pixel)
         self.commands.guard(interval, ticket)
-        self.taps.append(
-            Tap(
+        self.probes.append(
+            Probe(
                 ticket.engine,
                 ticket.sequence,
                 name,
@@ -788,7 +783,7 @@ class Emission:
         memory = binding.address + done
         self._last_store = self.commands.add(
             f"output {name}",
-            isa.Opcode.STORE,
+            Opcode.STORE,
             {
                 "memory_address": memory,
                 "scratchpad_address": chip.start,
@@ -810,8 +805,8 @@ class Emission:
         ):
             ticket = self._last_store
         number = self._last_marked + 1
-        if number >= isa.MARKS - 1 and not last:
-            self.marks[plan.name] = isa.MARKS - 1
+        if number >= MARKS - 1 and not last:
+            self.marks[plan.name] = MARKS - 1
             return
         if ticket is not None and self.commands.mark(ticket):
             self._last_marked = number

@@ -15,9 +15,10 @@ from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from compiler.views import Interval
-from hdl import isa
-from network import NetworkError
+from intaglio.compiler.views import Interval
+from intaglio.network import NetworkError
+from intaglio.spec.commands import FORMATS, SEQUENCE_BITS, Engine, Opcode, encode
+from intaglio.spec.limits import QUEUE_DEPTH
 
 # Waits are compared modulo 2**16 as signed 16-bit numbers, and 0 waits for nothing. Two rules keep that exact.
 # 1. A wait is dropped for a command that must be complete anyway by the time that the waiting one is dispatched: it
@@ -26,15 +27,15 @@ from network import NetworkError
 #    much later, when the engine is far ahead, if another of the command's waits holds it up: that is why there is
 #    rule 2.)
 # 2. No engine gets more than COUNT_LIMIT commands, so `done - wait` never leaves -2**15...2**15 - 1.
-IN_FLIGHT = isa.QUEUE_DEPTH + 28
-COUNT_LIMIT = (1 << (isa.SEQUENCE_BITS - 1)) - 1
+IN_FLIGHT = QUEUE_DEPTH + 28
+COUNT_LIMIT = (1 << (SEQUENCE_BITS - 1)) - 1
 
 
 @dataclass(frozen=True)
 class Ticket:
     """A command in the list: number `sequence`, counted from 1, of `engine`."""
 
-    engine: isa.Engine
+    engine: Engine
     sequence: int
     index: int
 
@@ -61,11 +62,11 @@ NOTHING = Places()
 class _Entry:
     ticket: Ticket
     owner: str
-    opcode: isa.Opcode
+    opcode: Opcode
     values: dict[str, int]
     reads: Places
     writes: Places
-    waits: dict[isa.Engine, int] = field(default_factory=dict)
+    waits: dict[Engine, int] = field(default_factory=dict)
 
     def wait_for(self, other: Ticket) -> None:
         self.waits[other.engine] = max(self.waits.get(other.engine, 0), other.sequence)
@@ -76,19 +77,17 @@ class CommandList:
 
     def __init__(self) -> None:
         self._entries: list[_Entry] = []
-        self._counts = dict.fromkeys(isa.Engine, 0)
-        self._recent: dict[isa.Engine, deque[_Entry]] = {
-            engine: deque(maxlen=IN_FLIGHT) for engine in isa.Engine
-        }
-        self._guards: dict[isa.Engine, deque[tuple[Interval, Ticket]]] = {
-            engine: deque(maxlen=IN_FLIGHT) for engine in isa.Engine
+        self._counts = dict.fromkeys(Engine, 0)
+        self._recent: dict[Engine, deque[_Entry]] = {engine: deque(maxlen=IN_FLIGHT) for engine in Engine}
+        self._guards: dict[Engine, deque[tuple[Interval, Ticket]]] = {
+            engine: deque(maxlen=IN_FLIGHT) for engine in Engine
         }
         self._last_mark: Ticket | None = None
 
     def add(
         self,
         owner: str,
-        opcode: isa.Opcode,
+        opcode: Opcode,
         values: Mapping[str, int],
         *,
         reads: Places = NOTHING,
@@ -97,7 +96,7 @@ class CommandList:
     ) -> Ticket:
         """Append a command; it waits for what it depends on and for the commands in `after`. `owner` is whom an
         error message names."""
-        engine = isa.FORMATS[opcode].engine
+        engine = FORMATS[opcode].engine
         self._counts[engine] += 1
         ticket = Ticket(engine, self._counts[engine], len(self._entries))
         entry = _Entry(ticket, owner, opcode, dict(values), reads, writes)
@@ -168,7 +167,7 @@ class CommandList:
         for entry in self._entries:
             waits = {f"wait_{engine.name.lower()}": count for engine, count in entry.waits.items()}
             try:
-                commands.append(isa.encode(entry.opcode, entry.values | waits))
+                commands.append(encode(entry.opcode, entry.values | waits))
             except ValueError as error:
                 raise NetworkError(f"{entry.owner}: too large for a command: {error}") from None
         return b"".join(commands)

@@ -6,14 +6,14 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from compiler.check import check_network
-from compiler.emission import Emission, Regions
-from compiler.placement import Placer
-from compiler.plans import plan_layer
-from compiler.program import Binding, Bytes, LayerInfo, Program, Window
-from compiler.views import digits_of
-from hdl.config import AcceleratorConfig
-from network import Network, NetworkError, Tensor
+from intaglio.compiler.check import check_network
+from intaglio.compiler.emission import Emission, Regions
+from intaglio.compiler.placement import Placer
+from intaglio.compiler.plans import plan_layer
+from intaglio.compiler.program import Binding, Bytes, LayerInfo, Program, Region
+from intaglio.compiler.views import digits_of
+from intaglio.network import Network, NetworkError, Tensor
+from intaglio.spec.config import AcceleratorConfig
 
 ALIGNMENT = 64
 """Of every region in memory, in bytes: a multiple of the bus, and a burst's addresses look tidy in a trace."""
@@ -39,7 +39,7 @@ def compile_network(network: Network, config: AcceleratorConfig, base_address: i
     for name in sorted(placement.spilled):
         if name not in regions and name not in given:
             regions[name] = [memory.bind(network.tensors[name], config).address]
-    write_window = memory.window(base_address)
+    write_region = memory.region(base_address)
     # What is spilled is read again, whether it is an output or not.
     read_base = base_address if placement.spilled else memory.top
     inputs = [memory.bind(network.tensors[name], config) for name in network.inputs]
@@ -72,9 +72,9 @@ def compile_network(network: Network, config: AcceleratorConfig, base_address: i
         image_address=image_address,
         inputs=tuple(inputs),
         outputs=tuple(outputs),
-        read_window=memory.window(read_base),
-        write_window=write_window,
-        taps=tuple(emission.taps),
+        read_region=memory.region(read_base),
+        write_region=write_region,
+        probes=tuple(emission.probes),
         spills=tuple(_spills(network, config, placement.homes, regions, placement.spilled)),
         layers=tuple(
             LayerInfo(
@@ -119,8 +119,8 @@ class _Memory:
         self.reserve(binding.bytes)
         return binding
 
-    def window(self, base: int) -> Window:
-        return Window(base, self.top)
+    def region(self, base: int) -> Region:
+        return Region(base, self.top)
 
 
 class _Image:

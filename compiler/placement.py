@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from compiler.allocation import Request, live_elements, place
-from compiler.plans import Plan
-from compiler.views import Block, Extents, digits_of
-from hdl.config import AcceleratorConfig
-from network import Concatenation, Network, NetworkError, Reshape
+from intaglio.compiler.allocation import Request, live_elements, place
+from intaglio.compiler.plans import Plan
+from intaglio.compiler.views import Block, Extents, digits_of
+from intaglio.network import Concatenation, Network, NetworkError, Reshape
+from intaglio.spec.config import AcceleratorConfig
 
 JOIN_ELEMENTS = 4096
 """Of a Concatenation's operand, on their way from memory to memory."""

@@ -6,15 +6,14 @@ import math
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from compiler.accumulate import Accumulation, Affine, averaging
-from compiler.check import ACCUMULATING
-from compiler.copies import MOVING, moved_window
-from compiler.elementwise import UNARY, table_of
-from compiler.views import Block, Extents, digits_of, extents_of
-from compiler.weights import block_stream
-from compiler.windows import Geometry, Sweep, geometry_of, matmul_blocks, matmul_sweep, pool_sweep
-from hdl.config import AcceleratorConfig
-from network import (
+from intaglio.compiler.accumulate import Accumulation, Affine, averaging
+from intaglio.compiler.check import ACCUMULATING
+from intaglio.compiler.copies import MOVING, moved_window
+from intaglio.compiler.elementwise import UNARY, table_of
+from intaglio.compiler.views import Block, Extents, digits_of, extents_of
+from intaglio.compiler.weights import block_stream
+from intaglio.compiler.windows import Geometry, Sweep, geometry_of, matmul_blocks, matmul_sweep, pool_sweep
+from intaglio.network import (
     AveragePool2D,
     Conv2D,
     DepthwiseConv2D,
@@ -27,7 +26,8 @@ from network import (
     SbnqRescale,
     Softmax,
 )
-from network.graph import AnyLayer
+from intaglio.network.graph import AnyLayer
+from intaglio.spec.config import AcceleratorConfig
 
 
 @dataclass(frozen=True)

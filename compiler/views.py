@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from hdl.config import AcceleratorConfig
-from network import Tensor
+from intaglio.network import Tensor
+from intaglio.spec.config import AcceleratorConfig
 
 
 @dataclass(frozen=True)

@@ -6,15 +6,14 @@ from dataclasses import replace
 
 import numpy as np
 
-from compiler.accumulate import Accumulation, Affine
-from compiler.digits import digits_of_weights
-from compiler.program import Bytes, pack_codes
-from compiler.windows import Sweep
-from hdl.config import AcceleratorConfig
-from network import LlsqRescale, SbnqRescale
-from network.graph import Integers
-
-SHIFT_BITS = 6
+from intaglio.compiler.accumulate import Accumulation, Affine
+from intaglio.compiler.digits import digits_of_weights
+from intaglio.compiler.program import Bytes, pack_codes
+from intaglio.compiler.windows import Sweep
+from intaglio.network import LlsqRescale, SbnqRescale
+from intaglio.network.graph import Integers
+from intaglio.spec.config import AcceleratorConfig
+from intaglio.spec.records import record_layout
 
 
 def block_stream(
@@ -122,18 +121,18 @@ def _parameters(rescale: Affine | SbnqRescale | LlsqRescale, groups: int, config
     """Bytes of the groups' parameter records, (groups, bytes)."""
     channels = groups * config.columns
     if isinstance(rescale, SbnqRescale):
-        fields = [(rescale.bias, config.bias_bits), (rescale.shift, SHIFT_BITS)]
+        scheme, values = "sbnq", {"bias": rescale.bias, "shift": rescale.shift}
     elif isinstance(rescale, LlsqRescale):
-        fields = [(rescale.bias, config.llsq_bias_bits), (rescale.mantissa, 8), (rescale.shift, 5)]
+        scheme = "llsq"
+        values = {"bias": rescale.bias, "mantissa": rescale.mantissa, "shift": rescale.shift}
     else:
-        fields = [(rescale.bias, 32), (rescale.multiplier, 32), (rescale.exponent, SHIFT_BITS)]
-    record_bytes = config.record_bits // 8
-    records = np.zeros((channels, record_bytes), np.uint8)
-    bit = 0
-    for values, bits in fields:
-        padded = np.pad(values.astype(np.int64), (0, channels - len(values))) & ((1 << bits) - 1)
-        size = -(-bits // 8)
-        records[:, bit // 8 : bit // 8 + size] = padded.astype("<i8").view(np.uint8).reshape(-1, 8)[:, :size]
-        bit += bits
+        scheme = "affine"
+        values = {"bias": rescale.bias, "multiplier": rescale.multiplier, "exponent": rescale.exponent}
+    records = np.zeros((channels, config.record_bits // 8), np.uint8)
+    for name, field in record_layout(scheme, config.accumulator_bits).items():
+        first, size = field.start // 8, -(-field.bits // 8)
+        padded = np.pad(values[name].astype(np.int64), (0, channels - len(values[name])))
+        padded &= (1 << field.bits) - 1
+        records[:, first : first + size] = padded.astype("<i8").view(np.uint8).reshape(-1, 8)[:, :size]
     data = records.reshape(groups, -1)
     return np.pad(data, [(0, 0), (0, config.parameter_beats * config.bus_bytes - data.shape[-1])])

@@ -7,10 +7,10 @@ from itertools import pairwise
 
 import numpy as np
 
-from compiler.accumulate import Accumulation
-from compiler.digits import weight_digits
-from compiler.views import Block, Extents, Interval, View
-from hdl.config import AcceleratorConfig
+from intaglio.compiler.accumulate import Accumulation
+from intaglio.compiler.digits import weight_digits
+from intaglio.compiler.views import Block, Extents, Interval, View
+from intaglio.spec.config import AcceleratorConfig
 
 BLOCK_TILES = 4
 """A block of this many times `tile_beats` cycles a pass keeps the weight bus at most a quarter busy."""

@@ -11,8 +11,8 @@ from collections.abc import Callable
 
 from amaranth.hdl import C, Mux, Value, signed
 
-from hdl.affine_rescale import AffineRounding
-from hdl.rounding import Rounding
+from intaglio.hdl.units.affine_rescale import AffineRounding
+from intaglio.hdl.units.rounding import Rounding
 
 __all__ = [
     "Definition",

@@ -4,9 +4,9 @@ from amaranth.hdl import Assert, Assume, C, ClockDomain, Elaboratable, Module, M
 from amaranth.lib import data, stream, wiring
 
 from formal.definitions import Definition, affine, affine_operand, llsq, summed
-from hdl.affine_rescale import AffineRescale, AffineRounding
-from hdl.llsq import LLSQ
-from hdl.pipeline import Pipeline
+from intaglio.hdl.units.affine_rescale import AffineRescale, AffineRounding
+from intaglio.hdl.units.llsq import LLSQ
+from intaglio.hdl.units.pipeline import Pipeline
 
 __all__ = ["Affine", "Fifo", "Function", "Llsq"]
 
@@ -181,7 +181,7 @@ class Fifo(Elaboratable):
     Parameters
     ----------
     stages : int
-        Calls of :meth:`hdl.pipeline.Pipeline.stage`.
+        Calls of :meth:`intaglio.hdl.units.pipeline.Pipeline.stage`.
     planted : bool
         Whether to lose a value, to see that the proof fails.
     """

@@ -13,13 +13,13 @@ from amaranth.back import rtlil
 
 from formal import definitions
 from formal.harness import Affine, Fifo, Function, Llsq
-from hdl.affine_rescale import AffineRounding
-from hdl.power_of_two import PowerOfTwo
-from hdl.rounding import Rounding
-from hdl.rounding_shift import RoundingShift
-from hdl.saturate import Clamp, Saturate
-from hdl.sbnq import SBNQ
-from hdl.sqrdmulh import SQRDMULH
+from intaglio.hdl.units.affine_rescale import AffineRounding
+from intaglio.hdl.units.power_of_two import PowerOfTwo
+from intaglio.hdl.units.rounding import Rounding
+from intaglio.hdl.units.rounding_shift import RoundingShift
+from intaglio.hdl.units.saturate import Clamp, Saturate
+from intaglio.hdl.units.sbnq import SBNQ
+from intaglio.hdl.units.sqrdmulh import SQRDMULH
 
 __all__ = ["Outcome", "Proof", "missing_tools", "proofs", "prove"]
 

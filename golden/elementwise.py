@@ -17,12 +17,12 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from golden.fixed_point import clamp, saturate, sqrdmulh, wrap
-from golden.integers import Integers, as_int64
-from golden.rescale import affine
-from golden.rounding import rounding_right_shift
-from golden.transcendental import logistic_float32, logistic_int8, tanh_float32, tanh_int8
-from network import (
+from intaglio.golden.fixed_point import clamp, saturate, sqrdmulh, wrap
+from intaglio.golden.integers import Integers, as_int64
+from intaglio.golden.rescale import affine
+from intaglio.golden.rounding import rounding_right_shift
+from intaglio.golden.transcendental import logistic_float32, logistic_int8, tanh_float32, tanh_int8
+from intaglio.network import (
     Add,
     FixedPointScale,
     HardSwish,

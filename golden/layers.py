@@ -15,7 +15,7 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
-from golden.integers import Integers
+from intaglio.golden.integers import Integers
 
 Block = tuple[slice, ...]
 """Which part of a layer's output a block is: indices of the batch, and of the output's rows."""

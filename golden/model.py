@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from golden.elementwise import add, mean, mul, unary
-from golden.fixed_point import clamp, wrap
-from golden.layers import (
+from intaglio.golden.elementwise import add, mean, mul, unary
+from intaglio.golden.fixed_point import clamp, wrap
+from intaglio.golden.layers import (
     average_pool2d,
     conv2d_blocks,
     depthwise_conv2d_blocks,
@@ -18,9 +18,9 @@ from golden.layers import (
     max_pool2d,
     sum_bound,
 )
-from golden.rescale import accumulator_bias, apply
-from golden.transcendental import softmax
-from network import (
+from intaglio.golden.rescale import accumulator_bias, apply
+from intaglio.golden.transcendental import softmax
+from intaglio.network import (
     Add,
     AveragePool2D,
     Concatenation,
@@ -45,7 +45,7 @@ from network import (
     TensorType,
     Transpose,
 )
-from network.graph import AnyLayer, WeightLayer
+from intaglio.network.graph import AnyLayer, WeightLayer
 
 BATCH = 64
 """Inferences that go through the layers together: their tensors stay in the cache from one layer to the next."""

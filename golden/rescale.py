@@ -12,10 +12,10 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from golden.fixed_point import clamp, sqrdmulh, wrap
-from golden.integers import ACCUMULATOR_BITS, Integers, as_int64, require_range
-from golden.rounding import MAX_SHIFT, rounding_right_shift
-from network import (
+from intaglio.golden.fixed_point import clamp, sqrdmulh, wrap
+from intaglio.golden.integers import ACCUMULATOR_BITS, Integers, as_int64, require_range
+from intaglio.golden.rounding import MAX_SHIFT, rounding_right_shift
+from intaglio.network import (
     AffineRescale,
     LlsqRescale,
     NetworkError,
@@ -24,7 +24,7 @@ from network import (
     SbnqRescale,
     Tensor,
 )
-from network.graph import Rescale
+from intaglio.network.graph import Rescale
 
 _INT32 = (-(1 << 31), (1 << 31) - 1)
 _BLOCK_ELEMENTS = 1 << 15

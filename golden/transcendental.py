@@ -17,11 +17,11 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from golden.fixed_point import clamp, sqrdmulh
-from golden.integers import Integers, as_int64
-from golden.rescale import affine
-from golden.rounding import rounding_right_shift
-from network import FixedPointScale, Rounding
+from intaglio.golden.fixed_point import clamp, sqrdmulh
+from intaglio.golden.integers import Integers, as_int64
+from intaglio.golden.rescale import affine
+from intaglio.golden.rounding import rounding_right_shift
+from intaglio.network import FixedPointScale, Rounding
 
 _INT32 = (-(1 << 31), (1 << 31) - 1)
 _ONE = _INT32[1]

@@ -6,28 +6,29 @@ from amaranth.hdl import Cat, Const, Module
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from hdl import isa
-from hdl.affine_lanes import AffineLanes
-from hdl.axi import FaultSignature
-from hdl.axi_read import ReadClientSignature
-from hdl.axi_write import WRITE_TRANSFER
-from hdl.config import AcceleratorConfig
-from hdl.dispatcher import Dispatcher
-from hdl.elementwise import Elementwise
-from hdl.matmul import Matmul
-from hdl.pool import Pool
-from hdl.rescale import Rescale
-from hdl.scratchpad import Scratchpad, write_signature
-from hdl.transfer import Load, Store, Weights
-from hdl.weights import WeightStream
+from intaglio.hdl.bus.axi import FaultSignature
+from intaglio.hdl.bus.axi_read import ReadClientSignature
+from intaglio.hdl.bus.axi_write import WRITE_TRANSFER
+from intaglio.hdl.engines.affine_lanes import AffineLanes
+from intaglio.hdl.engines.dispatcher import Dispatcher
+from intaglio.hdl.engines.elementwise import Elementwise
+from intaglio.hdl.engines.matmul import Matmul
+from intaglio.hdl.engines.pool import Pool
+from intaglio.hdl.engines.rescale import Rescale
+from intaglio.hdl.engines.transfer import Load, Store, Weights
+from intaglio.hdl.storage.scratchpad import Scratchpad, write_signature
+from intaglio.hdl.storage.weight_stream import WeightStream
+from intaglio.spec.commands import FORMATS, Engine
+from intaglio.spec.config import AcceleratorConfig
+from intaglio.spec.registers import Cause
 
 __all__ = ["READERS", "Core"]
 
-_READERS = (isa.Engine.MATMUL, isa.Engine.POOL, isa.Engine.STORE, isa.Engine.ELEMENTWISE)
+_READERS = (Engine.MATMUL, Engine.POOL, Engine.STORE, Engine.ELEMENTWISE)
 """Who reads the scratchpad."""
-_WRITERS = (isa.Engine.RESCALE, isa.Engine.ELEMENTWISE, isa.Engine.POOL, isa.Engine.LOAD)
+_WRITERS = (Engine.RESCALE, Engine.ELEMENTWISE, Engine.POOL, Engine.LOAD)
 """Who writes it; the first never waits."""
-_REFUSING = (isa.Engine.WEIGHTS, isa.Engine.MATMUL, isa.Engine.RESCALE, isa.Engine.ELEMENTWISE)
+_REFUSING = (Engine.WEIGHTS, Engine.MATMUL, Engine.RESCALE, Engine.ELEMENTWISE)
 """Who may find a command illegal after the dispatcher has not."""
 READERS = ("commands", "weights", "load")
 """Who reads memory."""
@@ -56,7 +57,7 @@ class Core(wiring.Component):
     busy : Out(number of engines)
     overflows : Out
         Accumulator overflows of this cycle.
-    tap_done, tap_write : Out
+    probe_done, probe_write : Out
         What completes and what is written, for whoever watches a simulation.
     """
 
@@ -72,14 +73,14 @@ class Core(wiring.Component):
                 "written": In(1),
                 "fault": Out(FaultSignature()),
                 "finished": Out(1),
-                "marks": Out(range(len(isa.Engine) + 1)),
+                "marks": Out(range(len(Engine) + 1)),
                 "progress": Out(1),
-                "busy": Out(len(isa.Engine)),
+                "busy": Out(len(Engine)),
                 "overflows": Out(range(config.columns + config.rescale_lanes + 1)),
-                "tap_done": Out(len(isa.Engine)),
-                "tap_write_valid": Out(1),
-                "tap_write_engine": Out(3),
-                "tap_write": Out(write_signature(config).members["payload"].shape),
+                "probe_done": Out(len(Engine)),
+                "probe_write_valid": Out(1),
+                "probe_write_engine": Out(3),
+                "probe_write": Out(write_signature(config).members["payload"].shape),
             }
         )
 
@@ -93,16 +94,16 @@ class Core(wiring.Component):
         m.submodules.rescale = rescale = Rescale(config)
         m.submodules.pool = pool = Pool(config)
         m.submodules.store = store = Store(config)
-        engines: dict[isa.Engine, Any] = {
-            isa.Engine.LOAD: load,
-            isa.Engine.WEIGHTS: weights,
-            isa.Engine.MATMUL: matmul,
-            isa.Engine.RESCALE: rescale,
-            isa.Engine.POOL: pool,
-            isa.Engine.STORE: store,
+        engines: dict[Engine, Any] = {
+            Engine.LOAD: load,
+            Engine.WEIGHTS: weights,
+            Engine.MATMUL: matmul,
+            Engine.RESCALE: rescale,
+            Engine.POOL: pool,
+            Engine.STORE: store,
         }
         if config.affine:
-            engines[isa.Engine.ELEMENTWISE] = self._elementwise(m, rescale)
+            engines[Engine.ELEMENTWISE] = self._elementwise(m, rescale)
         readers = [engines[engine] for engine in _READERS if engine in engines]
         writers = {engine: engines[engine] for engine in _WRITERS if engine in engines}
         m.submodules.scratchpad = scratchpad = Scratchpad(config, len(readers), len(writers))
@@ -112,7 +113,7 @@ class Core(wiring.Component):
         for index, writer in enumerate(writers.values()):
             wiring.connect(m, writer.write, scratchpad.write[index])
 
-        opcodes = {code: entry.engine for code, entry in isa.FORMATS.items() if entry.engine in engines}
+        opcodes = {code: entry.engine for code, entry in FORMATS.items() if entry.engine in engines}
         m.submodules.dispatcher = dispatcher = Dispatcher(tuple(opcodes))
         for opcode, engine in opcodes.items():
             wiring.connect(m, getattr(dispatcher, opcode.name.lower()), engines[engine].command)
@@ -147,10 +148,7 @@ class Core(wiring.Component):
             ("busy", self.busy),
         ):
             m.d.comb += bits.eq(
-                Cat(
-                    getattr(engines[engine], name) if engine in engines else Const(0, 1)
-                    for engine in isa.Engine
-                )
+                Cat(getattr(engines[engine], name) if engine in engines else Const(0, 1) for engine in Engine)
             )
         self._faults(m, dispatcher, [unit for engine, unit in engines.items() if engine in _REFUSING])
         self._watch(m, dispatcher, scratchpad, tuple(writers))
@@ -197,16 +195,16 @@ class Core(wiring.Component):
         for engine in engines:
             with m.If(engine.fault):
                 m.d.comb += [
-                    self.fault.payload.cause.eq(isa.Cause.ILLEGAL_FIELD),
+                    self.fault.payload.cause.eq(Cause.ILLEGAL_FIELD),
                     self.fault.payload.command.eq(engine.fault_command),
                 ]
 
     def _watch(self, m, dispatcher, scratchpad, writers) -> None:
-        """Taps and the sign of life."""
+        """Probes and the sign of life."""
         written = Cat(port.valid & port.ready for port in scratchpad.write)
         m.d.comb += [
-            self.tap_done.eq(dispatcher.done),
-            self.tap_write_valid.eq(written.any()),
+            self.probe_done.eq(dispatcher.done),
+            self.probe_write_valid.eq(written.any()),
             self.progress.eq(
                 written.any()
                 | Cat(port.valid & port.ready for port in scratchpad.read).any()
@@ -216,6 +214,6 @@ class Core(wiring.Component):
         for index, engine in reversed(list(enumerate(writers))):
             with m.If(scratchpad.write[index].valid):
                 m.d.comb += [
-                    self.tap_write_engine.eq(engine.value),
-                    self.tap_write.eq(scratchpad.write[index].payload),
+                    self.probe_write_engine.eq(engine.value),
+                    self.probe_write.eq(scratchpad.write[index].payload),
                 ]

@@ -11,9 +11,9 @@ from pathlib import Path
 from amaranth.back import rtlil
 from amaranth.lib import wiring
 
-from hdl.axi import BusPorts
-from hdl.config import AcceleratorConfig
-from hdl.machine import Machine
+from intaglio.hdl.bus.axi import BusPorts
+from intaglio.hdl.machine import Machine
+from intaglio.spec.config import AcceleratorConfig
 
 __all__ = ["emit", "emit_machine", "write"]
 

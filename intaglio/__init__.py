@@ -1,4 +1,4 @@
-"""The front door: `run`, `golden`, `load` and `generate`, and the command line (`python -m intaglio`).
+"""The front door: `run`, `run_golden`, `load` and `generate`, and the command line (`python -m intaglio`).
 
 import intaglio
 
@@ -11,9 +11,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from intaglio.api import generate, golden, load, run
+    from intaglio.api import generate, load, run, run_golden
 
-__all__ = ["generate", "golden", "load", "run"]
+__all__ = ["generate", "load", "run", "run_golden"]
 
 
 def __getattr__(name: str) -> Any:

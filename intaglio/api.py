@@ -10,17 +10,17 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-import golden as golden_model
-from compiler import Program, compile_network
-from compiler.digits import weight_digits
-from hdl.config import AcceleratorConfig
-from network import Network, NetworkError
-from network.files import shown
-from network.graph import WeightLayer
-from network.inputs import conform, load_inputs
-from network.load import load
-from sim.run import RunResult
-from sim.run import run as run_program
+import intaglio.golden as golden_model
+from intaglio.compiler import Program, compile_network
+from intaglio.compiler.digits import weight_digits
+from intaglio.network import Network, NetworkError
+from intaglio.network.files import shown
+from intaglio.network.graph import WeightLayer
+from intaglio.network.inputs import conform, load_inputs
+from intaglio.network.load import load
+from intaglio.sim.simulator.run import RunResult
+from intaglio.sim.simulator.run import run as run_program
+from intaglio.spec.config import AcceleratorConfig
 
 Source = str | os.PathLike[str]
 Inputs = Source | Mapping[str, npt.NDArray] | npt.NDArray
@@ -42,11 +42,11 @@ def run(
 
     Parameters
     ----------
-    model : a file that `network.load.load` reads
-    inputs : a file that `network.inputs.load_inputs` reads, or arrays, batch first, by name where the network has
-        several inputs; numbers become the network's as those of a file do
+    model : a file that `intaglio.network.load.load` reads
+    inputs : a file that `intaglio.network.inputs.load_inputs` reads, or arrays, batch first, by name where the
+        network has several inputs; numbers become the network's as those of a file do
     config : a configuration that ships, or a TOML file; the smallest that ships and fits, where None
-    bits, runtime : as in `network.load.load`
+    bits, runtime : as in `intaglio.network.load.load`
     limit : inferences to take from the front
     jobs : worker processes; 1 runs in this one. With more, the calling script needs an ``if __name__ == "__main__"``
     check : compare with the golden model
@@ -73,7 +73,7 @@ def run(
     )
 
 
-def golden(
+def run_golden(
     model: Source,
     inputs: Inputs,
     *,
@@ -113,8 +113,8 @@ def generate(
             f"--output {shown(folder)}: no directory can be made there; name another"
         ) from error
 
-    from hdl.units import units
-    from hdl.verilog import emit, emit_machine, write
+    from intaglio.hdl.catalogue import units
+    from intaglio.hdl.verilog import emit, emit_machine, write
 
     files = []
     for name, make in units().items():

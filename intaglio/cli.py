@@ -91,8 +91,8 @@ def run(
     from intaglio import outputs as files
     from intaglio import report as reports
     from intaglio.api import compile_for
-    from network.inputs import load_inputs
-    from network.load import load
+    from intaglio.network.inputs import load_inputs
+    from intaglio.network.load import load
 
     written = {"--outputs": outputs, "--report": report, "--trace": trace}
     _check_outputs(written, (model, inputs, labels))
@@ -139,11 +139,11 @@ def golden(
 
     import numpy as np
 
-    import golden as golden_model
+    import intaglio.golden as golden_model
     from intaglio import outputs as files
     from intaglio import report as reports
-    from network.inputs import load_inputs
-    from network.load import load
+    from intaglio.network.inputs import load_inputs
+    from intaglio.network.load import load
 
     _check_outputs({"--outputs": outputs}, (model, inputs, labels))
     network = load(model, bits=bits, runtime=runtime)
@@ -194,8 +194,8 @@ def generate(
     ] = DEFAULT_VERILOG_FOLDER,
 ) -> int:
     """Write the Verilog of every unit and of a machine."""
-    from hdl.units import units
     from intaglio import api
+    from intaglio.hdl.catalogue import units
 
     bar = Bar("Verilog", len(units()) + 1)
     with bar.shown():
@@ -212,8 +212,8 @@ def generate(
 @app.command()
 def inspect(model: Model, runtime: Runtime = "litert", bits: Bits = 4) -> int:
     """Show a network's layers: shapes, types, rescales, MACs."""
+    from intaglio.network.load import load
     from intaglio.report import network_table
-    from network.load import load
 
     network = load(model, bits=bits, runtime=runtime)
     console = out()
@@ -247,9 +247,9 @@ def demo(
 def simulate(
     network: Any, program: Any, config: Any, batch: Any, *, jobs: int | None, check: bool, trace: Path | None
 ):
-    """`sim.run.run`, with what is going on said on standard error."""
-    from sim.build import cached
-    from sim.run import run as run_program
+    """`intaglio.sim.simulator.run.run`, with what is going on said on standard error."""
+    from intaglio.sim.simulator.build import cached
+    from intaglio.sim.simulator.run import run as run_program
 
     count = len(next(iter(batch.values())))
     if not cached(config, trace is not None):
@@ -278,8 +278,8 @@ def _check_outputs(written: dict[str, Path | None], read: Sequence[Path | None])
 
 
 def _labels(path: Path | None, batch: Any, network: Any) -> Any:
+    from intaglio.network.inputs import load_labels
     from intaglio.report import check_labels
-    from network.inputs import load_labels
 
     if path is None:
         return None
@@ -319,11 +319,11 @@ def _run(arguments: list[str]) -> int:
 
 def _code_of(error: Exception) -> int:
     """Which exceptions say in their text what a user can do, and what they mean."""
-    from network import NetworkError
-    from sim.build import BuildError
-    from sim.machine import MachineStopped
-    from sim.run import WorkerLost
-    from sim.verilator import VerilatorNotFound
+    from intaglio.network import NetworkError
+    from intaglio.sim.simulator.build import BuildError
+    from intaglio.sim.simulator.machine import MachineStopped
+    from intaglio.sim.simulator.run import WorkerLost
+    from intaglio.sim.simulator.verilator import VerilatorNotFound
 
     if isinstance(error, MachineStopped):
         return STOPPED

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-import golden as golden_model
+import intaglio.golden as golden_model
 from intaglio import cli
 from intaglio.api import compile_for
 from intaglio.console import out
+from intaglio.network import NetworkError
+from intaglio.network.inputs import load_inputs, load_labels
+from intaglio.network.load import load
 from intaglio.report import accuracy_of, counted, scheme_of, table_of, verdict
-from network import NetworkError
-from network.inputs import load_inputs, load_labels
-from network.load import load
-from sim.build import build_all, cached
+from intaglio.sim.simulator.build import build_all, cached
 
 MODELS = Path(__file__).parent / "models"
 

@@ -13,8 +13,8 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
-from network import NetworkError
-from network.files import shown
+from intaglio.network import NetworkError
+from intaglio.network.files import shown
 
 
 def check_writable(option: str, path: Path) -> None:

@@ -10,8 +10,7 @@ import numpy.typing as npt
 from rich import box
 from rich.table import Table
 
-from hdl.config import AcceleratorConfig
-from network import (
+from intaglio.network import (
     AffineRescale,
     AveragePool2D,
     Conv2D,
@@ -23,8 +22,9 @@ from network import (
     PowerOfTwoRescale,
     SbnqRescale,
 )
-from network.graph import AnyLayer, WeightLayer
-from sim.run import RunResult
+from intaglio.network.graph import AnyLayer, WeightLayer
+from intaglio.sim.simulator.run import RunResult
+from intaglio.spec.config import AcceleratorConfig
 
 SCHEMES = {
     SbnqRescale: "SBNQ",

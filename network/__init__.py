@@ -1,7 +1,7 @@
 """What a quantized network is: layers, integer tensors, rescales with named rounding; one importer a format."""
 
-from network.errors import NetworkError
-from network.graph import (
+from intaglio.network.errors import NetworkError
+from intaglio.network.graph import (
     Add,
     AffineRescale,
     AveragePool2D,

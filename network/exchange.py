@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from network import graph
-from network.errors import NetworkError
+from intaglio.network import graph
+from intaglio.network.errors import NetworkError
 
 FORMAT = "Intaglio exchange (.npz)"
 VERSION = 1

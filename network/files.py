@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from network.errors import NetworkError
+from intaglio.network.errors import NetworkError
 
 MAX_FILE_BYTES = 1 << 30
 """More than any network or data set of this project; an endless device would fill the memory."""

@@ -18,7 +18,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from network.errors import NetworkError
+from intaglio.network.errors import NetworkError
 
 Integers = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]

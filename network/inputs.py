@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from network.errors import NetworkError
-from network.files import MAX_FILE_BYTES, read_bytes, shown
-from network.graph import Network, Tensor, TensorType
+from intaglio.network.errors import NetworkError
+from intaglio.network.files import MAX_FILE_BYTES, read_bytes, shown
+from intaglio.network.graph import Network, Tensor, TensorType
 
 Array = npt.NDArray[Any]
 

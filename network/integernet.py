@@ -25,9 +25,9 @@ from pathlib import Path
 
 import numpy as np
 
-from network.errors import NetworkError
-from network.files import read_bytes, shown
-from network.graph import (
+from intaglio.network.errors import NetworkError
+from intaglio.network.files import read_bytes, shown
+from intaglio.network.graph import (
     AnyLayer,
     Conv2D,
     FullyConnected,

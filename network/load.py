@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from network import exchange, integernet
-from network.errors import NetworkError
-from network.files import read_bytes, shown
-from network.graph import Network
+from intaglio.network import exchange, integernet
+from intaglio.network.errors import NetworkError
+from intaglio.network.files import read_bytes, shown
+from intaglio.network.graph import Network
 
 RUNTIMES = ("litert", "tflm")
 KNOWN_FORMATS = (integernet.FORMAT, "TensorFlow Lite", exchange.FORMAT)
@@ -20,7 +20,7 @@ def load(path: str | os.PathLike[str], bits: int = 4, runtime: str = "litert") -
     Parameters
     ----------
     path
-        An IntegerNet text export, a .tflite file, or an .npz of `network.exchange`.
+        An IntegerNet text export, a .tflite file, or an .npz of `intaglio.network.exchange`.
     bits
         N of an IntegerNet network, 2 to 8; that format does not state it, others do and ignore this.
     runtime
@@ -42,7 +42,7 @@ def load(path: str | os.PathLike[str], bits: int = 4, runtime: str = "litert") -
         return integernet.loads(content, bits, name=Path(path).stem, where=where)
     if content[4:8] == b"TFL3":
         # The schema's accessors are many modules, which take longer to import than most networks to read.
-        from network import tflite
+        from intaglio.network import tflite
 
         return tflite.loads(content, runtime, name=Path(path).stem, where=where)
     if exchange.recognised(content):

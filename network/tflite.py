@@ -22,9 +22,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from network.errors import NetworkError
-from network.files import read_bytes, shown
-from network.graph import (
+from intaglio.network.errors import NetworkError
+from intaglio.network.files import read_bytes, shown
+from intaglio.network.graph import (
     Add,
     AffineRescale,
     AnyLayer,
@@ -53,7 +53,7 @@ from network.graph import (
     TensorType,
     Transpose,
 )
-from network.tflite_file import MAX_ELEMENTS, File, FileOperator, FileTensor, read, recognised
+from intaglio.network.tflite_file import MAX_ELEMENTS, File, FileOperator, FileTensor, read, recognised
 
 __all__ = ["FORMAT", "load", "loads", "recognised"]
 

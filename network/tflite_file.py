@@ -1,4 +1,4 @@
-"""What a .tflite file says, as plain values: tensors, operators, their options. What it means is `network.tflite`'s.
+"""What a .tflite file says, as plain values: tensors, operators, their options. What it means is for `tflite.py`.
 
 Ref: TensorFlow Lite's schema, version 3; the `tflite` package's accessors
 """
@@ -14,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 import tflite
 
-from network.errors import NetworkError
-from network.files import shown
-from network.flatbuffer import DamagedError, Table, Vector, verify
+from intaglio.network.errors import NetworkError
+from intaglio.network.files import shown
+from intaglio.network.flatbuffer import DamagedError, Table, Vector, verify
 
 MAX_RANK = 8
 MAX_NAME = 200

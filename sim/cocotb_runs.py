@@ -11,7 +11,7 @@ from pathlib import Path
 from cocotb_tools.check_results import get_results
 from cocotb_tools.runner import Verilator
 
-from sim import verilator
+from intaglio.sim.simulator import verilator
 
 __all__ = ["ROOT", "build", "simulate"]
 

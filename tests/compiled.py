@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from compiler import Program, compile_network
-from golden import model
-from hdl import isa
-from hdl.config import AcceleratorConfig
-from hdl.isa import Opcode
-from network import Network
+from intaglio.compiler import Program, compile_network
+from intaglio.golden import model
+from intaglio.network import Network
+from intaglio.spec.commands import Opcode
+from intaglio.spec.config import AcceleratorConfig
+from intaglio.spec.limits import MARKS
 from tests.interpreter import Machine, check_order
 from tests.networks import draw
 
@@ -35,7 +35,7 @@ def check(
         _check_tensors(network, machine, expected)
         marked = [i for i in machine.completed if program.command(i)[1]["mark"]]
         assert marked == sorted(marked)
-        assert len({layer.mark for layer in program.layers} - {-1}) == len(marked) <= isa.MARKS
+        assert len({layer.mark for layer in program.layers} - {-1}) == len(marked) <= MARKS
         if run == 0:
             check_order(program, machine)
     return program
@@ -44,7 +44,7 @@ def check(
 def _check_tensors(network: Network, machine: Machine, expected: dict[str, npt.NDArray]) -> None:
     """Every tensor that a layer writes, on chip or in memory, and the outputs."""
     program = machine.program
-    held = [tap.tensor for tap in program.taps] + [binding.tensor for binding in program.spills]
+    held = [probe.tensor for probe in program.probes] + [binding.tensor for binding in program.spills]
     assert sorted(held) == sorted(layer.output for layer in network.layers)
     spilled = {binding.tensor: binding for binding in program.spills}
 
@@ -53,7 +53,7 @@ def _check_tensors(network: Network, machine: Machine, expected: dict[str, npt.N
 
     for layer in network.layers:
         name = layer.output
-        found = in_memory(spilled[name]) if name in spilled else machine.taps[name]
+        found = in_memory(spilled[name]) if name in spilled else machine.probes[name]
         np.testing.assert_array_equal(found, expected[name][0], f"{layer.op} {layer.name}")
     for binding in program.outputs:
         np.testing.assert_array_equal(in_memory(binding), expected[binding.tensor][0], binding.tensor)

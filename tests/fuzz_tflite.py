@@ -24,9 +24,9 @@ from typing import Any
 
 import numpy as np
 
-import golden
 from bench.tflite_builder import TYPES, Builder
-from network import NetworkError, tflite
+from intaglio import golden
+from intaglio.network import NetworkError, tflite
 from tests import tflite_cases
 
 ROOT = Path(__file__).parent.parent

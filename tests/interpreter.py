@@ -14,10 +14,19 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 import numpy.typing as npt
 
-from compiler import Program, Tap
-from hdl import isa
-from hdl.config import AcceleratorConfig
-from hdl.isa import Engine, Opcode, Operation, Scheme
+from intaglio.compiler import Probe, Program
+from intaglio.spec.commands import (
+    FORMATS,
+    SOFTMAX_PLANES,
+    TABLE_ENTRIES,
+    WAITED,
+    Engine,
+    Opcode,
+    Operation,
+    Scheme,
+)
+from intaglio.spec.config import AcceleratorConfig
+from intaglio.spec.limits import QUEUE_DEPTH, WEIGHTS_QUEUE_DEPTH
 
 Integers = npt.NDArray[np.int64]
 Values = dict[str, int]
@@ -25,8 +34,8 @@ Clock = dict[Engine, int]
 
 PIPELINED = 16
 """Commands that an engine is taken to have at work at most, besides its queue."""
-QUEUES = dict.fromkeys(Engine, isa.QUEUE_DEPTH) | {Engine.WEIGHTS: isa.WEIGHTS_QUEUE_DEPTH}
-WAITS = {engine: f"wait_{engine.name.lower()}" for engine in isa.WAITED}
+QUEUES = dict.fromkeys(Engine, QUEUE_DEPTH) | {Engine.WEIGHTS: WEIGHTS_QUEUE_DEPTH}
+WAITS = {engine: f"wait_{engine.name.lower()}" for engine in WAITED}
 
 
 class Space(enum.Enum):
@@ -92,7 +101,7 @@ class Machine:
     Attributes
     ----------
     memory, scratchpad : what they hold; elements are unsigned patterns
-    taps : by tensor, its values when the program says that it is whole
+    probes : by tensor, its values when the program says that it is whole
     completed : indices of commands in the order in which they completed
     reads, writes : what each command touched, by command index and space; wanted by `check_order`
     """
@@ -114,7 +123,7 @@ class Machine:
         self.scratchpad = rng.integers(0, 1 << config.element_bits, config.scratchpad_elements, np.int64)
         self.banks = [rng.integers(-99, 99, (config.accumulator_depth, config.columns)) for _ in range(2)]
         self.parameters = [rng.bytes(config.parameter_beats * config.bus_bytes) for _ in range(2)]
-        self.tables = rng.integers(0, 128, (isa.SOFTMAX_PLANES, isa.TABLE_ENTRIES), np.int64)
+        self.tables = rng.integers(0, 128, (SOFTMAX_PLANES, TABLE_ENTRIES), np.int64)
         held = int(rng.choice([0, 1, 2, PIPELINED]))
         self.queued = {engine: depth + held for engine, depth in QUEUES.items()}
         self.stream: list[bytes] = []
@@ -123,7 +132,7 @@ class Machine:
         self.moved = 0
         self.done = dict.fromkeys(Engine, 0)
         self.completed: list[int] = []
-        self.taps: dict[str, npt.NDArray] = {}
+        self.probes: dict[str, npt.NDArray] = {}
         self.index = 0
         self.reads: dict[int, dict[Space, Integers]] = {}
         self.writes: dict[int, dict[Space, Integers]] = {}
@@ -131,15 +140,15 @@ class Machine:
     def run(self) -> Machine:
         commands = [self.program.command(index) for index in range(self.program.command_count)]
         queues: dict[Engine, list[int]] = {engine: [] for engine in Engine}
-        taps: dict[tuple[Engine, int], list[Tap]] = {}
-        for tap in self.program.taps:
-            taps.setdefault((tap.engine, tap.sequence), []).append(tap)
+        probes: dict[tuple[Engine, int], list[Probe]] = {}
+        for probe in self.program.probes:
+            probes.setdefault((probe.engine, probe.sequence), []).append(probe)
         speed = {engine: self.rng.exponential() + 0.01 for engine in Engine}
         dispatched = 0
         while len(self.completed) < len(commands):
             ready = [engine for engine, queue in queues.items() if queue and self._can_go(commands[queue[0]])]
             if dispatched < len(commands):
-                target = isa.FORMATS[commands[dispatched][0]].engine
+                target = FORMATS[commands[dispatched][0]].engine
                 if len(queues[target]) < self.queued[target] and (not ready or self.rng.random() < 0.7):
                     queues[target].append(dispatched)
                     dispatched += 1
@@ -154,8 +163,10 @@ class Machine:
                 queues[engine].pop(0)
                 self.done[engine] += 1
                 self.completed.append(self.index)
-                for tap in taps.get((engine, self.done[engine]), ()):
-                    self.taps[tap.tensor] = tap.values_of(self.scratchpad[tap.address :][: tap.elements])
+                for probe in probes.get((engine, self.done[engine]), ()):
+                    self.probes[probe.tensor] = probe.values_of(
+                        self.scratchpad[probe.address :][: probe.elements]
+                    )
         assert not self.stream, "weights were left over"
         return self
 
@@ -174,7 +185,7 @@ class Machine:
         )
 
     def _check_legal(self, opcode: Opcode, values: Values) -> None:
-        assert all(values[name] for name in isa.FORMATS[opcode].nonzero), (opcode, values)
+        assert all(values[name] for name in FORMATS[opcode].nonzero), (opcode, values)
         assert not any(value for name, value in values.items() if "reserved" in name)
         assert values["mark"] in (0, 1)
 
@@ -227,7 +238,7 @@ class Machine:
     def load(self, values: Values) -> bool:
         rows = list(self._transfer(values))
         for memory, _ in rows:
-            self._inside(self.program.read_window, int(memory[0]), len(memory))
+            self._inside(self.program.read_region, int(memory[0]), len(memory))
         octets, elements = (np.concatenate(parts) for parts in zip(*rows, strict=True))
         self._read(octets, Space.MEMORY)
         self._put(elements, self._unpack(self.memory[octets].tobytes(), self.config.element_bits))
@@ -236,7 +247,7 @@ class Machine:
     def store(self, values: Values) -> bool:
         rows = list(self._transfer(values))
         for memory, _ in rows:
-            self._inside(self.program.write_window, int(memory[0]), len(memory))
+            self._inside(self.program.write_region, int(memory[0]), len(memory))
         octets, elements = (np.concatenate(parts) for parts in zip(*rows, strict=True))
         assert len(np.unique(octets)) == len(octets), "a STORE writes a byte twice"
         bits = (self.scratchpad[elements][:, None] >> np.arange(self.config.element_bits)) & 1
@@ -251,7 +262,7 @@ class Machine:
         count = min(room, values["beats"] - self.moved, int(self.rng.integers(1, 200)))
         assert values["memory_address"] % 8 == 0
         first = values["memory_address"] + 8 * self.moved
-        self._inside(self.program.read_window, first, 8 * count)
+        self._inside(self.program.read_region, first, 8 * count)
         self._read(np.arange(first, first + 8 * count), Space.MEMORY)
         data = self.memory[first : first + 8 * count].tobytes()
         self.stream += [data[start : start + 8] for start in range(0, len(data), 8)]
@@ -371,7 +382,7 @@ class Machine:
             tile = self._weights(values, tiles[0 if values["one_tile"] else number], digit, chunk)
             if digit and (ky, kx) == (0, 0):
                 total = total << digit_bits
-            assert not tile[min(config.depthwise_taps, first + 1) :].any(), "a tap beyond the first output"
+            assert not tile[min(config.depthwise_taps, first + 1) :].any(), "a probe beyond the first output"
             addresses, inside = self._window(values, config.columns, 0, ky, kx, 0)
             data = self._elements(values, addresses, inside, self._operand_signed(values, 0))
             for row in range(min(config.depthwise_taps, first + 1)):
@@ -425,8 +436,9 @@ class Machine:
 
     def _sbnq(self, values: Values, sums: Integers, records: list[int]) -> Integers:
         bits = self.config.element_bits
-        bias = self._field(records, 0, self.config.bias_bits)
-        shift = self._field(records, self.config.bias_bits, 6)
+        bias_bits = 24 if self.config.accumulator_bits <= 24 else 56
+        bias = self._field(records, 0, bias_bits)
+        shift = self._field(records, bias_bits, 6)
         sums = sums - bias
         if values["relu"]:
             sums = np.maximum(sums, 0)
@@ -478,10 +490,10 @@ class Machine:
             return True
         a = self._operand(values, "a")
         if operation is Operation.LOOKUP:
-            result = self.tables[0][a % isa.TABLE_ENTRIES]
+            result = self.tables[0][a % TABLE_ENTRIES]
         elif operation is Operation.SOFTMAX:
             assert values["channels"] <= 4095
-            octets = self.tables[: isa.SOFTMAX_PLANES] << (8 * np.arange(isa.SOFTMAX_PLANES)[:, None])
+            octets = self.tables[:SOFTMAX_PLANES] << (8 * np.arange(SOFTMAX_PLANES)[:, None])
             result = softmax(a, wrap(octets.sum(axis=0), 32))
         else:
             result = self._combined(values, operation, a, self._operand(values, "b"))
@@ -498,10 +510,10 @@ class Machine:
         return wrap(self.scratchpad[places], 8)
 
     def _load_table(self, values: Values) -> None:
-        assert values["pixels"] in (1, isa.SOFTMAX_PLANES)
-        assert values["channels"] == isa.TABLE_ENTRIES
+        assert values["pixels"] in (1, SOFTMAX_PLANES)
+        assert values["channels"] == TABLE_ENTRIES
         places = values["a_source"] + np.arange(values["pixels"])[:, None] * values["a_pitch"]
-        places = (places + np.arange(isa.TABLE_ENTRIES)) % len(self.scratchpad)
+        places = (places + np.arange(TABLE_ENTRIES)) % len(self.scratchpad)
         self._read(places)
         self.tables[:] = self.scratchpad[places]  # one plane goes to all
 
@@ -543,7 +555,7 @@ def clocks(program: Program) -> list[Clock]:
     of_engine: dict[Engine, list[int]] = {engine: [] for engine in Engine}
     for index in range(program.command_count):
         opcode, values = program.command(index)
-        own = of_engine[isa.FORMATS[opcode].engine]
+        own = of_engine[FORMATS[opcode].engine]
         clock = dict(starts[own[-1]]) if own else dict.fromkeys(Engine, 0)
         for engine, earlier in of_engine.items():
             known = max(0, len(earlier) - QUEUES[engine] - PIPELINED)
@@ -587,7 +599,7 @@ class Touched:
 
 def check_order(program: Program, machine: Machine) -> None:
     """Whatever a command reads has been written, and whatever it writes has been read and written, by commands that it
-    surely comes after. A tensor of a tap is whole when its command completes.
+    surely comes after. A tensor of a probe is whole when its command completes.
 
     One engine's own order settles its own writes, but not its reads of what it has itself written.
     """
@@ -598,12 +610,12 @@ def check_order(program: Program, machine: Machine) -> None:
         Space.BANKS: 2 * config.accumulator_depth + 2,
     }
     spaces = {space: Touched(size) for space, size in sizes.items()}
-    taps: dict[tuple[Engine, int], list[Tap]] = {}
-    for tap in program.taps:
-        taps.setdefault((tap.engine, tap.sequence), []).append(tap)
+    probes: dict[tuple[Engine, int], list[Probe]] = {}
+    for probe in program.probes:
+        probes.setdefault((probe.engine, probe.sequence), []).append(probe)
     counts = dict.fromkeys(Engine, 0)
     for index, clock in enumerate(clocks(program)):
-        engine = isa.FORMATS[program.command(index)[0]].engine
+        engine = FORMATS[program.command(index)[0]].engine
         counts[engine] += 1
         reads, writes = machine.reads.get(index, {}), machine.writes.get(index, {})
         conflicts = [
@@ -621,18 +633,18 @@ def check_order(program: Program, machine: Machine) -> None:
             for space, touched in touches.items():
                 spaces[space].record(how, engine, touched, counts[engine])
         complete = clock | {engine: counts[engine]}
-        for tap in taps.get((engine, counts[engine]), ()):
-            whole = _elements_of(tap)
+        for probe in probes.get((engine, counts[engine]), ()):
+            whole = _elements_of(probe)
             for other, sequence, _ in spaces[Space.SCRATCHPAD].unordered("written", whole, complete):
                 raise AssertionError(
-                    f"{tap.tensor} may not be whole at {engine.name}#{tap.sequence}: {other.name}#{sequence}"
+                    f"{probe.tensor} may not be whole at {engine.name}#{probe.sequence}: {other.name}#{sequence}"
                 )
-            spaces[Space.SCRATCHPAD].record("read", engine, whole, tap.sequence)
+            spaces[Space.SCRATCHPAD].record("read", engine, whole, probe.sequence)
 
 
-def _elements_of(tap: Tap) -> Integers:
-    elements = np.arange(tap.address, tap.address + tap.elements)
-    if not tap.gap:
+def _elements_of(probe: Probe) -> Integers:
+    elements = np.arange(probe.address, probe.address + probe.elements)
+    if not probe.gap:
         return elements
-    pixel = tap.shape[-1] * tap.digits
-    return elements[np.arange(tap.elements) % (pixel + tap.gap) < pixel]
+    pixel = probe.shape[-1] * probe.digits
+    return elements[np.arange(probe.elements) % (pixel + probe.gap) < pixel]

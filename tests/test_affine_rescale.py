@@ -5,7 +5,7 @@ from math import floor
 
 import pytest
 
-from hdl.affine_rescale import AffineRescale, AffineRounding
+from intaglio.hdl.units.affine_rescale import AffineRescale, AffineRounding
 from tests.hdl_bench import check_stream, corners
 
 

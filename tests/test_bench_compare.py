@@ -12,18 +12,18 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-import golden
 from bench import area, compare
 from bench.__main__ import app
 from bench.area import Area
 from bench.synthesis import Size
-from hdl import isa
-from hdl.config import AcceleratorConfig
+from intaglio import golden
 from intaglio.api import compile_for
 from intaglio.demo import MODELS
-from network import NetworkError
-from network.load import load
-from sim.run import RunResult
+from intaglio.network import NetworkError
+from intaglio.network.load import load
+from intaglio.sim.simulator.run import RunResult
+from intaglio.spec.commands import Opcode
+from intaglio.spec.config import AcceleratorConfig
 
 MODEL, IMAGES = "digits_sbnq4.txt", "digits_test.npz"
 plots = pytest.mark.skipif(
@@ -189,7 +189,7 @@ def test_weight_stream(folder):
     streamed = compare.weight_stream_bytes(program, config.bus_bytes)
     # No less than the weights as numbers, no more than what is streamed, each time that it is.
     commands = [program.command(index) for index in range(program.command_count)]
-    beats = sum(fields["beats"] for opcode, fields in commands if opcode is isa.Opcode.WEIGHTS)
+    beats = sum(fields["beats"] for opcode, fields in commands if opcode is Opcode.WEIGHTS)
     assert sum(layer.weights.size for layer in network.layers if hasattr(layer, "weights")) // 2 < streamed
     assert streamed <= min(beats * config.bus_bytes, len(program.image))
 

@@ -11,8 +11,8 @@ from rich.console import Console
 
 from bench import vela
 from bench.networks import mobilenet_v1, write
-from network.load import load
-from sim.run import RunResult
+from intaglio.network.load import load
+from intaglio.sim.simulator.run import RunResult
 
 SUMMARY = (
     "network,accelerator_configuration,system_config,memory_mode,sram_memory_used,nn_macs,cycles_npu,cycles_total\n"

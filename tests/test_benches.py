@@ -11,12 +11,12 @@ from amaranth.back import rtlil
 from amaranth.hdl import signed, unsigned
 from amaranth.lib import data
 
-from hdl.units import units
-from hdl.verilog import emit
-from sim.bench import benches
-from sim.bench.bench import Configuration, stalls
-from sim.bench.cases import grid, pack, pack_bits, unpack_word
-from sim.bench.runner import build, run, simulate, sources
+from intaglio.hdl.catalogue import units
+from intaglio.hdl.verilog import emit
+from intaglio.sim.units import benches
+from intaglio.sim.units.bench import Configuration, stalls
+from intaglio.sim.units.cases import grid, pack, pack_bits, unpack_word
+from intaglio.sim.units.runner import build, run, simulate, sources
 
 SEED = 20_240_229
 
@@ -78,7 +78,7 @@ def test_faults_are_seen():
     unit = _saturate()
     place = build("saturate-faults", [unit], {unit.name: _FAULTY}, {unit.name: 16})
     spec = {"bench": "saturate", "seed": SEED, "quick": True, "configurations": [unit.name], "mutants": 11}
-    found, failure = simulate(place, "sim.bench.mutants", spec, ["mutants"])
+    found, failure = simulate(place, "intaglio.sim.units.mutants", spec, ["mutants"])
     assert failure == ""
     assert found["0"] == ""
     missed = [what for number, (what, seen) in _FAULTS.items() if seen not in found[str(number)]]
@@ -98,7 +98,7 @@ def test_a_stuck_unit_ends(tmp_path):
 _WITHOUT_A_BIN = """
 import dataclasses
 
-import sim.bench.simulated as simulated
+import intaglio.sim.units.simulated as simulated
 
 for configuration in simulated.CONFIGURATIONS:
     true = configuration.make_cases
@@ -129,7 +129,7 @@ def test_fewer_tests_than_expected_fail():
     whole = _saturate()
     spec = {"bench": "saturate", "seed": SEED, "quick": True, "configurations": [whole.name]}
     place = build("saturate", [whole], sources([whole]))
-    _, failure = simulate(place, "sim.bench.simulated", spec, ("streams", "volume", "another"))
+    _, failure = simulate(place, "intaglio.sim.units.simulated", spec, ("streams", "volume", "another"))
     assert "2 tests ran, not 3" in failure
 
 

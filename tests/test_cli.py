@@ -12,14 +12,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import golden
 import intaglio
-from compiler import compile_network
-from hdl import isa
-from hdl.config import AcceleratorConfig
-from intaglio import api, cli, demo, outputs
-from network.inputs import load_inputs
-from network.load import load
+from intaglio import api, cli, demo, golden, outputs
+from intaglio.compiler import compile_network
+from intaglio.network.inputs import load_inputs
+from intaglio.network.load import load
+from intaglio.spec.commands import COMMAND_BYTES, Opcode, encode
+from intaglio.spec.config import AcceleratorConfig
 from tests.networks import machine_of
 
 ROOT = Path(__file__).parent.parent
@@ -115,16 +114,16 @@ def test_what_is_not_known_is_null(call, tmp_path) -> None:
 def altered(monkeypatch):
     """Lets the compiler alter a field of the last command of an opcode."""
 
-    def altered(opcode: isa.Opcode, **fields: int) -> None:
+    def altered(opcode: Opcode, **fields: int) -> None:
         compile_for = api.compile_for
 
         def wrong(network, config):
             accelerator, program = compile_for(network, config)
             index = max(i for i in range(program.command_count) if program.command(i)[0] == opcode)
-            command = isa.encode(opcode, {**program.command(index)[1], **fields})
+            command = encode(opcode, {**program.command(index)[1], **fields})
             image = program.image.copy()
-            place = program.command_address - program.image_address + index * isa.COMMAND_BYTES
-            image[place : place + isa.COMMAND_BYTES] = np.frombuffer(command, np.uint8)
+            place = program.command_address - program.image_address + index * COMMAND_BYTES
+            image[place : place + COMMAND_BYTES] = np.frombuffer(command, np.uint8)
             return accelerator, dataclasses.replace(program, image=image)
 
         monkeypatch.setattr(api, "compile_for", wrong)
@@ -133,7 +132,7 @@ def altered(monkeypatch):
 
 
 def test_a_run_that_differs(call, altered, tmp_path) -> None:
-    altered(isa.Opcode.RESCALE, high=-6)
+    altered(Opcode.RESCALE, high=-6)
     code, out, _ = call(*RUN, "--limit", 4, "--report", tmp_path / "r.json")
     assert code == 1
     assert "the first: inference 0, layer fc1, index [" in out
@@ -142,12 +141,12 @@ def test_a_run_that_differs(call, altered, tmp_path) -> None:
 
 
 def test_a_machine_that_stops_itself(call, altered) -> None:
-    altered(isa.Opcode.STORE, memory_address=0xFFFF_0000)
+    altered(Opcode.STORE, memory_address=0xFFFF_0000)
     code, out, err = call(*RUN, "--limit", 2)
     assert code == 3
     assert out == ""
     assert "inference 0: the machine stopped itself at command" in err
-    assert "WRITE_WINDOW, address 0xffff0000" in err
+    assert "WRITE_REGION, address 0xffff0000" in err
 
 
 @pytest.mark.parametrize(
@@ -257,7 +256,7 @@ def test_inspect(call) -> None:
 
 
 def test_generate(call, monkeypatch, tmp_path) -> None:
-    from hdl import units
+    from intaglio.hdl import catalogue as units
 
     few = dict(list(units.units().items())[:2])
     monkeypatch.setattr(units, "units", lambda: few)
@@ -345,7 +344,7 @@ def test_python() -> None:
     images = np.load(IMAGES)["input"][:3]
     result = intaglio.run(MODEL, images, config=TINY)
     assert (result.inferences, result.mismatches) == (3, 0)
-    expected = intaglio.golden(MODEL, IMAGES, limit=3, outputs_only=True).tensors
+    expected = intaglio.run_golden(MODEL, IMAGES, limit=3, outputs_only=True).tensors
     for name, values in expected.items():
         assert (result.outputs[name] == values).all()
     with pytest.raises(AttributeError, match="no attribute 'frobnicate'"):

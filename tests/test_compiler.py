@@ -7,21 +7,21 @@ import time
 import numpy as np
 import pytest
 
-from compiler import Binding, compile_network
-from compiler.allocation import Request, place
-from compiler.hazards import COUNT_LIMIT, CommandList, Interval, Places
-from compiler.views import Extents
-from compiler.windows import Geometry, Sweep, matmul_blocks
-from golden import model
-from hdl import isa
-from hdl.config import AcceleratorConfig
-from hdl.isa import Opcode
-from network import (
+from intaglio.compiler import Binding, compile_network
+from intaglio.compiler.allocation import Request, place
+from intaglio.compiler.hazards import COUNT_LIMIT, CommandList, Interval, Places
+from intaglio.compiler.views import Extents
+from intaglio.compiler.windows import Geometry, Sweep, matmul_blocks
+from intaglio.golden import model
+from intaglio.network import (
     AffineRescale,
     NetworkError,
     Tensor,
     TensorType,
 )
+from intaglio.spec.commands import FORMATS, Opcode, decode
+from intaglio.spec.config import AcceleratorConfig
+from intaglio.spec.limits import MARKS
 from tests.compiled import check, commands
 from tests.interpreter import Machine
 from tests.networks import Builder, draw, machine_of, random_network
@@ -122,7 +122,7 @@ def test_a_last_layer_that_is_no_output():
 def test_a_tensor_that_nobody_reads_is_whole_when_it_is_complete():
     builder = Builder(20, SBNQ16, (16, 16, 16)).conv(16, (3, 3)).pool(source="input").fc(5)
     program = check(builder.build(), SBNQ16, runs=5)
-    dead, pooled = program.taps[:2]
+    dead, pooled = program.probes[:2]
     assert dead.address < pooled.address + pooled.elements
     assert pooled.address < dead.address + dead.elements
 
@@ -133,16 +133,16 @@ def test_scratchpad_is_used_again():
     for _ in range(8):
         builder.conv(8, (3, 3), padding=(1, 1, 1, 1)).pool((2, 2), (1, 1), (0, 1, 0, 1))
     program = check(builder.build(), config, runs=5)
-    assert max(tap.address + tap.elements for tap in program.taps) <= 2048
+    assert max(probe.address + probe.elements for probe in program.probes) <= 2048
 
 
 def test_more_layers_than_time_stamps():
     config = machine_of(rows=2, columns=2, scratchpad_bytes=1024)
     builder = Builder(8, config, (4,))
-    for _ in range(isa.MARKS + 9):
+    for _ in range(MARKS + 9):
         builder.fc(4)
     program = check(builder.build(), config, runs=1)
-    assert [layer.mark for layer in program.layers] == [*range(isa.MARKS - 1), *[isa.MARKS - 1] * 10]
+    assert [layer.mark for layer in program.layers] == [*range(MARKS - 1), *[MARKS - 1] * 10]
 
 
 def test_binary_weights_whether_they_fill_the_lanes_or_not():
@@ -196,7 +196,7 @@ def test_without_waits_the_result_is_wrong():
     wrong = 0
     for _ in range(5):
         machine = Machine(program, SBNQ16, {"input": image}, rng, ignore_waits=True).run()
-        wrong += not np.array_equal(machine.taps[network.outputs[0]], expected)
+        wrong += not np.array_equal(machine.probes[network.outputs[0]], expected)
     assert wrong == 5
 
 
@@ -216,11 +216,11 @@ def test_program(small):
         ("layer0", "Conv2D", 0), ("layer1", "MaxPool2D", 1), ("layer2", "FullyConnected", 2),
     ]  # fmt: skip
     assert sum(layer.macs for layer in program.layers) == small.macs
-    assert program.write_window.limit <= program.read_window.base or program.read_window.limit <= (
-        program.write_window.base
+    assert program.write_region.limit <= program.read_region.base or program.read_region.limit <= (
+        program.write_region.base
     )
     assert program.base_address == 128
-    assert max(program.read_window.limit, program.write_window.limit) <= 128 + program.memory_bytes
+    assert max(program.read_region.limit, program.write_region.limit) <= 128 + program.memory_bytes
     assert not program.warnings
 
 
@@ -408,7 +408,7 @@ def test_placement_keeps_what_lives_together_apart():
         assert all(address % 2 == 0 for address in addresses.values())
 
 
-POOL = {name: 1 for name in isa.FORMATS[Opcode.MAX_POOL].nonzero}
+POOL = {name: 1 for name in FORMATS[Opcode.MAX_POOL].nonzero}
 
 
 def test_waits_of_the_command_list():
@@ -422,7 +422,7 @@ def test_waits_of_the_command_list():
     commands.add("a", Opcode.LOAD, transfer, writes=Places((Interval(25, 26),)))
     commands.add("a", Opcode.MAX_POOL, POOL, writes=Places((Interval(19, 20),)))
     data = commands.encode("n")
-    waits = [isa.decode(data[i : i + 64])[1] for i in range(0, len(data), 64)]
+    waits = [decode(data[i : i + 64])[1] for i in range(0, len(data), 64)]
     assert [w["wait_rescale"] for w in waits] == [0, 1, 0, 1, 2]
     assert [w["wait_store"] for w in waits] == [0, 0, 1, 0, 0]
 

@@ -9,18 +9,17 @@ from amaranth.hdl import Module
 from amaranth.lib import wiring
 from amaranth.sim import Simulator
 
-from golden import elementwise as golden_elementwise
-from golden.transcendental import softmax, softmax_table
-from hdl import isa
-from hdl.affine_lanes import AffineLanes
-from hdl.command import body_layout
-from hdl.config import AcceleratorConfig
-from hdl.elementwise import Elementwise
-from hdl.isa import Operation
-from hdl.scratchpad import READ_LATENCY
-from hdl.softmax import PASSES, Softmax
-from hdl.tables import Tables
-from network import Add, FixedPointScale, Sub, Tensor, TensorType
+from intaglio.golden import elementwise as golden_elementwise
+from intaglio.golden.transcendental import softmax, softmax_table
+from intaglio.hdl.engines.affine_lanes import AffineLanes
+from intaglio.hdl.engines.command import body_layout
+from intaglio.hdl.engines.elementwise import Elementwise
+from intaglio.hdl.engines.softmax import PASSES, Softmax
+from intaglio.hdl.storage.scratchpad import READ_LATENCY
+from intaglio.hdl.storage.tables import Tables
+from intaglio.network import Add, FixedPointScale, Sub, Tensor, TensorType
+from intaglio.spec.commands import FORMATS, Opcode, Operation, encode
+from intaglio.spec.config import AcceleratorConfig
 
 BINARY = (Operation.ADD, Operation.SUBTRACT, Operation.MULTIPLY)
 SIZE = 2048
@@ -169,10 +168,10 @@ def simulate(config, memory, commands, *, stalls=0.0, busy_lanes=0.0, blocked=No
     wiring.connect(m, engine.work, lanes.second)
     m.d.comb += [engine.results.eq(lanes.results), engine.result_valid.eq(lanes.second_valid)]
     rng = random.Random(seed)
-    width, body_bits = config.vector_lanes, body_layout(isa.Opcode.ELEMENTWISE).size
+    width, body_bits = config.vector_lanes, body_layout(Opcode.ELEMENTWISE).size
     run = Run(bytearray(memory))
     payloads = [
-        int.from_bytes(isa.encode(isa.Opcode.ELEMENTWISE, fields), "little") >> 128
+        int.from_bytes(encode(Opcode.ELEMENTWISE, fields), "little") >> 128
         | (1000 + index) << body_bits
         | (index % 3 == 0) << body_bits + 32
         for index, fields in enumerate(commands)
@@ -270,7 +269,7 @@ def check(config, memory, commands, **how):
 
 
 def command(**fields):
-    names = [field.name for field in isa.FORMATS[isa.Opcode.ELEMENTWISE].fields]
+    names = [field.name for field in FORMATS[Opcode.ELEMENTWISE].fields]
     defaults = dict.fromkeys(names, 0) | {"pixels": 1, "channels": 1, "low": -128, "high": 127}
     assert set(fields) <= set(names)
     return defaults | fields

@@ -15,9 +15,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import golden
-from intaglio import cli, demo
-from network import (
+from intaglio import cli, demo, golden
+from intaglio.network import (
     AffineRescale,
     LlsqRescale,
     NetworkError,
@@ -28,7 +27,7 @@ from network import (
     exchange,
     graph,
 )
-from network.load import load
+from intaglio.network.load import load
 from tests.networks import Builder, draw, machine_of, random_network
 from tests.networks_int8 import random_int8_network
 

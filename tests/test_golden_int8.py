@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import golden
-from golden import elementwise, layers, transcendental
-from network import (
+from intaglio import golden
+from intaglio.golden import elementwise, layers, transcendental
+from intaglio.network import (
     Add,
     FixedPointScale,
     LeakyRelu,

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import golden
-from golden import run, run_batches
-from network import (
+from intaglio import golden
+from intaglio.golden import run, run_batches
+from intaglio.network import (
     AffineRescale,
     Conv2D,
     FullyConnected,
@@ -161,8 +161,8 @@ def test_every_tensor_and_every_overflow(bits):
 def test_overflows_of_all_blocks_count(monkeypatch):
     network, images = _network(10), _values(6, 0, 255, 4, 6, 5, 2)
     expected = run(network, images)
-    monkeypatch.setattr("golden.layers._BLOCK_ELEMENTS", 100)
-    monkeypatch.setattr("golden.layers._SUM_ELEMENTS", 100)
+    monkeypatch.setattr("intaglio.golden.layers._BLOCK_ELEMENTS", 100)
+    monkeypatch.setattr("intaglio.golden.layers._SUM_ELEMENTS", 100)
     assert run(network, images).overflows == expected.overflows
     assert max(expected.overflows.values()) > 10
 

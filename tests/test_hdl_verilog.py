@@ -7,10 +7,10 @@ import sys
 
 import pytest
 
-from hdl.mac import MAC
-from hdl.units import units
-from hdl.verilog import emit, write
-from sim.verilator import find
+from intaglio.hdl.catalogue import units
+from intaglio.hdl.units.mac import MAC
+from intaglio.hdl.verilog import emit, write
+from intaglio.sim.simulator.verilator import find
 
 UNITS = list(units())
 
@@ -41,7 +41,7 @@ def test_names_no_version_path_or_date(texts, name):
 
 
 def test_the_same_bytes_in_another_process(texts):
-    script = "import sys; from hdl.units import units; from hdl.verilog import emit\n"
+    script = "import sys; from intaglio.hdl.catalogue import units; from intaglio.hdl.verilog import emit\n"
     script += "for n, make in units().items(): sys.stdout.write(emit(make(), n))"
     run = subprocess.run(
         [sys.executable, "-c", script],
@@ -95,7 +95,7 @@ def test_bad_name(name):
 
 
 def test_what_yosys_refuses(monkeypatch):
-    monkeypatch.setattr("hdl.verilog._SCRIPT", "no_such_command")
+    monkeypatch.setattr("intaglio.hdl.verilog._SCRIPT", "no_such_command")
     with pytest.raises(RuntimeError, match="^Yosys refused `mac`: ERROR: No such command: no_such_command"):
         emit(MAC(), "mac")
 

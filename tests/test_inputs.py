@@ -9,8 +9,8 @@ import zipfile
 import numpy as np
 import pytest
 
-from network import MaxPool2D, Network, NetworkError, Tensor, TensorType
-from network.inputs import load_inputs, load_labels, read_array
+from intaglio.network import MaxPool2D, Network, NetworkError, Tensor, TensorType
+from intaglio.network.inputs import load_inputs, load_labels, read_array
 
 UINT8 = TensorType(8, signed=False)
 INT8 = TensorType(8, signed=True)

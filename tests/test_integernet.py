@@ -5,10 +5,10 @@ import random
 import numpy as np
 import pytest
 
-from network import Conv2D, FullyConnected, MaxPool2D, Network, NetworkError, SbnqRescale, TensorType
-from network.graph import PowerOfTwoRescale, Rounding
-from network.integernet import dump, dumps, load, loads
-from network.load import load as load_any
+from intaglio.network import Conv2D, FullyConnected, MaxPool2D, Network, NetworkError, SbnqRescale, TensorType
+from intaglio.network.graph import PowerOfTwoRescale, Rounding
+from intaglio.network.integernet import dump, dumps, load, loads
+from intaglio.network.load import load as load_any
 
 
 def authors_spacing(text: str) -> bytes:

@@ -6,12 +6,11 @@ import itertools
 import numpy as np
 import pytest
 
-from compiler import Program, Tap, Window
-from golden import elementwise, max_pool2d, transcendental
-from golden.rescale import affine, sbnq
-from hdl import isa
-from hdl.isa import Engine, Opcode, Operation, Scheme
-from network import Add, FixedPointScale, Mul, Sub, Tensor, TensorType
+from intaglio.compiler import Probe, Program, Region
+from intaglio.golden import elementwise, max_pool2d, transcendental
+from intaglio.golden.rescale import affine, sbnq
+from intaglio.network import Add, FixedPointScale, Mul, Sub, Tensor, TensorType
+from intaglio.spec.commands import FORMATS, Engine, Opcode, Operation, Scheme, encode
 from tests.interpreter import Machine, check_order, clocks
 from tests.networks import machine_of
 
@@ -26,14 +25,14 @@ def int8_machine(**changes):
     return machine_of(**(fields | changes))
 
 
-def program_of(config, commands, image=b"", taps=()):
+def program_of(config, commands, image=b"", probes=()):
     """A program of such (opcode, fields)."""
-    code = b"".join(isa.encode(opcode, values) for opcode, values in commands)
-    whole = Window(0, IMAGE + -(-len(image) // 64) * 64)
+    code = b"".join(encode(opcode, values) for opcode, values in commands)
+    whole = Region(0, IMAGE + -(-len(image) // 64) * 64)
     return Program(
         network="by hand", config=config.name, fingerprint=config.fingerprint, commands=code, command_address=0,
         base_address=0, memory_bytes=whole.limit, image=np.frombuffer(image, np.uint8), image_address=IMAGE,
-        inputs=(), outputs=(), read_window=whole, write_window=whole, taps=taps, spills=(), layers=(), warnings=(),
+        inputs=(), outputs=(), read_region=whole, write_region=whole, probes=probes, spills=(), layers=(), warnings=(),
     )  # fmt: skip
 
 
@@ -122,7 +121,7 @@ def test_depthwise_3x3_of_stride_2_is_a_loop():
 
 
 def test_a_dilated_depthwise_row_takes_passes():
-    """Of one tap each, and with one tile for all: a sum of columns 0, 2 and 4."""
+    """Of one probe each, and with one tile for all: a sum of columns 0, 2 and 4."""
     config = int8_machine()
     image = np.random.default_rng(1).integers(-40, 40, (1, 9, 6))
     stream, weights_command = streamed(
@@ -368,9 +367,9 @@ def test_rows_to_memory_and_back():
 STORE = {"memory_address": IMAGE, "rows": 1, "row_bytes": 8}
 
 
-def ordered(config, commands, taps=()):
+def ordered(config, commands, probes=()):
     machine = machine_for(config, commands, image=bytes(128))
-    machine.program = dataclasses.replace(machine.program, taps=taps)
+    machine.program = dataclasses.replace(machine.program, probes=probes)
     check_order(machine.program, machine.run())
 
 
@@ -425,7 +424,7 @@ def test_a_bank_must_be_drained_before_it_is_filled():
     stream, weights = streamed(
         config, [tile(config, np.ones((1, 1), int))], affine_records(config, (), (), ())
     )
-    matmul = {name: 1 for name in isa.FORMATS[Opcode.MATMUL].nonzero} | {
+    matmul = {name: 1 for name in FORMATS[Opcode.MATMUL].nonzero} | {
         "signed": 1,
         "height": 1,
         "width_elements": 1,
@@ -451,15 +450,15 @@ def test_a_bank_must_be_drained_before_it_is_filled():
 
 def test_a_tap_is_whole_and_stays_so():
     config = int8_machine()
-    tap = Tap(Engine.POOL, 1, "x", 200, 3, (3,), INT8, 1, 8)
+    probe = Probe(Engine.POOL, 1, "x", 200, 3, (3,), INT8, 1, 8)
     pool = (Opcode.MAX_POOL, POOL | {"destination": 200})
     over = STORE | {"scratchpad_address": 202}
     with pytest.raises(AssertionError, match=r"LOAD#1\) writes scratchpad 202, (read|written) by POOL#1"):
-        ordered(config, [pool, (Opcode.LOAD, over)], (tap,))
-    ordered(config, [pool, (Opcode.LOAD, over | {"wait_pool": 1})], (tap,))
-    tap = dataclasses.replace(tap, address=201)
+        ordered(config, [pool, (Opcode.LOAD, over)], (probe,))
+    ordered(config, [pool, (Opcode.LOAD, over | {"wait_pool": 1})], (probe,))
+    probe = dataclasses.replace(probe, address=201)
     with pytest.raises(AssertionError, match="x may not be whole at POOL#1: LOAD#1"):
-        ordered(config, [(Opcode.LOAD, STORE | {"scratchpad_address": 203, "row_bytes": 1}), pool], (tap,))
+        ordered(config, [(Opcode.LOAD, STORE | {"scratchpad_address": 203, "row_bytes": 1}), pool], (probe,))
 
 
 def test_garbage_is_noticed():

@@ -7,10 +7,10 @@ import sys
 
 import pytest
 
-from hdl.config import AcceleratorConfig
-from hdl.verilog import emit_machine
-from sim.build import build, cached
-from sim.verilator import find
+from intaglio.hdl.verilog import emit_machine
+from intaglio.sim.simulator.build import build, cached
+from intaglio.sim.simulator.verilator import find
+from intaglio.spec.config import AcceleratorConfig
 
 CONFIGS = AcceleratorConfig.names()
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from amaranth.hdl import Fragment
 
-from hdl.config import AcceleratorConfig
-from hdl.units import units
+from intaglio.hdl.catalogue import units
+from intaglio.spec.config import AcceleratorConfig
 
 TEXT = (Path(__file__).parent.parent / "README.md").read_text()
 

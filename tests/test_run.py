@@ -7,17 +7,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import golden
-from compiler import Program, compile_network
-from hdl import isa
-from hdl.config import AcceleratorConfig
-from network import Network
-from network.inputs import load_inputs
-from network.load import load
-from sim import verilator
-from sim.build import build, cached
-from sim.machine import MachineStopped, Simulator, cycle_limit
-from sim.run import run
+from intaglio import golden
+from intaglio.compiler import Program, compile_network
+from intaglio.network import Network
+from intaglio.network.inputs import load_inputs
+from intaglio.network.load import load
+from intaglio.sim.simulator import verilator
+from intaglio.sim.simulator.build import build, cached
+from intaglio.sim.simulator.machine import MachineStopped, Simulator, cycle_limit
+from intaglio.sim.simulator.run import run
+from intaglio.spec.commands import COMMAND_BYTES, Opcode, encode
+from intaglio.spec.config import AcceleratorConfig
 
 MODELS = Path(__file__).parent.parent / "intaglio" / "models"
 TINY = Path(__file__).with_name("tiny.toml")
@@ -60,13 +60,13 @@ def with_image(program: Program, commands: bytes) -> Program:
 def changed(program: Program, index: int, **fields: int) -> Program:
     """The program with other fields in one command."""
     opcode, values = program.command(index)
-    place = index * isa.COMMAND_BYTES
-    command = isa.encode(opcode, {**values, **fields})
-    commands = program.commands[:place] + command + program.commands[place + isa.COMMAND_BYTES :]
+    place = index * COMMAND_BYTES
+    command = encode(opcode, {**values, **fields})
+    commands = program.commands[:place] + command + program.commands[place + COMMAND_BYTES :]
     return dataclasses.replace(with_image(program, commands), commands=commands)
 
 
-def first_of(program: Program, opcode: isa.Opcode) -> int:
+def first_of(program: Program, opcode: Opcode) -> int:
     return next(i for i in range(program.command_count) if program.command(i)[0] == opcode)
 
 
@@ -108,7 +108,7 @@ def test_unchecked_runs_say_so(network, program, config, inputs) -> None:
 @pytest.mark.parametrize("jobs", [1, 3])
 def test_the_first_difference_and_all_mismatches_are_found(network, program, config, inputs, jobs) -> None:
     """A machine that computes another network: one whose last layer's clamp is lower."""
-    last = max(i for i in range(program.command_count) if program.command(i)[0] == isa.Opcode.RESCALE)
+    last = max(i for i in range(program.command_count) if program.command(i)[0] == Opcode.RESCALE)
     wrong = changed(program, last, high=-3)
     channels, first = program.command(last)[1]["channels"], 10 - program.command(last)[1]["channels"]
     result = run(network, wrong, config, inputs, jobs=jobs)
@@ -127,7 +127,7 @@ def test_the_first_difference_and_all_mismatches_are_found(network, program, con
 
 def test_an_output_that_is_stored_wrongly_differs(network, program, config, inputs) -> None:
     """What is on chip is right, what reaches memory is not."""
-    store = first_of(program, isa.Opcode.STORE)
+    store = first_of(program, Opcode.STORE)
     wrong = changed(program, store, scratchpad_address=program.command(store)[1]["scratchpad_address"] + 1)
     result = run(network, wrong, config, inputs)
     assert result.mismatches
@@ -157,9 +157,9 @@ def test_a_later_memory_costs_cycles_and_changes_no_result(config, program, simu
 
 
 def test_an_illegal_opcode_stops_the_machine_and_is_named(config, program, inputs) -> None:
-    index = first_of(program, isa.Opcode.MAX_POOL)
+    index = first_of(program, Opcode.MAX_POOL)
     commands = bytearray(program.commands)
-    commands[index * isa.COMMAND_BYTES] = 0xFF
+    commands[index * COMMAND_BYTES] = 0xFF
     with pytest.raises(MachineStopped, match=f"at command {index}: ILLEGAL_OPCODE"):
         infer(with_image(program, bytes(commands)), config, inputs)
 
@@ -167,9 +167,9 @@ def test_an_illegal_opcode_stops_the_machine_and_is_named(config, program, input
 @pytest.mark.parametrize(
     ("opcode", "cause"),
     [
-        (isa.Opcode.LOAD, "READ_WINDOW"),
-        (isa.Opcode.WEIGHTS, "READ_WINDOW"),
-        (isa.Opcode.STORE, "WRITE_WINDOW"),
+        (Opcode.LOAD, "READ_REGION"),
+        (Opcode.WEIGHTS, "READ_REGION"),
+        (Opcode.STORE, "WRITE_REGION"),
     ],
 )
 def test_an_address_outside_the_windows_stops_the_machine_and_is_named(
@@ -183,28 +183,28 @@ def test_an_address_outside_the_windows_stops_the_machine_and_is_named(
 
 def test_a_bus_error_stops_the_machine(config, program, inputs) -> None:
     """The window grants more than there is memory."""
-    index = first_of(program, isa.Opcode.LOAD)
+    index = first_of(program, Opcode.LOAD)
     end = 0x10_0000
-    wide = dataclasses.replace(program, read_window=dataclasses.replace(program.read_window, limit=end))
+    wide = dataclasses.replace(program, read_region=dataclasses.replace(program.read_region, limit=end))
     with pytest.raises(MachineStopped, match=f"at command {index}: READ_ERROR"):
         infer(changed(wide, index, memory_address=end - 0x1000), config, inputs)
 
 
 def test_commands_that_wait_for_ever_are_stopped(config, program, inputs) -> None:
-    index = first_of(program, isa.Opcode.MATMUL)
+    index = first_of(program, Opcode.MATMUL)
     with pytest.raises(MachineStopped, match="WATCHDOG"):
         infer(changed(program, index, wait_store=1000), config, inputs)
 
 
 def test_work_left_undone_is_no_success(config, program, inputs) -> None:
-    shorter = program.commands[: -4 * isa.COMMAND_BYTES]
+    shorter = program.commands[: -4 * COMMAND_BYTES]
     with pytest.raises(MachineStopped, match="tensors computed"):
         infer(dataclasses.replace(program, commands=shorter), config, inputs)
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_which_inference_stopped_the_machine_is_named(network, program, config, inputs, jobs) -> None:
-    index = first_of(program, isa.Opcode.LOAD)
+    index = first_of(program, Opcode.LOAD)
     wrong = changed(program, index, memory_address=0xFFFF_0000)
     with pytest.raises(MachineStopped, match=r"^inference \d+: the machine stopped itself at command"):
         run(network, wrong, config, inputs, jobs=jobs)
@@ -216,8 +216,8 @@ def test_a_program_for_another_machine_is_refused(config, program) -> None:
 
 
 def test_a_program_without_a_tap_is_refused(network, program, config, inputs) -> None:
-    with pytest.raises(ValueError, match="no tap for"):
-        run(network, dataclasses.replace(program, taps=program.taps[1:]), config, inputs)
+    with pytest.raises(ValueError, match="no probe for"):
+        run(network, dataclasses.replace(program, probes=program.probes[1:]), config, inputs)
 
 
 def test_nothing_to_run_is_refused(network, program, config) -> None:

@@ -3,7 +3,7 @@ import random
 
 import pytest
 
-from hdl.saturate import Clamp, Saturate
+from intaglio.hdl.units.saturate import Clamp, Saturate
 from tests.hdl_bench import check_stream, corners
 
 

@@ -5,9 +5,9 @@ import re
 import numpy as np
 import pytest
 
-import golden
 from bench.tflite_builder import SAME, VALID, Builder
-from network import (
+from intaglio import golden
+from intaglio.network import (
     AffineRescale,
     AveragePool2D,
     Conv2D,
@@ -21,7 +21,7 @@ from network import (
     Reshape,
     tflite,
 )
-from network.load import load
+from intaglio.network.load import load
 from tests import tflite_cases
 
 

@@ -7,9 +7,9 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-import golden
-from network import Network, NetworkError, tflite, tflite_file
-from network.inputs import load_inputs
+from intaglio import golden
+from intaglio.network import Network, NetworkError, tflite, tflite_file
+from intaglio.network.inputs import load_inputs
 from tests import fuzz_tflite, tflite_cases, tflite_oracles
 from tests.tflite_oracles import Job, answers
 

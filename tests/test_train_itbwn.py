@@ -5,8 +5,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-import golden
-from network import AffineRescale, Conv2D, FullyConnected
+from intaglio import golden
+from intaglio.network import AffineRescale, Conv2D, FullyConnected
 
 torch = pytest.importorskip("torch", reason="the extra `train` is not installed")
 pytest.importorskip("sklearn", reason="the extra `train` is not installed")
@@ -16,10 +16,10 @@ from brevitas.core.quant import TernaryQuant  # noqa: E402 - they need torch and
 from brevitas.quant.binary import SignedBinaryWeightPerTensorConst  # noqa: E402
 from brevitas.quant.ternary import SignedTernaryWeightPerTensorConst  # noqa: E402
 
+from intaglio.train import data, itbwn, loop  # noqa: E402
+from intaglio.train.chain import Place  # noqa: E402
+from intaglio.train.definition import DEFINITIONS  # noqa: E402
 from tests.train_runs import LAYERS, SHAPE, small_data, torch_as_it_was, trained  # noqa: E402
-from train import data, itbwn, loop  # noqa: E402
-from train.chain import Place  # noqa: E402
-from train.definition import DEFINITIONS  # noqa: E402
 
 BITS = {"ternary": 2, "binary": 1}
 

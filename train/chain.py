@@ -9,9 +9,9 @@ import numpy as np
 from torch import Tensor
 from torch.nn import functional
 
-import network
-from network.graph import Integers, Rescale
-from train.definition import Conv, Dense, Layers, Pool
+from intaglio import network
+from intaglio.network.graph import Integers, Rescale
+from intaglio.train.definition import Conv, Dense, Layers, Pool
 
 
 @dataclass(frozen=True)

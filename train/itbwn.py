@@ -32,13 +32,13 @@ from brevitas.quant_tensor import IntQuantTensor
 from torch import Tensor, nn
 from torch.nn import functional
 
-import network
-from network.graph import Floats, Integers
-from train.affine import fixed_point
-from train.chain import IntegerLayer, Place, integers, places, pooled
-from train.chain import to_network as to_chain
-from train.definition import Layers
-from train.sbnq import through
+from intaglio import network
+from intaglio.network.graph import Floats, Integers
+from intaglio.train.affine import fixed_point
+from intaglio.train.chain import IntegerLayer, Place, integers, places, pooled
+from intaglio.train.chain import to_network as to_chain
+from intaglio.train.definition import Layers
+from intaglio.train.sbnq import through
 
 LEARNING_RATE = 0.01
 FROZEN_FROM = 0.8
@@ -151,7 +151,7 @@ def _by_channel(values: Tensor, x: Tensor) -> Tensor:
 
 
 def _weights(shape: tuple[int, ...], **quantizers: Any) -> nn.Module:
-    """Brevitas' convolution or matrix of weights of `shape`, `train.chain.Place`'s."""
+    """Brevitas' convolution or matrix of weights of `shape`, `intaglio.train.chain.Place`'s."""
     if len(shape) == 4:
         return qnn.QuantConv2d(shape[1], shape[0], shape[2], padding=(shape[2] - 1) // 2, **quantizers)
     return qnn.QuantLinear(shape[1], shape[0], **quantizers)

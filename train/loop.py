@@ -15,8 +15,8 @@ from rich.progress import Progress
 from torch import Tensor, nn
 from torch.nn import functional
 
-from network.errors import NetworkError
-from train.data import Augmentation, Dataset, Part
+from intaglio.network.errors import NetworkError
+from intaglio.train.data import Augmentation, Dataset, Part
 
 THREADS = 1
 """Fixed, because the order of a sum, and so its last bit, follows the number of threads."""
@@ -105,7 +105,7 @@ def train(
 ) -> Outcome:
     """Train `model` and leave it as it was after the epoch that did best on the held-out images.
 
-    `scheme` is the module that built `model` (`train.schemes.SchemeModule`). Epochs in which the model trains as it
+    `scheme` is the module that built `model` (`schemes.SchemeModule`). Epochs in which the model trains as it
     infers (``model.final``) go before those in which it does not; of equals the later is kept.
 
     Writes ``checkpoint.pt`` and ``curves.csv`` into `folder` after every epoch.

@@ -15,9 +15,8 @@ from cocotb.triggers import First, RisingEdge, Timer
 from cocotbext.axi import AxiBus, AxiLiteBus, AxiLiteMaster, AxiRam
 from cocotbext.axi.sparse_memory import SparseMemory
 
-from hdl import isa
-from hdl.isa import Cause, Register
-from sim.system.programs import Job
+from intaglio.sim.system.programs import Job
+from intaglio.spec.registers import CONTROL_START, STATUS_DONE, STATUS_FAULT, Cause, Register
 
 __all__ = ["RULES", "SETTINGS", "Fault", "Host"]
 
@@ -190,15 +189,15 @@ class Host:
         self.ram.write(job.command_address, job.commands)
 
     async def configure(self, job: Job) -> None:
-        values = (job.command_address, job.count, *job.read_window, *job.write_window)
+        values = (job.command_address, job.count, *job.read_region, *job.write_region)
         for register, value in zip(SETTINGS, values, strict=True):
             await self.write(register, value)
         self.grant(job)
 
     def grant(self, job: Job) -> None:
         """Tells the judge of the windows."""
-        (self.dut.read_base.value, self.dut.read_limit.value) = job.read_window
-        (self.dut.write_base.value, self.dut.write_limit.value) = job.write_window
+        (self.dut.read_base.value, self.dut.read_limit.value) = job.read_region
+        (self.dut.write_base.value, self.dut.write_limit.value) = job.write_region
 
     async def launch(self, job: Job) -> None:
         self.place(job)
@@ -210,7 +209,7 @@ class Host:
         rises = int(self.dut.irq_rises.value)
         assert self.settled in (None, rises), "an interrupt that nobody started"
         self.rises, self.settled = rises, None
-        await self.write(Register.CONTROL, isa.CONTROL_START)
+        await self.write(Register.CONTROL, CONTROL_START)
         await self.cycles(1)
         self.start_cycle = int(self.dut.written_cycle.value)
 
@@ -232,7 +231,7 @@ class Host:
         """Waits for a run's end and checks that it was right."""
         await self.interrupt()
         status = await self.read(Register.STATUS)
-        assert status == isa.STATUS_DONE, f"status {status}, {await self.fault()}"
+        assert status == STATUS_DONE, f"status {status}, {await self.fault()}"
         assert await self.fault() == Fault(Cause.NONE)
         self.check_memory(job)
 
@@ -244,7 +243,7 @@ class Host:
         old[start : start + len(job.commands)] = np.frombuffer(job.commands, np.uint8)
         new = np.frombuffer(job.expected, np.uint8)
         output = np.zeros(len(memory), bool)
-        output[job.write_window[0] - job.base : job.write_window[1] - job.base] = True
+        output[job.write_region[0] - job.base : job.write_region[1] - job.base] = True
         right = (memory ^ new) & np.frombuffer(job.known, np.uint8) == 0
         right = np.where(output, right if whole else right | (memory == old), memory == old)
         if not right.all():
@@ -262,7 +261,7 @@ class Host:
         """Waits until the machine has stopped itself for this reason."""
         await self.interrupt(limit)
         status = await self.read(Register.STATUS)
-        assert status == isa.STATUS_FAULT, f"status {status}"
+        assert status == STATUS_FAULT, f"status {status}"
         found = await self.fault()
         assert found == fault, f"{found}, not {fault}"
         self.check_memory(job, whole=False)

@@ -4,11 +4,11 @@ from typing import Any
 
 import cocotb
 
-from hdl import isa
-from hdl.isa import Cause, Opcode, Register
-from sim.system.host import Fault, Host
-from sim.system.programs import CONFIG, Job
-from sim.system.setting import OPCODES, SMALL, begin
+from intaglio.sim.system.host import Fault, Host
+from intaglio.sim.system.programs import CONFIG, Job
+from intaglio.sim.system.setting import OPCODES, SMALL, begin
+from intaglio.spec.commands import FORMATS, Opcode, command_layout, encode
+from intaglio.spec.registers import Cause, Register
 
 
 async def refused(host: Host, work: Job, fault: Fault, again: bool = True) -> None:
@@ -38,7 +38,7 @@ async def unknown_opcodes(dut: Any) -> None:
 async def reserved_bits(dut: Any) -> None:
     host = await begin(dut, "reserved")
     for opcode in OPCODES:
-        places = isa.layout(opcode)
+        places = command_layout(opcode)
         end = max(start + field.bits for start, field in places.values())
         draw = host.random.randrange
         bits = []
@@ -57,7 +57,7 @@ async def reserved_bits(dut: Any) -> None:
 async def counts_of_zero(dut: Any) -> None:
     host = await begin(dut, "zero")
     for opcode in OPCODES:
-        for name in isa.FORMATS[opcode].nonzero:
+        for name in FORMATS[opcode].nonzero:
             index = host.random.choice(SMALL.of(opcode))
             await refused(host, SMALL.changed(index, **{name: 0}), Fault(Cause.ILLEGAL_FIELD, index))
 
@@ -89,13 +89,13 @@ async def more_than_there_is(dut: Any) -> None:
 async def windows(dut: Any) -> None:
     """One beat beyond either end of a window, or past the top of the address space, is refused."""
     host = await begin(dut, "windows")
-    base, limit = SMALL.read_window
+    base, limit = SMALL.read_region
     top = 0xFFFF_FFF8
     all_memory = (0, 0xFFFF_FFFF)
     for opcode in (Opcode.LOAD, Opcode.WEIGHTS, Opcode.STORE):
         reads = opcode != Opcode.STORE
-        cause = Cause.READ_WINDOW if reads else Cause.WRITE_WINDOW
-        low, high = SMALL.read_window if reads else SMALL.write_window
+        cause = Cause.READ_REGION if reads else Cause.WRITE_REGION
+        low, high = SMALL.read_region if reads else SMALL.write_region
         longest = {"beats" if opcode == Opcode.WEIGHTS else "row_bytes": 0xFFFFFF}
 
         def size(beats, opcode=opcode):
@@ -135,7 +135,7 @@ async def windows(dut: Any) -> None:
                 await refused_alone(host, SMALL, index, address, fields, window, cause)
                 continue
             if window:
-                bad = bad.having(write_window=window)
+                bad = bad.having(write_region=window)
             await refused(host, bad, Fault(cause, index, address & ~7), again=host.random.random() < 0.3)
     await host.run(SMALL)
     # The windows that the compiler asks for are as narrow as can be at their beginning and READ's end.
@@ -143,15 +143,15 @@ async def windows(dut: Any) -> None:
     last = SMALL.count - 1
     out = SMALL.command(store)[1]["memory_address"]
     for work, fault in (
-        (SMALL.having(read_window=(base + 8, limit)), Fault(Cause.READ_WINDOW, first_load, base)),
-        (SMALL.having(read_window=(base + 1, limit)), Fault(Cause.READ_WINDOW, first_load, base)),
-        (SMALL.having(read_window=(base, limit - 8)), Fault(Cause.READ_WINDOW, last, limit - 64)),
-        (SMALL.having(read_window=(base, limit - 1)), Fault(Cause.READ_WINDOW, last, limit - 64)),
-        (SMALL.having(write_window=(out + 1, out + 64)), Fault(Cause.WRITE_WINDOW, store, out)),
-        (SMALL.having(write_window=(out, out + 7)), Fault(Cause.WRITE_WINDOW, store, out)),
+        (SMALL.having(read_region=(base + 8, limit)), Fault(Cause.READ_REGION, first_load, base)),
+        (SMALL.having(read_region=(base + 1, limit)), Fault(Cause.READ_REGION, first_load, base)),
+        (SMALL.having(read_region=(base, limit - 8)), Fault(Cause.READ_REGION, last, limit - 64)),
+        (SMALL.having(read_region=(base, limit - 1)), Fault(Cause.READ_REGION, last, limit - 64)),
+        (SMALL.having(write_region=(out + 1, out + 64)), Fault(Cause.WRITE_REGION, store, out)),
+        (SMALL.having(write_region=(out, out + 7)), Fault(Cause.WRITE_REGION, store, out)),
     ):
         await refused(host, work, fault)
-    await host.run(SMALL.having(write_window=(out, out + 8)))
+    await host.run(SMALL.having(write_region=(out, out + 8)))
 
 
 async def refused_alone(
@@ -165,13 +165,13 @@ async def refused_alone(
 ) -> None:
     """A READ window other than the program's: where it does not hold the commands, they are what is refused."""
     lone = work.changed(index, memory_address=address, **fields)
-    lone = lone.replaced(0, lone.commands[64 * index :][:64]).having(count=1, read_window=window)
+    lone = lone.replaced(0, lone.commands[64 * index :][:64]).having(count=1, read_region=window)
     if window[0] <= work.command_address and window[1] >= work.command_address + 64:
         word = int.from_bytes(lone.commands[:64], "little") & ~(((1 << 80) - 1) << 16)
         lone = lone.replaced(0, word.to_bytes(64, "little"))
         fault = Fault(cause, 0, address & ~7)
     else:
-        fault = Fault(Cause.READ_WINDOW, 0, work.command_address)
+        fault = Fault(Cause.READ_REGION, 0, work.command_address)
     await refused(host, lone, fault, again=False)
 
 
@@ -179,7 +179,7 @@ async def refused_alone(
 async def command_lists(dut: Any) -> None:
     """Lists that lie where they may not, and those at addresses between beats: their low three bits are ignored."""
     host = await begin(dut, "lists")
-    base, limit = SMALL.read_window
+    base, limit = SMALL.read_region
     list_at = SMALL.command_address
     for offset in range(1, 8):
         host.place(SMALL)
@@ -191,30 +191,30 @@ async def command_lists(dut: Any) -> None:
     for index in (0, 1, 5, SMALL.count - 1):
         for cut in (8, 64):
             at = list_at + 64 * index
-            work = SMALL.having(read_window=(base, at + 64 - cut))
-            await refused(host, work, Fault(Cause.READ_WINDOW, index, at))
+            work = SMALL.having(read_region=(base, at + 64 - cut))
+            await refused(host, work, Fault(Cause.READ_REGION, index, at))
     for address, window in (
         (0xFFFF_FFC0, (0, 0xFFFF_FFFF)),
         (0xFFFF_FFF8, (0, 0xFFFF_FFFF)),
-        (base - 64, SMALL.read_window),
-        (limit, SMALL.read_window),
-        (0, SMALL.read_window),
+        (base - 64, SMALL.read_region),
+        (limit, SMALL.read_region),
+        (0, SMALL.read_region),
         (list_at, (0, 0)),
     ):
         host.place(SMALL)
-        await host.configure(SMALL.having(read_window=window))
+        await host.configure(SMALL.having(read_region=window))
         await host.write(Register.COMMAND_ADDRESS, address)
         await host.go()
-        await host.stopped(Fault(Cause.READ_WINDOW, 0, address), SMALL)
+        await host.stopped(Fault(Cause.READ_REGION, 0, address), SMALL)
     for count in (SMALL.count + 1, 0xFFFF_FFFF):
-        await refused(host, SMALL.having(count=count), Fault(Cause.READ_WINDOW, SMALL.count, limit))
+        await refused(host, SMALL.having(count=count), Fault(Cause.READ_REGION, SMALL.count, limit))
     # The second command of this list lies past the top of the address space.
     host.place(SMALL)
     host.ram.write(0xFFFF_FF80, SMALL.commands[:64])
-    await host.configure(SMALL.having(read_window=(0, 0xFFFF_FFFF)))
+    await host.configure(SMALL.having(read_region=(0, 0xFFFF_FFFF)))
     await host.write(Register.COMMAND_ADDRESS, 0xFFFF_FF80)
     await host.go()
-    await host.stopped(Fault(Cause.READ_WINDOW, 1, 0xFFFF_FFC0), SMALL)
+    await host.stopped(Fault(Cause.READ_REGION, 1, 0xFFFF_FFC0), SMALL)
     await host.run(SMALL)
 
 
@@ -224,14 +224,14 @@ async def windows_after_reset(dut: Any) -> None:
     host.place(SMALL)
     store = SMALL.of(Opcode.STORE)[0]
     steps = (
-        ((), Fault(Cause.READ_WINDOW, 0, SMALL.command_address)),
-        ((Register.READ_BASE, Register.READ_LIMIT), Fault(Cause.WRITE_WINDOW, store, SMALL.write_window[0])),
+        ((), Fault(Cause.READ_REGION, 0, SMALL.command_address)),
+        ((Register.READ_BASE, Register.READ_LIMIT), Fault(Cause.WRITE_REGION, store, SMALL.write_region[0])),
     )
     host.grant(SMALL)
     await host.write(Register.COMMAND_ADDRESS, SMALL.command_address)
     await host.write(Register.COMMAND_COUNT, SMALL.count)
     for registers, fault in steps:
-        for register, value in zip(registers, SMALL.read_window, strict=False):
+        for register, value in zip(registers, SMALL.read_region, strict=False):
             await host.write(register, value)
         await host.go()
         await host.stopped(fault, SMALL)
@@ -244,13 +244,13 @@ async def faults_that_meet(dut: Any) -> None:
     host = await begin(dut, "several")
     for _ in range(12):
         host.pause_at_random()
-        window = Fault(Cause.READ_WINDOW, 1, SMALL.read_window[1])
+        window = Fault(Cause.READ_REGION, 1, SMALL.read_region[1])
         unknown = Fault(Cause.ILLEGAL_OPCODE, 2)
-        store = Fault(Cause.WRITE_WINDOW, 0, SMALL.read_window[0])
+        store = Fault(Cause.WRITE_REGION, 0, SMALL.read_region[0])
         work = SMALL.replaced(
-            0, isa.encode(Opcode.STORE, {"memory_address": SMALL.read_window[0], "row_bytes": 8, "rows": 1})
+            0, encode(Opcode.STORE, {"memory_address": SMALL.read_region[0], "row_bytes": 8, "rows": 1})
         )
-        work = work.replaced(1, isa.encode(Opcode.WEIGHTS, {"memory_address": window.address, "beats": 1}))
+        work = work.replaced(1, encode(Opcode.WEIGHTS, {"memory_address": window.address, "beats": 1}))
         work = work.replaced(2, bytes(64))
         await host.launch(work)
         await host.interrupt()

@@ -3,9 +3,9 @@
 from functools import cache
 from pathlib import Path
 
-from hdl.verilog import emit_machine
-from sim.cocotb_runs import ROOT, build, simulate
-from sim.system.programs import CONFIG
+from intaglio.hdl.verilog import emit_machine
+from intaglio.sim.cocotb_runs import ROOT, build, simulate
+from intaglio.sim.system.programs import CONFIG
 
 __all__ = ["TESTS", "run", "verilog"]
 
@@ -75,6 +75,6 @@ def run(tests: str = "", seed: int = 1, machine: str | None = None) -> int:
         raise ValueError(f"no test begins with {tests!r}: there are {', '.join(TESTS)}")
     texts = {name: (HERE / name).read_text() for name in ("stand.vlt", "stand.v")}
     place = build(BUILD, texts | {"machine.v": verilog() if machine is None else machine}, OPTIONS)
-    modules = [f"sim.system.{name}" for name in MODULES]
+    modules = [f"intaglio.sim.system.{name}" for name in MODULES]
     plusargs = ["+verilator+rand+reset+2", f"+verilator+seed+{seed}"]
     return simulate(place, modules, wanted, seed, TIME_LIMIT_S, plusargs)

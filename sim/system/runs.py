@@ -6,11 +6,11 @@ from typing import Any
 import cocotb
 import numpy as np
 
-from hdl import isa
-from hdl.isa import Opcode, Register
-from network import FullyConnected
-from sim.system.programs import CONFIG, OUTPUTS, SOURCE, UNSET, bare, job, network, overflowing
-from sim.system.setting import ENGINES, LARGE, PATTERN, SMALL, begin, check_counters
+from intaglio.network import FullyConnected
+from intaglio.sim.system.programs import CONFIG, OUTPUTS, SOURCE, UNSET, bare, job, network, overflowing
+from intaglio.sim.system.setting import ENGINES, LARGE, PATTERN, SMALL, begin, check_counters
+from intaglio.spec.commands import Engine, Opcode
+from intaglio.spec.registers import STATUS_DONE, Register
 
 
 @cocotb.test()
@@ -28,12 +28,12 @@ async def right_under_back_pressure(dut: Any, seed: int) -> None:
         assert await host.read(Register.INTERRUPT) == 1
         marks = [await host.read(Register.MARKS + 4 * layer.mark) for layer in work.compiled.layers]
         assert 0 < marks[0] <= marks[1] <= marks[2] <= cycles
-        for engine in isa.Engine:
+        for engine in Engine:
             busy = await host.read(Register[f"BUSY_{engine.name}"])
             assert 0 < busy < cycles or (engine not in ENGINES and not busy)
         if turn == 1:
             await host.acknowledge()
-            assert await host.read(Register.STATUS) == isa.STATUS_DONE
+            assert await host.read(Register.STATUS) == STATUS_DONE
 
 
 @cocotb.test()

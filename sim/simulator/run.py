@@ -1,0 +1,326 @@
+"""Runs a program on simulated machines, several at once, and compares every tensor with golden."""
+
+from __future__ import annotations
+
+import ctypes
+import multiprocessing
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from intaglio import golden
+from intaglio.compiler import LayerInfo, Program
+from intaglio.network import Network
+from intaglio.sim.simulator.build import build
+from intaglio.sim.simulator.machine import Inference, MachineStopped, Simulator
+from intaglio.spec.config import AcceleratorConfig
+
+BATCH = 25
+"""Inferences that a worker runs between two reports."""
+
+Batch = Mapping[str, npt.NDArray]
+
+
+class WorkerLost(RuntimeError):
+    """A worker process was ended by something else; one line."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """The first element that differs: which inference, layer and index, and both values."""
+
+    inference: int
+    layer: str
+    tensor: str
+    index: tuple[int, ...]
+    hardware: int
+    golden: int
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What `run` found.
+
+    Attributes
+    ----------
+    outputs : the stored integers, by tensor name, batch first
+    cycles, layer_cycles, counters : of one inference (the mean, should they differ); the layers' add up to `cycles`
+    mismatches : differing elements over all tensors and inferences; None where nothing was compared
+    difference : the first of them: of the first inference, in the first layer
+    tensors : how many tensors of an inference were compared
+    simulated_cycles, seconds : clock cycles simulated, and the processors' time that it took, of all workers
+    warnings : what a user should know of, one line each
+    """
+
+    inferences: int
+    outputs: Mapping[str, npt.NDArray]
+    layers: tuple[LayerInfo, ...]
+    cycles: float
+    layer_cycles: tuple[float, ...]
+    counters: Mapping[str, float]
+    mismatches: int | None
+    difference: Difference | None
+    tensors: int
+    simulated_cycles: int
+    seconds: float
+    warnings: tuple[str, ...]
+
+    @property
+    def cycles_per_second(self) -> float:
+        """Of one core."""
+        return self.simulated_cycles / self.seconds if self.seconds else 0.0
+
+
+@dataclass
+class _Part:
+    """A batch's share of the result."""
+
+    first: int
+    outputs: dict[str, npt.NDArray]
+    cycles: list[int]
+    layer_cycles: list[tuple[int, ...]]
+    counters: list[Mapping[str, int]]
+    simulated_cycles: int
+    seconds: float
+    mismatches: int = 0
+    difference: Difference | None = None
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What every worker needs to know."""
+
+    library: Path
+    config: AcceleratorConfig
+    program: Program
+    network: Network
+    check: bool
+    trace: Path | None
+
+
+class _Worker:
+    def __init__(self, job: _Job) -> None:
+        self._job = job
+        self._simulator = Simulator(job.library, job.config, job.program, job.trace)
+
+    def run(self, first: int, inputs: Batch) -> _Part:
+        count = len(next(iter(inputs.values())))
+        began, cycles = time.process_time(), self._simulator.cycles
+        runs = [
+            self._infer(first + i, {name: batch[i] for name, batch in inputs.items()}) for i in range(count)
+        ]
+        part = _Part(
+            first=first,
+            outputs={name: np.stack([run.outputs[name] for run in runs]) for name in runs[0].outputs},
+            cycles=[run.cycles for run in runs],
+            layer_cycles=[run.layer_cycles for run in runs],
+            counters=[run.counters for run in runs],
+            simulated_cycles=self._simulator.cycles - cycles,
+            seconds=time.process_time() - began,
+        )
+        if self._job.check:
+            self._compare(part, runs, golden.run(self._job.network, inputs).tensors)
+        return part
+
+    def _infer(self, number: int, inputs: Batch) -> Inference:
+        try:
+            return self._simulator.infer(inputs)
+        except MachineStopped as error:
+            raise MachineStopped(f"inference {number}: {error}") from None
+
+    def _compare(self, part: _Part, runs: list[Inference], expected: Mapping[str, npt.NDArray]) -> None:
+        """Every tensor as it was written on chip, and the outputs as they were stored, too: an element counts once."""
+        for layer in self._job.network.layers:
+            tensor = layer.output
+            seen = [np.stack([run.tensors[tensor] for run in runs])]
+            if tensor in part.outputs:
+                seen.append(part.outputs[tensor])
+            wrong = [values != expected[tensor] for values in seen]
+            any_wrong = np.logical_or.reduce(wrong)
+            if not any_wrong.any():
+                continue
+            part.mismatches += int(np.count_nonzero(any_wrong))
+            where = tuple(int(place) for place in np.argwhere(any_wrong)[0])
+            inference = part.first + where[0]
+            if part.difference is None or inference < part.difference.inference:
+                values = seen[0] if wrong[0][where] else seen[-1]
+                part.difference = Difference(
+                    inference, layer.name, tensor, where[1:], int(values[where]), int(expected[tensor][where])
+                )
+
+    def close(self) -> None:
+        self._simulator.close()
+
+
+def run(
+    network: Network,
+    program: Program,
+    config: AcceleratorConfig,
+    inputs: Batch,
+    *,
+    jobs: int = 1,
+    check: bool = True,
+    trace: Path | None = None,
+    progress: Callable[[int], None] = lambda done: None,
+) -> RunResult:
+    """Runs `program` on each of the inferences along the first axis of `inputs`.
+
+    Parameters
+    ----------
+    jobs : worker processes; 1 runs in this one
+    check : compare every tensor with golden
+    trace : an FST file of the first inference; all run in this process, then
+    progress : called with the number of inferences that are done
+
+    Raises
+    ------
+    NetworkError
+        Where an input is of another shape or range.
+    ValueError
+        Where there is no inference, or the program lets a tensor go by without a probe.
+    WorkerLost
+        Where a worker process was ended by something else.
+    sim.machine.MachineStopped, sim.build.BuildError, sim.verilator.VerilatorNotFound
+    """
+    count = min((len(values) for values in inputs.values()), default=0)
+    if not count or jobs < 1:
+        raise ValueError(f"`inputs` and `jobs` must be at least one, not {count} and {jobs}")
+    tensors = {layer.output for layer in network.layers}
+    seen = {probe.tensor for probe in program.probes} | {binding.tensor for binding in program.spills}
+    if check and (unprobed := tensors - seen):
+        raise ValueError(f"the program has no probe for {', '.join(sorted(unprobed))}")
+    job = _Job(build(config, trace is not None), config, program, network, check, trace)
+    size = max(1, min(BATCH, -(-count // jobs)))
+    batches = [
+        (first, {name: values[first : first + size] for name, values in inputs.items()})
+        for first in range(0, count, size)
+    ]
+    workers = 1 if trace is not None else min(jobs, len(batches))
+    parts: list[_Part] = []
+    done = 0
+    with closing(_serial(job, batches) if workers == 1 else _parallel(job, batches, workers)) as results:
+        for part in results:
+            parts.append(part)
+            done += len(part.cycles)
+            progress(done)
+    return _joined(sorted(parts, key=lambda part: part.first), program, len(tensors), check)
+
+
+def _serial(job: _Job, batches: Iterable[tuple[int, Batch]]) -> Generator[_Part, None, None]:
+    with closing(_Worker(job)) as worker:
+        for first, inputs in batches:
+            yield worker.run(first, inputs)
+
+
+_worker: _Worker | None = None
+
+
+def _start(job: _Job, parent: int) -> None:
+    """In a worker process."""
+    global _worker
+    if sys.platform == "linux":
+        # A parent that is killed can end nobody: the kernel does.
+        set_parent_death_signal = 1
+        ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL)
+        if os.getppid() != parent:
+            os._exit(1)
+    _worker = _Worker(job)
+
+
+def _run_part(first: int, inputs: Batch) -> _Part:
+    if _worker is None:
+        raise RuntimeError("a worker is used before its start")
+    return _worker.run(first, inputs)
+
+
+def _parallel(job: _Job, batches: Iterable[tuple[int, Batch]], workers: int) -> Generator[_Part, None, None]:
+    """A few batches a worker are handed out at a time."""
+    others = set(multiprocessing.active_children())
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start, initargs=(job, os.getpid()))
+    waiting: set[Future[_Part]] = set()
+    remaining = iter(batches)
+    try:
+        while True:
+            with _interrupts_held_back(), _one_thread_each():
+                while len(waiting) < 2 * workers and (batch := next(remaining, None)) is not None:
+                    waiting.add(pool.submit(_run_part, *batch))
+            if not waiting:
+                break
+            finished, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+            for future in finished:
+                yield future.result()
+    except BrokenProcessPool:
+        raise WorkerLost(
+            "a worker process ended before its work did, perhaps for want of memory; lower --jobs"
+        ) from None
+    except BaseException:
+        for process in set(multiprocessing.active_children()) - others:
+            process.terminate()
+        raise
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+@contextmanager
+def _interrupts_held_back() -> Iterator[None]:
+    """Processes that are started meanwhile never see Ctrl-C, which is this one's to handle; it comes afterwards."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def _one_thread_each() -> Iterator[None]:
+    """numpy's own threads, in processes that are started meanwhile, would fight with each other for the cores."""
+    name = "OPENBLAS_NUM_THREADS"
+    before = os.environ.get(name)
+    os.environ.setdefault(name, "1")
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+
+
+def _joined(parts: list[_Part], program: Program, tensors: int, check: bool) -> RunResult:
+    cycles = [value for part in parts for value in part.cycles]
+    layers = np.array([value for part in parts for value in part.layer_cycles], np.float64)
+    counters = [value for part in parts for value in part.counters]
+    warnings = list(program.warnings)
+    if min(cycles) != max(cycles):
+        warnings.append(
+            f"cycles differ between inferences: {min(cycles):,} to {max(cycles):,}; the mean is shown"
+        )
+    overflowing = [counter["overflows"] for counter in counters if counter["overflows"]]
+    if overflowing:
+        warnings.append(
+            f"{sum(overflowing):,} additions left the accumulator's range, in {len(overflowing):,} of "
+            f"{len(counters):,} inferences: sums wrapped"
+        )
+    return RunResult(
+        inferences=len(cycles),
+        outputs={name: np.concatenate([part.outputs[name] for part in parts]) for name in parts[0].outputs},
+        layers=program.layers,
+        cycles=float(np.mean(cycles)),
+        layer_cycles=tuple(float(value) for value in layers.mean(axis=0)),
+        counters={name: float(np.mean([counter[name] for counter in counters])) for name in counters[0]},
+        mismatches=sum(part.mismatches for part in parts) if check else None,
+        difference=next((part.difference for part in parts if part.difference is not None), None),
+        tensors=tensors if check else 0,
+        simulated_cycles=sum(part.simulated_cycles for part in parts),
+        seconds=sum(part.seconds for part in parts),
+        warnings=tuple(warnings),
+    )
