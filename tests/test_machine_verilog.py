@@ -46,7 +46,7 @@ def test_buses_have_their_standard_names(name):
 
 
 def test_the_same_bytes_in_another_process():
-    script = "from hdl.config import AcceleratorConfig as C; from hdl.verilog import emit_machine\n"
+    script = "from intaglio.spec.config import AcceleratorConfig as C; from intaglio.hdl.verilog import emit_machine\n"
     script += "import sys; sys.stdout.write(emit_machine(C.load('sbnq8x8')))"
     run = subprocess.run(
         [sys.executable, "-c", script],
