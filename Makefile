@@ -20,9 +20,9 @@ verilog:  # Verilog of the units and of the machine CONFIG=… into build/verilo
 	@$(SETUP)
 	@$(PYTHON) -m intaglio generate $(if $(CONFIG),--config $(CONFIG)) --output build/verilog
 
-sim:      # the cocotb benches alone
+sim:      # the cocotb benches alone: units, engines, bus, system
 	@$(SETUP) verilator sim
-	@$(PYTHON) -m intaglio.sim.units
+	@$(PYTHON) -m intaglio.sim
 
 formal:   # prove the units equal to their definitions
 	@$(SETUP) formal

@@ -2,7 +2,7 @@
 
 from amaranth.hdl import Module
 from amaranth.lib import wiring
-from amaranth.lib.wiring import Out
+from amaranth.lib.wiring import In, Out
 
 from intaglio.hdl.bus.axi import BusPorts
 from intaglio.hdl.bus.axi_read import ReadMaster
@@ -10,7 +10,7 @@ from intaglio.hdl.bus.axi_write import WriteMaster
 from intaglio.hdl.bus.registers import Registers
 from intaglio.spec.config import AcceleratorConfig
 
-__all__ = ["CONFIG", "READERS", "WRITERS", "Top"]
+__all__ = ["CONFIG", "INPUTS", "READERS", "WRITERS", "Top"]
 
 CONFIG = "sbnq8x8"
 READERS = {"reader": ((4, 16, 256), 8), "lone_reader": ((5,), 2)}
@@ -44,3 +44,7 @@ class Top(wiring.Component):
                 inner, outer = getattr(part, port), getattr(self, f"{name}_{port}")
                 m.d.comb += outer.eq(inner) if member.flow == Out else inner.eq(outer)
         return m
+
+
+INPUTS = [name for name, member in Top().signature.members.items() if member.flow == In]
+"""Names of its inputs."""

@@ -16,9 +16,9 @@ from cocotbext.axi import AxiBus, AxiLiteBus, AxiLiteMaster, AxiRam
 from cocotbext.axi.sparse_memory import SparseMemory
 
 from intaglio.sim.system.programs import Job
-from intaglio.spec.registers import CONTROL_START, STATUS_DONE, STATUS_FAULT, Cause, Register
+from intaglio.spec.registers import CONTROL_START, SETTINGS, STATUS_DONE, STATUS_FAULT, Cause, Register
 
-__all__ = ["RULES", "SETTINGS", "Fault", "Host"]
+__all__ = ["PLACES", "RULES", "Fault", "Host"]
 
 PERIOD_NS = 10
 PATIENCE_CYCLES = 30000
@@ -33,21 +33,15 @@ RULES = {
     8: "a write burst crosses 4 KiB",
     9: "a read burst is longer than stated",
     10: "a write burst is longer than stated",
-    11: "a read outside the READ window",
-    12: "a write outside the WRITE window",
+    11: "a read outside the READ region",
+    12: "a write outside the WRITE region",
     13: "more bursts in flight than stated",
     14: "WLAST is not on a burst's last beat",
     15: "the interrupt came with a burst open",
     16: "data without an address",
 }
-SETTINGS = (
-    Register.COMMAND_ADDRESS,
-    Register.COMMAND_COUNT,
-    Register.READ_BASE,
-    Register.READ_LIMIT,
-    Register.WRITE_BASE,
-    Register.WRITE_LIMIT,
-)
+PLACES = tuple(register for register in SETTINGS if register is not Register.WATCHDOG)
+"""Registers that say where a program and its regions lie."""
 
 
 @dataclass(frozen=True)
@@ -190,12 +184,12 @@ class Host:
 
     async def configure(self, job: Job) -> None:
         values = (job.command_address, job.count, *job.read_region, *job.write_region)
-        for register, value in zip(SETTINGS, values, strict=True):
+        for register, value in zip(PLACES, values, strict=True):
             await self.write(register, value)
         self.grant(job)
 
     def grant(self, job: Job) -> None:
-        """Tells the judge of the windows."""
+        """Tells the judge of the regions."""
         (self.dut.read_base.value, self.dut.read_limit.value) = job.read_region
         (self.dut.write_base.value, self.dut.write_limit.value) = job.write_region
 

@@ -63,7 +63,7 @@ class Job:
 
     @property
     def outputs(self) -> bytes:
-        """What the WRITE window must hold in the end."""
+        """What the WRITE region must hold in the end."""
         return self.expected[self.write_region[0] - self.base : self.write_region[1] - self.base]
 
     def command(self, index: int) -> tuple[Opcode, dict[str, int]]:
@@ -135,13 +135,13 @@ def job(net: Network, seed: int, base: int = BASE) -> Job:
 
 OUTPUTS, SOURCE, LIST = 0x1_FF80, 0x2_0F80, 0x2_1FA0
 """Where a list made by hand writes, reads, and lies: each across a 4 KiB boundary."""
-WINDOW_BYTES = 256
+REGION_BYTES = 256
 
 
 def bare(
     *commands: tuple[Opcode, dict[str, int]], source: bytes = b"", outputs: bytes = b"", at: int = 0
 ) -> Job:
-    """Commands made by hand. `outputs` is what the WRITE window holds in the end, from its byte `at` on."""
+    """Commands made by hand. `outputs` is what the WRITE region holds in the end, from its byte `at` on."""
     base = OUTPUTS - AROUND
     words = b"".join(encode(opcode, fields) for opcode, fields in commands)
     memory = np.full(LIST - base + len(words) + AROUND, UNSET, np.uint8)
@@ -154,7 +154,7 @@ def bare(
         LIST,
         len(commands),
         (SOURCE, LIST + len(words)),
-        (OUTPUTS, OUTPUTS + WINDOW_BYTES),
+        (OUTPUTS, OUTPUTS + REGION_BYTES),
         base,
         memory.tobytes(),
         expected.tobytes(),

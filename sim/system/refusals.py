@@ -85,60 +85,76 @@ async def more_than_there_is(dut: Any) -> None:
         await refused(host, SMALL.changed(index, memory_address=address), Fault(Cause.ILLEGAL_FIELD, index))
 
 
-@cocotb.test()
-async def windows(dut: Any) -> None:
-    """One beat beyond either end of a window, or past the top of the address space, is refused."""
-    host = await begin(dut, "windows")
-    base, limit = SMALL.read_region
-    top = 0xFFFF_FFF8
-    all_memory = (0, 0xFFFF_FFFF)
-    for opcode in (Opcode.LOAD, Opcode.WEIGHTS, Opcode.STORE):
-        reads = opcode != Opcode.STORE
-        cause = Cause.READ_REGION if reads else Cause.WRITE_REGION
-        low, high = SMALL.read_region if reads else SMALL.write_region
-        longest = {"beats" if opcode == Opcode.WEIGHTS else "row_bytes": 0xFFFFFF}
+TOP = 0xFFFF_FFF8
+ALL_MEMORY = (0, 0xFFFF_FFFF)
 
-        def size(beats, opcode=opcode):
-            return {"beats": beats} if opcode == Opcode.WEIGHTS else {"row_bytes": 8 * beats}
+# An address, the transfer's size, and the region if it is not the program's.
+Transfer = tuple[int, dict[str, int], tuple[int, int] | None]
 
-        cases = [
-            (low - 8, size(1), None),
-            (low - 8, size(2), None),
-            (high, size(1), None),
-            (high - 8, size(2), None),
-            (low, longest, None),
-            (high - 8, longest, None),
-            (0, size(1), None),
-            (top, size(1), all_memory),
-            (top, size(2), all_memory),
-            (top - 8, size(2), all_memory),
-            (top - 8, size(4), all_memory),
-            (top, longest, all_memory),
-            (low, size(1), (low, low)),
-            (low, size(1), (high, low)),
-            (low, size(1), (low + 4, high)),
-            (low, size(1), (low, low + 4)),
+
+def outside(opcode: Opcode) -> list[Transfer]:
+    """Transfers that touch what lies beyond an end of their region, or past the top of the address space."""
+    low, high = SMALL.write_region if opcode is Opcode.STORE else SMALL.read_region
+    beats_field = opcode is Opcode.WEIGHTS
+    longest = {"beats" if beats_field else "row_bytes": 0xFFFFFF}
+
+    def size(beats: int) -> dict[str, int]:
+        return {"beats": beats} if beats_field else {"row_bytes": 8 * beats}
+
+    cases: list[Transfer] = [
+        (low - 8, size(1), None),
+        (low - 8, size(2), None),
+        (high, size(1), None),
+        (high - 8, size(2), None),
+        (low, longest, None),
+        (high - 8, longest, None),
+        (0, size(1), None),
+        (TOP, size(1), ALL_MEMORY),
+        (TOP, size(2), ALL_MEMORY),
+        (TOP - 8, size(2), ALL_MEMORY),
+        (TOP - 8, size(4), ALL_MEMORY),
+        (TOP, longest, ALL_MEMORY),
+        (low, size(1), (low, low)),
+        (low, size(1), (high, low)),
+        (low, size(1), (low + 4, high)),
+        (low, size(1), (low, low + 4)),
+    ]
+    if not beats_field:
+        cases += [
+            (low - 1, {"row_bytes": 1}, None),
+            (high, {"row_bytes": 1}, None),
+            (high - 1, {"row_bytes": 2}, None),
+            (0xFFFF_FFFF, {"row_bytes": 1}, ALL_MEMORY),
+            (0xFFFF_FFFF, {"row_bytes": 2}, ALL_MEMORY),
         ]
-        if opcode != Opcode.WEIGHTS:
-            cases += [
-                (low - 1, {"row_bytes": 1}, None),
-                (high, {"row_bytes": 1}, None),
-                (high - 1, {"row_bytes": 2}, None),
-                (0xFFFF_FFFF, {"row_bytes": 1}, all_memory),
-                (0xFFFF_FFFF, {"row_bytes": 2}, all_memory),
-            ]
-        for address, fields, window in cases:
+    return cases
+
+
+@cocotb.test()
+async def regions(dut: Any) -> None:
+    """One beat beyond either end of a region, or past the top of the address space, is refused."""
+    host = await begin(dut, "regions")
+    for opcode in (Opcode.LOAD, Opcode.WEIGHTS, Opcode.STORE):
+        reads = opcode is not Opcode.STORE
+        cause = Cause.READ_REGION if reads else Cause.WRITE_REGION
+        for address, fields, region in outside(opcode):
             index = host.random.choice(SMALL.of(opcode))
             bad = SMALL.changed(index, memory_address=address, **fields)
-            if window and reads:
-                # Such a window may refuse the list itself.
-                await refused_alone(host, SMALL, index, address, fields, window, cause)
+            if region and reads:
+                # Such a region may refuse the list itself.
+                await refused_alone(host, SMALL, index, address, fields, region, cause)
                 continue
-            if window:
-                bad = bad.having(write_region=window)
+            if region:
+                bad = bad.having(write_region=region)
             await refused(host, bad, Fault(cause, index, address & ~7), again=host.random.random() < 0.3)
     await host.run(SMALL)
-    # The windows that the compiler asks for are as narrow as can be at their beginning and READ's end.
+
+
+@cocotb.test()
+async def narrow_regions(dut: Any) -> None:
+    """The regions that the compiler asks for are as narrow as can be at their beginning and READ's end."""
+    host = await begin(dut, "narrow")
+    base, limit = SMALL.read_region
     first_load, store = SMALL.of(Opcode.LOAD)[0], SMALL.of(Opcode.STORE)[0]
     last = SMALL.count - 1
     out = SMALL.command(store)[1]["memory_address"]
@@ -160,13 +176,13 @@ async def refused_alone(
     index: int,
     address: int,
     fields: dict[str, int],
-    window: tuple[int, int],
+    region: tuple[int, int],
     cause: Cause,
 ) -> None:
-    """A READ window other than the program's: where it does not hold the commands, they are what is refused."""
+    """A READ region other than the program's: where it does not hold the commands, they are what is refused."""
     lone = work.changed(index, memory_address=address, **fields)
-    lone = lone.replaced(0, lone.commands[64 * index :][:64]).having(count=1, read_region=window)
-    if window[0] <= work.command_address and window[1] >= work.command_address + 64:
+    lone = lone.replaced(0, lone.commands[64 * index :][:64]).having(count=1, read_region=region)
+    if region[0] <= work.command_address and region[1] >= work.command_address + 64:
         word = int.from_bytes(lone.commands[:64], "little") & ~(((1 << 80) - 1) << 16)
         lone = lone.replaced(0, word.to_bytes(64, "little"))
         fault = Fault(cause, 0, address & ~7)
@@ -193,7 +209,7 @@ async def command_lists(dut: Any) -> None:
             at = list_at + 64 * index
             work = SMALL.having(read_region=(base, at + 64 - cut))
             await refused(host, work, Fault(Cause.READ_REGION, index, at))
-    for address, window in (
+    for address, region in (
         (0xFFFF_FFC0, (0, 0xFFFF_FFFF)),
         (0xFFFF_FFF8, (0, 0xFFFF_FFFF)),
         (base - 64, SMALL.read_region),
@@ -202,7 +218,7 @@ async def command_lists(dut: Any) -> None:
         (list_at, (0, 0)),
     ):
         host.place(SMALL)
-        await host.configure(SMALL.having(read_region=window))
+        await host.configure(SMALL.having(read_region=region))
         await host.write(Register.COMMAND_ADDRESS, address)
         await host.go()
         await host.stopped(Fault(Cause.READ_REGION, 0, address), SMALL)
@@ -219,8 +235,8 @@ async def command_lists(dut: Any) -> None:
 
 
 @cocotb.test()
-async def windows_after_reset(dut: Any) -> None:
-    host = await begin(dut, "no windows")
+async def regions_after_reset(dut: Any) -> None:
+    host = await begin(dut, "no regions")
     host.place(SMALL)
     store = SMALL.of(Opcode.STORE)[0]
     steps = (
@@ -244,16 +260,16 @@ async def faults_that_meet(dut: Any) -> None:
     host = await begin(dut, "several")
     for _ in range(12):
         host.pause_at_random()
-        window = Fault(Cause.READ_REGION, 1, SMALL.read_region[1])
+        outside_read = Fault(Cause.READ_REGION, 1, SMALL.read_region[1])
         unknown = Fault(Cause.ILLEGAL_OPCODE, 2)
         store = Fault(Cause.WRITE_REGION, 0, SMALL.read_region[0])
         work = SMALL.replaced(
             0, encode(Opcode.STORE, {"memory_address": SMALL.read_region[0], "row_bytes": 8, "rows": 1})
         )
-        work = work.replaced(1, encode(Opcode.WEIGHTS, {"memory_address": window.address, "beats": 1}))
+        work = work.replaced(1, encode(Opcode.WEIGHTS, {"memory_address": outside_read.address, "beats": 1}))
         work = work.replaced(2, bytes(64))
         await host.launch(work)
         await host.interrupt()
-        assert await host.fault() in (window, unknown, store)
+        assert await host.fault() in (outside_read, unknown, store)
         host.check_memory(work, whole=False)
         await host.run(SMALL)

@@ -86,6 +86,7 @@ module top (
     output reg [7:0] most_writes_open
 );
     localparam OUTSTANDING = 8, BEATS = 32;
+    wire [7:0] stated_open = OUTSTANDING;   // for Python
 
     machine machine (
         .clk(clk), .rst(rst), .irq(irq),

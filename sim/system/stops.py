@@ -4,13 +4,14 @@ from typing import Any
 
 import cocotb
 
-from intaglio.sim.system.host import SETTINGS, Fault, Host
+from intaglio.sim.system.host import PLACES, Fault, Host
 from intaglio.sim.system.programs import CONFIG, SOURCE, bare
-from intaglio.sim.system.setting import COUNTERS, LARGE, NEVER, PATTERN, SMALL, begin, check_counters, until
+from intaglio.sim.system.setting import LARGE, NEVER, PATTERN, SMALL, begin, check_counters, until
 from intaglio.spec.commands import Engine, Opcode
 from intaglio.spec.registers import (
     CONTROL_ABORT,
     CONTROL_START,
+    COUNTERS,
     ID_VALUE,
     STATUS_BUSY,
     STATUS_DONE,
@@ -55,7 +56,7 @@ async def reset_at_any_cycle(dut: Any, seed: int) -> None:
         await host.reset(host.random.choice((1, 2, 5)))
         host.pause_at_random()
         if turn % 3 == 0:
-            for register in SETTINGS:
+            for register in PLACES:
                 assert await host.read(register) == 0
             assert await host.read(Register.WATCHDOG) == WATCHDOG_RESET
             assert await host.read(Register.STATUS) == await host.read(Register.INTERRUPT) == 0
@@ -111,14 +112,14 @@ async def a_host_that_meddles(dut: Any) -> None:
         await host.launch(work)
         values = dict(
             zip(
-                SETTINGS,
+                PLACES,
                 (work.command_address, work.count, *work.read_region, *work.write_region),
                 strict=True,
             )
         )
         busy = True
         while busy:
-            for register in host.random.sample(list(SETTINGS), 3):
+            for register in host.random.sample(list(PLACES), 3):
                 await host.write(register, host.random.getrandbits(32))
             await host.write(Register.WATCHDOG, 1)
             await host.write(Register.CONTROL, CONTROL_START)

@@ -1,8 +1,8 @@
 """The units' benches: each unit on Verilator, against the golden model, with stalls on both sides.
 
-    python -m intaglio.sim.units                 every bench, and a table (`make sim`)
+    python -m intaglio.sim.units                 every bench, and a table
     python -m intaglio.sim.units sbnq mac        some of them
-    python -m intaglio.sim.units.mutate sbnq     how many faults planted in the unit its bench sees
+    python -m intaglio.sim.mutate sbnq           how many faults planted in the unit its bench sees
 
 A bench is a file here that names the unit's configurations and, for each, its cases: inputs, what golden answers, and
 the bins of functional coverage that they fall in. All configurations of a unit stand side by side in one simulation.

@@ -61,33 +61,13 @@ def configurations() -> list[Configuration]:
 
 
 def _cases(array: MacArray, random: np.random.Generator, quick: bool) -> Cases:
-    rows, columns, beats, taps = array.rows, array.columns, array.tile_beats, array.depthwise_taps
-    tiles = 500 if quick else 3_000
-    # A tile is used for as many vectors as its successor takes to load, so that no cycle is lost; later for fewer
-    # or more.
-    uses = np.where(np.arange(tiles) < 61, beats, random.integers(1, 2 * beats + 3, tiles))
-    uses[61::5] = 1
-    uses[_DEPTHWISE_EXTREMES] += taps
-    tile_of = np.repeat(np.arange(tiles), uses)
+    taps = array.depthwise_taps
+    uses = _uses(array, 500 if quick else 3_000, random)
+    tile_of = np.repeat(np.arange(len(uses)), uses)
     swap = np.zeros(len(tile_of), np.int64)
     swap[np.cumsum(uses) - uses] = 1
-
-    weights = _patterns(array.weight, (tiles, rows, columns), random)
-    inputs = _patterns(array.activation, (len(tile_of), array.lanes), random)
-    # Four tiles together with vectors that make the sums' extremes; four more for those of the depthwise mapping.
-    for extremes in (_EXTREMES, _DEPTHWISE_EXTREMES)[: 2 if taps else 1]:
-        for tile, least_weight, least_input in zip(extremes, (1, 1, 0, 0), (1, 0, 1, 0), strict=True):
-            weights[tile] = _extreme(array.weight, least_weight)
-            inputs[tile_of == tile] = _extreme(array.activation, least_input)
-    depthwise = np.zeros(len(tile_of), np.int64)
-    if taps:
-        # Tiles of the first mapping alone, tiles of both mappings, and tiles of the depthwise mapping alone.
-        chances = random.choice([0, 0.3, 0.5, 0.8, 1], tiles)
-        chances[_EXTREMES], chances[_DEPTHWISE_EXTREMES] = 0, 1
-        depthwise[:] = random.random(len(tile_of)) < chances[tile_of]
-        depthwise[: taps - 1] = 0  # after reset nothing is before
-        zero = np.flatnonzero(values_of(array.weight) == 0)[0]
-        weights[np.unique(tile_of[depthwise == 1]), taps:] = zero
+    weights, inputs = _operands(array, tile_of, random)
+    chances, depthwise = _mapping(array, tile_of, weights, random)
     values = values_of(array.weight)[weights]
     activations = values_of(array.activation)[inputs]
     multiplied = values[tile_of]
@@ -97,14 +77,13 @@ def _cases(array: MacArray, random: np.random.Generator, quick: bool) -> Cases:
         plane[np.isin(tile_of, _EXTREMES)] = 0
         bits_of = np.where(negative[:, None, None] == 1, -weights[tile_of], weights[tile_of])
         multiplied = np.where(plane[:, None, None] == 1, bits_of, multiplied)
-    exact = np.einsum("vr,vrc->vc", activations[:, :rows], multiplied)
+    exact = np.einsum("vr,vrc->vc", activations[:, : array.rows], multiplied)
     if taps:
         which = np.flatnonzero(depthwise)
         exact[which] = _depthwise(which, taps, activations, values, tile_of)
-    sums = wrap(exact, array.sum_bits)
 
     given: dict[str, Integers] = {"activations": activations, "swap": swap}
-    expected: dict[str, Integers] = {"sums": sums}
+    expected: dict[str, Integers] = {"sums": wrap(exact, array.sum_bits)}
     if array.tag_bits:
         given["tag"] = expected["tag"] = random.integers(0, 1 << array.tag_bits, len(tile_of))
     bins = _bins(array, uses, weights, inputs, exact)
@@ -114,13 +93,46 @@ def _cases(array: MacArray, random: np.random.Generator, quick: bool) -> Cases:
     if taps:
         given["depthwise"] = depthwise
         bins |= _depthwise_bins(array, depthwise == 1, swap == 1, chances, exact)
-    return Cases(
-        given,
-        expected,
-        bins,
-        side=_beats(weights, array.weight.bits, array.beat_bits, beats),
-        back_to_back=60,
-    )
+    side = _beats(weights, array.weight.bits, array.beat_bits, array.tile_beats)
+    return Cases(given, expected, bins, side=side, back_to_back=60)
+
+
+def _uses(array: MacArray, tiles: int, random: np.random.Generator) -> Integers:
+    """Vectors of each tile: as many as its successor takes to load, so that no cycle is lost; later fewer or more."""
+    beats = array.tile_beats
+    uses = np.where(np.arange(tiles) < 61, beats, random.integers(1, 2 * beats + 3, tiles))
+    uses[61::5] = 1
+    uses[_DEPTHWISE_EXTREMES] += array.depthwise_taps
+    return uses
+
+
+def _operands(array: MacArray, tile_of: Integers, random: np.random.Generator) -> tuple[Integers, Integers]:
+    """Bits of the tiles and of the vectors. Four tiles together with their vectors make the sums' extremes; four more
+    those of the depthwise mapping."""
+    weights = _patterns(array.weight, (int(tile_of[-1]) + 1, array.rows, array.columns), random)
+    inputs = _patterns(array.activation, (len(tile_of), array.lanes), random)
+    for extremes in (_EXTREMES, _DEPTHWISE_EXTREMES)[: 2 if array.depthwise_taps else 1]:
+        for tile, least_weight, least_input in zip(extremes, (1, 1, 0, 0), (1, 0, 1, 0), strict=True):
+            weights[tile] = _extreme(array.weight, least_weight)
+            inputs[tile_of == tile] = _extreme(array.activation, least_input)
+    return weights, inputs
+
+
+def _mapping(
+    array: MacArray, tile_of: Integers, weights: Integers, random: np.random.Generator
+) -> tuple[npt.NDArray[np.float64], Integers]:
+    """Which vectors are depthwise, and each tile's chance of it: tiles of the first mapping alone, tiles of both, and
+    tiles of the depthwise mapping alone. Rows of a depthwise tile past the taps are made zero."""
+    taps, tiles = array.depthwise_taps, len(weights)
+    depthwise = np.zeros(len(tile_of), np.int64)
+    chances = random.choice([0, 0.3, 0.5, 0.8, 1], tiles) if taps else np.zeros(tiles)
+    if taps:
+        chances[_EXTREMES], chances[_DEPTHWISE_EXTREMES] = 0, 1
+        depthwise[:] = random.random(len(tile_of)) < chances[tile_of]
+        depthwise[: taps - 1] = 0  # after reset nothing is before
+        zero = np.flatnonzero(values_of(array.weight) == 0)[0]
+        weights[np.unique(tile_of[depthwise == 1]), taps:] = zero
+    return chances, depthwise
 
 
 def _depthwise(

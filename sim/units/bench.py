@@ -107,12 +107,12 @@ def bits_of(shape) -> int:
 
 
 def top(configurations: Sequence[Configuration], selectors: Mapping[str, int] | None = None) -> str:
-    """Verilog of a module `bench` in which the configurations stand side by side.
+    """Verilog of a module `top` in which the configurations stand side by side.
 
-    `selectors`: for modules with an input `mutsel`, its bits; a register `mutsel` of the bench drives it.
+    `selectors`: for modules with an input `mutsel`, its bits; a register `mutsel` drives it.
     """
     selectors = selectors or {}
-    text = ["module bench (input clk);", "    reg [15:0] mutsel = 0;"]
+    text = ["module top (input clk);", "    reg [15:0] mutsel = 0;"]
     for index, configuration in enumerate(configurations):
         text += _stand(index, configuration, selectors.get(configuration.name, 0))
     return "\n".join([*text, "endmodule", ""])

@@ -7,10 +7,11 @@ from pathlib import Path
 import cocotb
 from cocotb.triggers import Timer
 
+from intaglio.sim.cocotb_runs import SPEC as VARIABLE
 from intaglio.sim.units import benches
 from intaglio.sim.units.simulated import PERIOD_NS, Volume, play, rewind, start_clock
 
-SPEC = json.loads(os.environ["INTAGLIO_BENCH"])
+SPEC = json.loads(os.environ[VARIABLE])
 
 FAULTS = {
     "mismatches": "wrong result",

@@ -11,11 +11,25 @@ from intaglio.hdl.units.rounding import Rounding
 from intaglio.network import Rounding as GoldenRounding
 from intaglio.sim.units.bench import Configuration
 from intaglio.sim.units.cases import Cases, Integers, count, grid, thinned
-from intaglio.sim.units.llsq import quotients, signed_range, spread, types
+from intaglio.sim.units.sums import (
+    Dropped,
+    Flags,
+    bins_of_sums,
+    bins_of_types,
+    corners,
+    everything,
+    limits,
+    of_sums,
+    quotients,
+    signed_range,
+    spread,
+    types,
+)
 
 __all__ = ["configurations"]
 
 RANDOM_CASES = 100_000
+SHIFTS = np.arange(-32, 32)
 
 
 def configurations() -> list[Configuration]:
@@ -47,13 +61,13 @@ def _cases(
     # With the mode at run time each case comes in every mode.
     size = (20_000 if quick else RANDOM_CASES) // (4 if mode is None else 1)
     parts = [
-        _of_sums(_thresholds(bits), accumulator_bits, bits, bias_bits, random),
-        _of_sums(_single_bits(accumulator_bits, bits), accumulator_bits, bits, bias_bits, random),
-        _corners(accumulator_bits, bits, bias_bits),
+        of_sums(_thresholds(bits), accumulator_bits, bits, bias_bits, random),
+        of_sums(_single_bits(accumulator_bits, bits), accumulator_bits, bits, bias_bits, random),
+        corners(accumulator_bits, bits, bias_bits, SHIFTS),
         _random(accumulator_bits, bits, bias_bits, size, random),
     ]
     if accumulator_bits <= 6:
-        parts.append(thinned(random, quick, _everything(accumulator_bits, bits, bias_bits), 20_000))
+        parts.append(thinned(random, quick, everything(accumulator_bits, bits, bias_bits, SHIFTS), 20_000))
     columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
     total = len(columns[0])
     if mode is None:
@@ -107,57 +121,17 @@ def _single_bits(accumulator_bits: int, bits: int) -> list[Integers]:
     return [np.where(shift > 0, flipped << np.maximum(shift, 0), flipped >> np.maximum(-shift, 0)), shift]
 
 
-def _of_sums(
-    columns: list[Integers], accumulator_bits: int, bits: int, bias_bits: int, random: np.random.Generator
-) -> list[Integers]:
-    """Cases of these sums and shifts, where the accumulator holds the sum, by any bias and for both types of `bits`
-    bits."""
-    low, high = signed_range(accumulator_bits)
-    total, shift = columns
-    fits = (total >= low) & (total <= high)
-    total, shift = np.tile(total[fits], 2), np.tile(shift[fits], 2)
-    bias = spread(bias_bits, len(total), random)
-    limits = [np.repeat([of[end] for of in types(bits)[:2]], len(total) // 2) for end in (2, 3)]
-    return [rescale.wrap(total - bias, accumulator_bits), bias, shift, *limits]
-
-
-def _corners(accumulator_bits: int, bits: int, bias_bits: int) -> list[Integers]:
-    low, high = signed_range(accumulator_bits)
-    bias_low, bias_high = signed_range(bias_bits)
-    *columns, of_type = grid(
-        sorted({low, low + 1, -1, 0, 1, high - 1, high}),
-        sorted({bias_low, -1, 0, 1, bias_high}),
-        np.arange(-32, 32),
-        sorted({0, 1, 2 * bits - 2, 2 * bits - 1}),
-    )
-    return [*columns, *(np.array([of[end] for of in types(bits)])[of_type] for end in (2, 3))]
-
-
 def _random(
     accumulator_bits: int, bits: int, bias_bits: int, size: int, random: np.random.Generator
 ) -> list[Integers]:
     """Accumulators of all magnitudes; half of the shifts bring the result near the ends of its type."""
     accumulator = spread(accumulator_bits, size, random)
     bias = spread(bias_bits, size, random)
-    chosen = random.integers(0, 2 * bits, size)
-    of_type, _, low, high = np.array(types(bits)).T[:, chosen]
+    of_type, ends = limits(bits, size, random)
     sums = np.abs(rescale.wrap(accumulator + bias, accumulator_bits))
     fitting = np.log2(np.maximum(sums, 1)).astype(np.int64) - of_type + random.integers(-1, 4, size)
     shift = np.where(random.random(size) < 0.5, random.integers(-32, 32, size), np.clip(fitting, -32, 31))
-    any_limits = np.sort(random.integers(-(1 << bits), 1 << bits, (2, size)), axis=0)
-    any_limits[1] = np.where(random.random(size) < 0.2, *any_limits)
-    others = random.random(size) < 0.1
-    return [accumulator, bias, shift, *np.where(others, any_limits, [low, high])]
-
-
-def _everything(accumulator_bits: int, bits: int, bias_bits: int) -> list[Integers]:
-    """All accumulators, biases and shifts, by the types of `bits` bits."""
-    low, high = signed_range(accumulator_bits)
-    bias_low, bias_high = signed_range(bias_bits)
-    *columns, of_type = grid(
-        np.arange(low, high + 1), np.arange(bias_low, bias_high + 1), np.arange(-32, 32), (0, 1)
-    )
-    return [*columns, *(np.array([of[end] for of in types(bits)])[of_type] for end in (2, 3))]
+    return [accumulator, bias, shift, *ends]
 
 
 def _bins(
@@ -169,18 +143,10 @@ def _bins(
     bits: int,
 ) -> dict[str, int]:
     shift, low, high = inputs["shift"], inputs["low"], inputs["high"]
-    exact = inputs["accumulator"] + inputs["bias"]
-    right, left = np.maximum(shift, 0), np.maximum(-shift, 0)
-    half = (np.int64(1) << right) >> 1
-    remainder = sums & ((np.int64(1) << right) - 1)
-    quotient = sums >> right
-    tie = (shift > 0) & (remainder == half)
-    odd = quotient & 1 == 1
+    dropped, left = Dropped(sums, np.maximum(shift, 0)), np.maximum(-shift, 0)
     inside = (value >= low) & (value <= high)
-    least, greatest = signed_range(accumulator_bits)
-    found = {
-        "shift 0": (shift == 0) & inside & (value != 0),
-        "shift 31": shift == 31,
+    found = bins_of_sums(inputs, sums, value, dropped, accumulator_bits, bits)
+    found |= {
         "shift -1, inside": (shift == -1) & inside & (value != 0),
         "shift -32": (shift == -32) & (sums != 0),
         "left shift of zero": (shift < 0) & (sums == 0),
@@ -188,62 +154,64 @@ def _bins(
         "left shift, saturated above": (shift < 0) & (value > high),
         "left shift by N": (left == bits) & (sums != 0),
         "left shift by N - 1, inside": (left == bits - 1) & inside & (sums != 0),
-        "under a tie": (shift > 1) & (remainder == half - 1) & inside,
-        "over a tie": (shift > 1) & (remainder == half + 1) & inside,
-        "nothing dropped": (shift > 0) & (remainder == 0) & inside & (value != 0),
-        "at the lower end": value == low,
-        "at the upper end": value == high,
-        "below by one": value == low - 1,
-        "above by one": value == high + 1,
-        "the sum wraps above": exact > greatest,
-        "the sum wraps below": exact < least,
-        "the sum wraps and the result is inside": (exact != sums) & inside,
-        "the least sum": sums == least,
-        "the greatest sum": sums == greatest,
-        "limits that are one number": low == high,
-        "limits of no type, inside": inside & (low < -(1 << (bits - 1))),
     }
     for mode in Rounding:
         mine = modes == mode.value
-        if not mine.any():
-            continue
-        name = mode.name
-        found |= {
-            f"{name}: tie, positive, even": mine & tie & inside & (sums > 0) & ~odd,
-            f"{name}: tie, positive, odd": mine & tie & inside & (sums > 0) & odd,
-            f"{name}: tie, negative, even": mine & tie & inside & (sums < 0) & ~odd,
-            f"{name}: tie, negative, odd": mine & tie & inside & (sums < 0) & odd,
-            f"{name}: tie at -1/2": mine & tie & (quotient == -1),
-            f"{name}: tie at 1/2": mine & tie & (quotient == 0),
-        }
-        if mode is not Rounding.FLOOR:
-            found[f"{name}: rounded up beyond the upper end"] = mine & (quotient == high) & (value > high)
-            found[f"{name}: rounded up to the lower end"] = mine & (quotient == low - 1) & (value == low)
-    for of_type, signed, lowest, highest in types(bits):
-        mine = (low == lowest) & (high == highest)
-        name = f"{'signed' if signed else 'unsigned'} {of_type}"
-        found |= {
-            f"{name}: saturated below": mine & (value < low),
-            f"{name}: saturated above": mine & (value > high),
-            f"{name}: inside": mine & inside & (value != 0),
-        }
+        if mine.any():
+            found |= _mode_bins(inputs, mode, mine, sums, value, dropped)
+    found |= bins_of_types(inputs, value, bits, (-(1 << 32), 1 << 32))  # left shifts reach them all
     if accumulator_bits == 2:
         # Of two bits, 1 and -1 alone lie between.
         found = {name: which for name, which in found.items() if "positive, odd" not in name}
         found = {name: which for name, which in found.items() if "negative, even" not in name}
     bins = count(found)
     bins["each shift"] = int(len(np.unique(shift)) == 64)
+    return bins | _tie_bins(inputs, modes, dropped, accumulator_bits, bits)
 
+
+def _mode_bins(
+    inputs: dict[str, Integers],
+    mode: Rounding,
+    mine: Flags,
+    sums: Integers,
+    value: Integers,
+    dropped: Dropped,
+) -> dict[str, Flags]:
+    """Ties, in one mode."""
+    low, high, quotient = inputs["low"], inputs["high"], dropped.quotient
+    inside = (value >= low) & (value <= high)
+    tie, odd, name = mine & dropped.tie, quotient & 1 == 1, mode.name
+    found = {
+        f"{name}: tie, positive, even": tie & inside & (sums > 0) & ~odd,
+        f"{name}: tie, positive, odd": tie & inside & (sums > 0) & odd,
+        f"{name}: tie, negative, even": tie & inside & (sums < 0) & ~odd,
+        f"{name}: tie, negative, odd": tie & inside & (sums < 0) & odd,
+        f"{name}: tie at -1/2": tie & (quotient == -1),
+        f"{name}: tie at 1/2": tie & (quotient == 0),
+    }
+    if mode is not Rounding.FLOOR:
+        found[f"{name}: rounded up beyond the upper end"] = mine & (quotient == high) & (value > high)
+        found[f"{name}: rounded up to the lower end"] = mine & (quotient == low - 1) & (value == low)
+    return found
+
+
+def _tie_bins(
+    inputs: dict[str, Integers], modes: Integers, dropped: Dropped, accumulator_bits: int, bits: int
+) -> dict[str, int]:
+    """Whether each tie of the widest types is there at each shift, in each mode."""
+    least, greatest = signed_range(accumulator_bits)
+    bins = {}
     for mode in Rounding:
         for _, signed, lowest, highest in types(bits)[:2]:
-            mine = (low == lowest) & (high == highest) & (modes == mode.value)
+            mine = (inputs["low"] == lowest) & (inputs["high"] == highest) & (modes == mode.value)
             if not mine.any():
                 continue
             floor, by = grid(quotients(bits) - 1, np.arange(1, 32))
             sum_ = (2 * floor + 1) << (by - 1)
             wanted = (sum_ > least) & (sum_ <= greatest) & (floor >= lowest - 1) & (floor <= highest)
             ties = set(zip(floor[wanted].tolist(), by[wanted].tolist(), strict=True))
-            seen = set(zip(quotient[mine & tie].tolist(), shift[mine & tie].tolist(), strict=True))
+            which = mine & dropped.tie
+            seen = set(zip(dropped.quotient[which].tolist(), inputs["shift"][which].tolist(), strict=True))
             kind = "a signed" if signed else "an unsigned"
             bins[f"{mode.name}: each tie of {kind} result at each shift"] = int(bool(ties) and ties <= seen)
     return bins

@@ -1,74 +1,21 @@
 """Builds a bench's units once, runs cocotb's tests on them, and refuses a run that tested less than it should."""
 
-import hashlib
-import json
-import os
 import re
-import shutil
-import subprocess
-import sys
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any
-
-from cocotb_tools.check_results import get_results
-from cocotb_tools.runner import Verilator as VerilatorRunner
 
 from intaglio.hdl.catalogue import units
 from intaglio.hdl.verilog import emit
-from intaglio.sim.simulator import verilator
+from intaglio.sim.cocotb_runs import BUILD, HASTY, OPTIONS, build, simulate
+from intaglio.sim.outcome import Outcome
 from intaglio.sim.units.bench import STAND, Bench, Configuration, top
 
-__all__ = ["BUILD", "Outcome", "build", "run", "simulate"]
+__all__ = ["TIME_LIMIT_S", "run", "sources", "stood"]
 
-ROOT = Path(__file__).resolve().parents[2]
-BUILD = ROOT / "build" / "units"
-
-TESTS = ("streams", "volume")
+TESTS = {"streams": 1, "volume": 1}
 TIME_LIMIT_S = 600
-# Where few cases are simulated, most of the time is the compiler's.
-HASTY = ("-CFLAGS", "-O0")
-
-OPTIONS = [
-    # Widths are Amaranth's habit; all other warnings stop the build.
-    "-Wno-WIDTHEXPAND",
-    "-Wno-WIDTHTRUNC",
-    "--no-public-flat-rw",  # the runner's own; stand.vlt says what is public
-    "-O3",
-    "--x-initial",
-    "unique",
-]
-VISIBLE = STAND.with_suffix(".vlt")
-
-
-@dataclass
-class Outcome:
-    """What became of one configuration."""
-
-    bench: str
-    name: str
-    seed: int
-    cases: int = 0
-    transfers: int = 0
-    cycles: int = 0
-    bins: dict[str, int] = field(default_factory=dict)
-    seconds: float = 0.0
-    failure: str = ""
-
-    @property
-    def hit(self) -> int:
-        return sum(count > 0 for count in self.bins.values())
-
-
-@cache
-def _environment() -> None:
-    os.environ.update(verilator.environment())
-    # A simulation that hangs without passing time is ended from outside; cocotb's runner has no time limit.
-    os.environ["SIM_CMD_PREFIX"] = f"timeout --kill-after=5 {TIME_LIMIT_S}"
 
 
 def sources(configurations: Sequence[Configuration], replaced: Path | None = None) -> dict[str, str]:
@@ -98,134 +45,20 @@ def _emitted(folder: Path) -> dict[str, str]:
     return {emit(make(), "unit"): name for name, make in found.items()}
 
 
-def build(
-    name: str,
+def stood(
     configurations: Sequence[Configuration],
     texts: Mapping[str, str],
     selectors: Mapping[str, int] | None = None,
-    flags: Sequence[str] = (),
-) -> Path:
-    """The folder of a simulator of the configurations, built unless one of the same content is there."""
-    _environment()
-    tool = verilator.find()
-    bench = top(configurations, selectors)
-    arguments = [*OPTIONS, *flags]
-    content = json.dumps(
-        [
-            bench,
-            STAND.read_text(),
-            VISIBLE.read_text(),
-            dict(texts),
-            arguments,
-            tool.version,
-            str(tool.executable),
-        ]
-    )
-    place = BUILD / name / hashlib.sha256(content.encode()).hexdigest()[:16]
-    if (place / "bench").is_file():
-        return place
-    place.parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(prefix="build-", dir=place.parent))
-    for module, text in {**texts, "bench_top": bench}.items():
-        (work / f"{module}.v").write_text(text)
-    shutil.copy(STAND, work / "stand.sv")
-    shutil.copy(VISIBLE, work)
-    # Verilator's own runtime takes longer to compile than most units, and is the same for all.
-    runtime = BUILD / "runtime" / hashlib.sha256(
-        json.dumps([arguments, tool.version, str(tool.executable)]).encode()
-    ).hexdigest()[:16]  # fmt: skip
-    if runtime.is_dir():
-        shutil.copytree(runtime, work, dirs_exist_ok=True, copy_function=shutil.copyfile)
-    log = work / "build.log"
-    runner = VerilatorRunner()
-    try:
-        runner.build(
-            sources=[
-                *(work / name for name in (VISIBLE.name, "stand.sv", "bench_top.v")),
-                *(work / f"{module}.v" for module in texts),
-            ],
-            hdl_toplevel="bench",
-            build_dir=work,
-            build_args=arguments,
-            always=True,
-            log_file=log,
-        )
-    except (RuntimeError, subprocess.CalledProcessError, SystemExit) as error:
-        raise RuntimeError(f"{name}: Verilator refuses the bench, see {log}: {_last_lines(log)}") from error
-    if not runtime.is_dir():
-        kept = Path(tempfile.mkdtemp(prefix="runtime-", dir=place.parent))
-        for file in work.glob("verilated*.[od]"):
-            shutil.copyfile(file, kept / file.name)
-        runtime.parent.mkdir(exist_ok=True)
-        _settle(kept, runtime)
-    for header in work.glob("*.gch"):
-        header.unlink()
-    _settle(work, place)
-    return place
-
-
-def _settle(folder: Path, place: Path) -> None:
-    """Moves `folder` to `place`, or drops it where another process was faster."""
-    try:
-        folder.rename(place)
-    except OSError:
-        shutil.rmtree(folder)
-
-
-def _last_lines(log: Path, count: int = 12) -> str:
-    lines = log.read_text(errors="replace").splitlines() if log.exists() else []
-    telling = [line for line in lines if line.startswith("%") or "rror" in line]
-    return "\n".join((telling or lines)[-count:])
-
-
-def simulate(
-    place: Path, module: str, spec: Mapping[str, Any], tests: Sequence[str]
-) -> tuple[dict[str, Any], str]:
-    """Runs the cocotb tests of `module` on a built simulator; what they reported, and what failed.
-
-    A run that ends without a result, or with fewer tests than `tests`, has failed, as has one that takes
-    longer than the time limit.
-    """
-    _environment()
-    work = Path(tempfile.mkdtemp(prefix="run-", dir=place))
-    log = work / "run.log"
-    runner = VerilatorRunner()
-    failure = ""
-    try:
-        runner.test(
-            test_module=module,
-            hdl_toplevel="bench",
-            hdl_toplevel_lang="verilog",
-            build_dir=place,
-            test_dir=work,
-            seed=spec["seed"],
-            plusargs=["+verilator+rand+reset+2", f"+verilator+seed+{spec['seed'] % 2**31 or 1}"],
-            extra_env={
-                "INTAGLIO_BENCH": json.dumps(spec),
-                "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path]),
-                "NO_COLOR": "1",
-            },
-            results_xml=str(work / "results.xml"),
-            log_file=log,
-        )
-    except (RuntimeError, subprocess.CalledProcessError, SystemExit) as error:
-        failure = f"the simulator stopped: {error}"  # or a test failed, which the results tell better
-    results = work / "results.xml"
-    if results.is_file():
-        ran, failed = get_results(results)
-        if ran != len(tests):
-            failure = f"{ran} tests ran, not {len(tests)}"
-        elif failed:
-            failure = f"{failed} of {ran} tests failed"
-    else:
-        failure = failure or "the simulator left no results"
-    report_file = work / "report.json"
-    report = json.loads(report_file.read_text()) if report_file.is_file() else {}
-    if failure:
-        failure = f"{failure}; see {log}: {_last_lines(log, 3)}"
-    else:
-        shutil.rmtree(work)
-    return report, failure
+) -> dict[str, str]:
+    """What a simulator is built of, by file name: the units' texts, by module name, on their stands."""
+    # What Python reads and writes; the unit's own signals stay private, and Verilator simplifies what it likes.
+    visible = STAND.with_suffix(".vlt")
+    return {
+        visible.name: visible.read_text(),
+        "stand.sv": STAND.read_text(),
+        "top.v": top(configurations, selectors),
+        **{f"{module}.v": text for module, text in texts.items()},
+    }
 
 
 def run(
@@ -258,9 +91,10 @@ def run(
         raise ValueError(f"bench {bench.name} has no {', '.join(sorted(unknown))}: it has {', '.join(known)}")
     chosen = [c for c in bench.configurations if not names or c.name in names]
     started = time.perf_counter()
-    place = build(bench.name, chosen, sources(chosen, replaced), flags=HASTY if quick else ())
+    options = [*OPTIONS, *(HASTY if quick else ())]
+    place = build(BUILD / "units" / bench.name, stood(chosen, sources(chosen, replaced)), options)
     spec = {"bench": bench.name, "seed": seed, "quick": quick, "configurations": [c.name for c in chosen]}
-    report, failure = simulate(place, "intaglio.sim.units.simulated", spec, TESTS)
+    report, failure = simulate(place, ["intaglio.sim.units.simulated"], TESTS, seed, TIME_LIMIT_S, spec)
     seconds = time.perf_counter() - started
 
     outcomes = []

@@ -14,11 +14,12 @@ import numpy as np
 from cocotb.clock import Clock
 from cocotb.triggers import FallingEdge, ReadOnly, Timer, ValueChange
 
+from intaglio.sim.cocotb_runs import SPEC as VARIABLE
 from intaglio.sim.units import benches
 from intaglio.sim.units.bench import Configuration, stalls
 from intaglio.sim.units.cases import Cases, pack, pack_bits, unpack_word
 
-SPEC = json.loads(os.environ["INTAGLIO_BENCH"])
+SPEC = json.loads(os.environ[VARIABLE])
 SEED: int = SPEC["seed"]
 QUICK: bool = SPEC["quick"]
 BENCH = benches.load(SPEC["bench"])
