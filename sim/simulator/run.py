@@ -21,6 +21,7 @@ import numpy.typing as npt
 from intaglio import golden
 from intaglio.compiler import LayerInfo, Program
 from intaglio.network import Network
+from intaglio.network.inputs import check_batch
 from intaglio.sim.simulator.build import build
 from intaglio.sim.simulator.machine import Inference, MachineStopped, Simulator
 from intaglio.spec.config import AcceleratorConfig
@@ -185,16 +186,16 @@ def run(
     Raises
     ------
     NetworkError
-        Where an input is of another shape or range.
+        Where an input is missing, unknown, of another shape or range, or their counts differ or are 0.
     ValueError
-        Where there is no inference, or the program lets a tensor go by without a probe.
+        Where the program lets a tensor go by without a probe.
     WorkerLost
         Where a worker process was ended by something else.
     sim.machine.MachineStopped, sim.build.BuildError, sim.verilator.VerilatorNotFound
     """
-    count = min((len(values) for values in inputs.values()), default=0)
-    if not count or jobs < 1:
-        raise ValueError(f"`inputs` and `jobs` must be at least one, not {count} and {jobs}")
+    count = check_batch(network, inputs)
+    if jobs < 1:
+        raise ValueError(f"`jobs` must be at least 1, not {jobs}")
     tensors = {layer.output for layer in network.layers}
     seen = {probe.tensor for probe in program.probes} | {binding.tensor for binding in program.spills}
     if check and (unprobed := tensors - seen):

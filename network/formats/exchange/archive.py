@@ -5,19 +5,16 @@ from __future__ import annotations
 import io
 import json
 import math
-import tokenize
-import warnings
 import zipfile
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from intaglio.network.arrays import npy_header
 from intaglio.network.errors import NetworkError
 from intaglio.network.formats.exchange.format import GRAPH, MAX_BYTES, MAX_TEXT_BYTES, METHODS, short
 from intaglio.network.importing.limits import MAX_AXES
-
-_HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
 
 def text_of(members: dict[str, npt.NDArray[np.int64]]) -> Any:
@@ -84,15 +81,13 @@ def members_of(content: bytes) -> dict[str, npt.NDArray[np.int64]]:
 def _array(name: str, data: bytes) -> npt.NDArray[np.int64]:
     file, what = io.BytesIO(data), f"the member {short(name)}"
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")  # what NumPy or Python finds odd in a header, no writer wrote
-            shape, fortran, dtype = _HEADERS[np.lib.format.read_magic(file)](file)
-    except (ValueError, KeyError, SyntaxError, tokenize.TokenError, Warning):
+        shape, fortran, dtype = npy_header(file)
+    except ValueError:
         raise NetworkError(f"{what} has no header of a .npy array") from None
     if dtype.kind not in "iu" or dtype.itemsize > 8:
         raise NetworkError(f"{what} holds {short(str(dtype))[1:-1]}, not integers")
     fits = math.prod(shape) * dtype.itemsize == len(data) - file.tell()
-    if len(shape) > MAX_AXES or min(shape, default=0) < 0 or not fits:
+    if len(shape) > MAX_AXES or not fits:
         raise NetworkError(f"{what} has not the {short(list(shape))} numbers that its header announces")
     values = np.frombuffer(data, dtype, offset=file.tell())
     if dtype.kind == "u" and dtype.itemsize == 8 and values.size and int(values.max()) >= 1 << 63:
