@@ -119,6 +119,63 @@ def test_the_file_holds_integers_that_numpy_alone_loads():
         assert json.loads(file["network"].tobytes())["version"] == 1
 
 
+def binary():
+    """Two layers, the first of weights of -1 and 1, as int2."""
+    builder = Builder(3, machine_of(weight_type="binary", activation_types=("int8",)), (4, 5, 3))
+    network = builder.conv(4, (3, 3)).conv(2, (1, 1)).build()
+    first, second = network.layers
+    first = dataclasses.replace(
+        first, weights=np.where(first.weights < 0, -1, 1), weight_type=TensorType(2, True)
+    )
+    return dataclasses.replace(
+        network, layers=(first, dataclasses.replace(second, weight_type=TensorType(8, True)))
+    )
+
+
+def retyped(network, kind):
+    first, *others = network.layers
+    return dataclasses.replace(network, layers=(dataclasses.replace(first, weight_type=kind), *others))
+
+
+def test_binary_weights_are_a_type_of_one_bit():
+    network = retyped(binary(), graph.BinaryType())
+    kind = network.layers[0].weight_type
+    assert (kind.bits, kind.min, kind.max, str(kind)) == (1, -1, 1, "binary")
+    content = exchange.dumps(network)
+    found = exchange.loads(content, "net.npz")
+    same(network, found)
+    assert found.layers[0].weight_type == graph.BinaryType()
+    for other, version in ((network, 2), (binary(), 1)):
+        with np.load(io.BytesIO(exchange.dumps(other))) as file:
+            assert json.loads(file["network"].tobytes())["version"] == version
+    weights = network.layers[0].weights
+    for value, message in (
+        (0, "a weight is 0, where binary weights are -1 or 1"),
+        (2, "2 is outside -1...1"),
+    ):
+        changed = weights.copy()
+        changed[0, 0, 0, 0] = value
+        with pytest.raises(NetworkError, match=message):
+            dataclasses.replace(
+                network, layers=(dataclasses.replace(network.layers[0], weights=changed), network.layers[1])
+            )
+    with pytest.raises(NetworkError, match="it is of version 1, which has no binary weights; export"):
+        exchange.loads(edited(put("version", 1), network), "net.npz")
+    with pytest.raises(NetworkError, match='`type` is "binary", not a type such as int8'):
+        exchange.loads(edited(put("tensors", 0, "type", "binary")), "net.npz")
+
+
+def test_the_documentation_makes_old_files_binary(tmp_path, monkeypatch):
+    (tmp_path / "old.npz").write_bytes(exchange.dumps(binary()))
+    exchange.dump(load(DIGITS), tmp_path / "other.npz")
+    other = (tmp_path / "other.npz").read_bytes()
+    monkeypatch.setattr(sys, "argv", ["", str(tmp_path / "old.npz"), str(tmp_path / "other.npz")])
+    exec(PAGE.read_text().split("```python\n")[1].split("```")[0], {})
+    found = load(tmp_path / "old.npz")
+    same(found, retyped(binary(), graph.BinaryType()))
+    assert (tmp_path / "other.npz").read_bytes() == other
+
+
 def edited(change, network=None):
     """The file of `network` (the digits) as NumPy writes it, changed by `change(body, arrays)`."""
     with np.load(io.BytesIO(exchange.dumps(network or load(DIGITS)))) as file:
@@ -524,7 +581,7 @@ def test_the_limits_are_documented():
 def test_the_example_of_the_documentation(tmp_path, monkeypatch):
     text = PAGE.read_text()
     monkeypatch.chdir(tmp_path)
-    exec(text.split("```python\n")[1].split("```")[0], {})
+    exec(text.split("```python\n")[2].split("```")[0], {})
     found = golden.run(load(tmp_path / "example.npz"), {"x": np.array([[1, 2, 3]], np.uint8)})
     # 1 * (1 - 4 + 9 + 1); (200 * (-4 + 10 - 18 - 1) + 128) >> 8
     assert found.tensors["y"].tolist() == [[7, -10]]
