@@ -139,16 +139,16 @@ def retyped(network, kind):
 
 def test_binary_weights_are_a_type_of_one_bit():
     network = retyped(binary(), graph.BinaryType())
-    kind = network.layers[0].weight_type
+    (first, _), kind = network.layers, graph.BinaryType()
+    assert isinstance(first, graph.WeightLayer)
     assert (kind.bits, kind.min, kind.max, str(kind)) == (1, -1, 1, "binary")
     content = exchange.dumps(network)
     found = exchange.loads(content, "net.npz")
     same(network, found)
-    assert found.layers[0].weight_type == graph.BinaryType()
     for other, version in ((network, 2), (binary(), 1)):
         with np.load(io.BytesIO(exchange.dumps(other))) as file:
             assert json.loads(file["network"].tobytes())["version"] == version
-    weights = network.layers[0].weights
+    weights = first.weights
     for value, message in (
         (0, "a weight is 0, where binary weights are -1 or 1"),
         (2, "2 is outside -1...1"),
