@@ -112,7 +112,7 @@ class StoredArray:
     """
 
     def __init__(
-        self, source: _Source, idx: bool = True, otherwise: str = f"is no array file; {KNOWN}"
+        self, source: _Source, idx: bool = True, otherwise: str = f"is not an array file; {KNOWN}"
     ) -> None:
         self._source, self._otherwise = source, otherwise
         self._head = source.read(HEAD_BYTES)
@@ -239,7 +239,7 @@ def _members(content: bytes, where: str) -> dict[str, Callable[[], StoredArray]]
             stream = archive.open(entry)
         except Exception as error:
             raise NetworkError(f"{where}: {damaged}") from error
-        otherwise = f"its entry {shown(entry.filename)} is no numpy array; write it with numpy.savez"
+        otherwise = f"its entry {shown(entry.filename)} is not a numpy array; write it with numpy.savez"
         source = _Source(stream, entry.file_size, room, where, damaged)
         return StoredArray(source, idx=False, otherwise=otherwise)
 

@@ -229,7 +229,7 @@ def _quantize(array: Array, tensor: Tensor, where: str) -> npt.NDArray[np.intege
         raise NetworkError(
             f"{where}: floats, but the input {tensor.name} states no scale; give integers of type {type_}"
         )
-    _refuse_at(~np.isfinite(array), array, tensor, where, "not a finite number; mend the data")
+    _refuse_at(~np.isfinite(array), array, tensor, where, "not a finite number; correct the data")
     with np.errstate(over="ignore"):  # an infinite quotient is clamped like any that is out of range
         quotient = (array.astype(np.float32) / np.float32(tensor.scale)).astype(np.float64)
     quantized = np.copysign(np.floor(np.abs(quotient) + 0.5), quotient) + tensor.zero_point

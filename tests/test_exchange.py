@@ -260,7 +260,7 @@ WEIGHTS = "layer0/weights"
         (put("version", True), "its version is true, not an integer from 1 on; export the network again"),
         (put("version", 0), "its version is 0, not"),
         (put("format", "x"), "does not say that the format is intaglio"),
-        (put("constant", {}), 'its JSON text has the key "constant", which version 2 has not'),
+        (put("constant", {}), 'its JSON text has the key "constant", which version 2 does not define'),
         (put("name", None), "`name` is null, not a printable string"),
         (put("name", "a" * 257), "`name` is .*, not a printable string of 1 to 256 characters"),
         (put("inputs", []), "`inputs` is .., not names of at least one tensor, each once"),
@@ -269,24 +269,24 @@ WEIGHTS = "layer0/weights"
         (constant("input"), "the tensor input is an input and a constant"),
         (constant("nowhere"), 'the tensor "nowhere" is named but not described'),
         (put("constants", []), "`constants` is not an object"),
-        (put("layers", 0, "op", "Conv3D"), 'layer 0 is a "Conv3D", which is no layer of version 2'),
+        (put("layers", 0, "op", "Conv3D"), 'layer 0 is a "Conv3D", which is not a layer of version 2'),
         (put("layers", 0, "op", [[9] * 99] * 99), "layer 0 is a .{40}, which is no layer"),
         (put("layers", 0, 3), "layer 0 is a null, which is no layer"),
         (put("layers", 0, "stride", [1]), "layer 0: `stride` is .1., not a list of 2"),
         (put("layers", 0, "stride", [1, 0.5]), "layer 0: `stride` is 0.5, not an integer"),
         (put("layers", 0, "stride", [1, True]), "layer 0: `stride` is true, not an integer"),
         (put("layers", 0, "stride", [1, 1 << 63]), "layer 0: `stride` is 9223372036854775808, not an integer of 64"),
-        (put("layers", 0, "colour", 3), 'layer 0 has a field "colour", which Conv2D has not'),
+        (put("layers", 0, "colour", 3), 'layer 0 has a field "colour", which Conv2D does not have'),
         (put("layers", 0, "name", "a\nb"), r'layer 0: `name` is "a.nb", not a printable string'),
         (put("layers", 0, "name", "\ud800"), r'layer 0: `name` is ".ud800", not a printable string'),
         (put("layers", 0, "output", "input"), "its output input is already written"),
         (put("layers", 0, "inputs", ["pool1"]), "layer conv1: its input pool1 is not computed before it"),
-        (put("layers", 0, "weights", {"array": "no"}), "layer 0: `weights` names no array of the file"),
-        (put("layers", 0, "weights", [1, 2]), "layer 0: `weights` names no array of the file"),
-        (array_twice, "`shift` names no array of the file, or one that is taken"),
+        (put("layers", 0, "weights", {"array": "no"}), "layer 0: `weights` does not name an unused array of the file"),
+        (put("layers", 0, "weights", [1, 2]), "layer 0: `weights` does not name an unused array of the file"),
+        (array_twice, "`shift` does not name an unused array of the file"),
         (put("layers", 0, "weight_type", "int99"), "a tensor's type must have 1 to 32 bits, not 99"),
         (put("layers", 0, "weight_type", "float8"), "`weight_type` is \"float8\", not a type"),
-        (put("layers", 0, "rescale", "kind", "X"), '`rescale` is a "X", which is no rescale'),
+        (put("layers", 0, "rescale", "kind", "X"), '`rescale` is a "X", which is not a rescale'),
         (put("layers", 0, "rescale", "relu", 1), "`relu` is 1, not true or false"),
         (pads, "layer conv1: its input has .* elements with its padding; at most 16,777,216"),
         (put("tensors", {}), "`tensors` is missing or not a list"),
@@ -295,16 +295,16 @@ WEIGHTS = "layer0/weights"
         (put("tensors", 0, "scale", "0.1"), '`scale` is "0.1", not a hexadecimal number'),
         (put("tensors", 0, "scale", "0x1p99999"), '`scale` is "0x1p99999", not a hexadecimal number'),
         (put("tensors", 0, "scale", "-0x1p0"), "has the scale -1.0"),
-        (put("tensors", 0, "scale", float("nan")), "its JSON text holds NaN, which is no JSON"),
-        (put("tensors", 0, "zero_point", 256), "the tensor input has the zero point 256, which is no uint8"),
+        (put("tensors", 0, "scale", float("nan")), "its JSON text holds NaN, which is not JSON"),
+        (put("tensors", 0, "zero_point", 256), "the tensor input has the zero point 256, which is not of type uint8"),
         (put("tensors", 0, "shape", [0, 8, 1]), "has the shape .0, 8, 1.; possible are 8 axes of at least 1"),
         (put("tensors", 0, "shape", [1 << 13, 1 << 13, 1]), "has the shape .*; possible are .* 16,777,216 elements"),
         (put("tensors", 0, "shape", [1] * 9), "has the shape .*; possible are 8 axes"),
-        (double("tensors", 0), "the tensor input is there twice"),
-        (double("layers", 1), "the layer pool1 is there twice"),
+        (double("tensors", 0), "the tensor input appears twice"),
+        (double("layers", 1), "the layer pool1 appears twice"),
         (lambda body, arrays: body["layers"][0].pop("weights"), "layer 0 lacks the field `weights` of Conv2D"),
-        (lambda body, arrays: arrays.pop(WEIGHTS), "layer 0: `weights` names no array of the file"),
-        (array("more", lambda old: np.zeros(3, np.int8)), 'the member "more" belongs to nothing'),
+        (lambda body, arrays: arrays.pop(WEIGHTS), "layer 0: `weights` does not name an unused array of the file"),
+        (array("more", lambda old: np.zeros(3, np.int8)), 'the member "more" is used by nothing'),
         (array(WEIGHTS, lambda old: old.astype(float)), 'member "layer0/weights" holds float64, not integers'),
         (array(WEIGHTS, lambda old: old > 0), "holds bool, not integers"),
         (array(WEIGHTS, lambda old: np.array([None])), "holds object, not integers"),
@@ -337,17 +337,20 @@ def zipped(text, method=zipfile.ZIP_DEFLATED):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (zipped(b"{"), "network.npy holds no JSON text .Expecting property name .*, line 1 column 2."),
-        (zipped(b"\xff"), "network.npy holds no JSON text in UTF-8"),
-        (zipped(b"[" * 100_000), "network.npy holds no JSON text"),
-        (zipped(b"[" + b"9" * 5000 + b"]"), "network.npy holds no JSON text"),
+        (zipped(b"{"), "network.npy does not hold JSON .Expecting property name .*, line 1 column 2."),
+        (zipped(b"\xff"), "network.npy does not hold readable JSON in UTF-8"),
+        (zipped(b"[" * 100_000), "network.npy does not hold JSON"),
+        (zipped(b"[" + b"9" * 5000 + b"]"), "network.npy does not hold JSON"),
         (zipped(b"[]"), "does not say that the format is intaglio"),
         (zipped(b'{"version": 1, "version": 1}'), 'an object of its JSON text has the key "version" twice'),
-        (zipped(np.array([123, 300])), "network.npy is no list of bytes"),
+        (zipped(np.array([123, 300])), "network.npy is not a list of bytes"),
         (zipped(np.array("{}")), 'the member "network" holds <U2, not integers'),
-        (zipped(b"{}", zipfile.ZIP_LZMA), 'the member "network" is compressed in another way than deflate'),
-        (zipped(b"{}")[:-9], "this is no whole .npz archive"),
-        (zipped(b"{}")[:60], "this is no whole .npz archive"),
+        (
+            zipped(b"{}", zipfile.ZIP_LZMA),
+            'the member "network" is compressed by another method than deflate',
+        ),
+        (zipped(b"{}")[:-9], "this is not a whole .npz archive"),
+        (zipped(b"{}")[:60], "this is not a whole .npz archive"),
     ],
 )
 def test_what_is_no_archive_of_a_graph(content, message):
@@ -361,7 +364,7 @@ def test_lists_as_deep_as_json_reads_them():
     """Each depth ends in a line, too, where Python's limit is reached between reading and showing."""
     for depth in range(900, 1020):
         text = b'{"format": "intaglio", "version": ' + b"[" * depth + b"]" * depth + b"}"
-        with pytest.raises(NetworkError, match="its version is|holds no JSON text"):
+        with pytest.raises(NetworkError, match="its version is|does not hold JSON"):
             exchange.loads(zipped(text), "net.npz")
 
 
@@ -385,7 +388,7 @@ def test_what_would_fill_the_memory_is_not_unpacked(member):
     try:
         with pytest.raises(NetworkError, match="takes? more than (16|128) MiB"):
             exchange.loads(contents[0], "net.npz")
-        with pytest.raises(NetworkError, match="no whole .npz archive|has not the"):
+        with pytest.raises(NetworkError, match="not a whole .npz archive|does not hold the"):
             exchange.loads(contents[1], "net.npz")
         assert tracemalloc.get_traced_memory()[1] < 1 << 20
     finally:
@@ -398,7 +401,7 @@ def test_an_array_that_is_not_what_its_header_announces(header):
     np.save(member, np.zeros(3, np.int8))
     with zipfile.ZipFile(file, "a") as archive:
         archive.writestr("extra.npy", member.getvalue().replace(b"(3,)", header))
-    with pytest.raises(NetworkError, match='net.npz: the member "extra" has no'):
+    with pytest.raises(NetworkError, match='net.npz: the member "extra" does not (begin|hold)'):
         exchange.loads(file.getvalue(), "net.npz")
 
 

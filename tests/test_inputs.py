@@ -171,10 +171,10 @@ def test_an_image_of_several_channels_needs_them(write):
     ("content", "message"),
     [
         (b"", "is empty"),
-        (b"hello", "is no array file"),
-        (b"\x00\x00", "is no array file"),
-        (b"\x00\x00\x07\x01" + bytes(8), "is no array file"),
-        (b"\x00\x00\x08\x00", "is no array file"),
+        (b"hello", "is not an array file"),
+        (b"\x00\x00", "is not an array file"),
+        (b"\x00\x00\x07\x01" + bytes(8), "is not an array file"),
+        (b"\x00\x00\x08\x00", "is not an array file"),
         (IDX[:9], "header is cut short"),
         (IDX[:-1], "states 24 bytes of data, there are 23"),
         (IDX + b"\0", "states 24 bytes of data, there are 25"),
@@ -286,8 +286,8 @@ def test_a_stream_is_not_read_beyond_what_its_header_states(head, write, unpacke
         (npy_head((1 << 20, 28, 28)), "which needs (N, 2, 3, 1)"),
         (b"\x93NUMPY\x02\x00" + struct.pack("<I", BOMB), ".npy data is damaged"),
         (b"\x00\x00\x08\xff", "its header states|which needs"),
-        (b"", "is no array file"),
-        (b"PK\x03\x04", "is no array file"),
+        (b"", "is not an array file"),
+        (b"PK\x03\x04", "is not an array file"),
     ],
 )
 def test_a_header_decides_before_any_element_is_unpacked(head, said, write, unpacked):
@@ -395,7 +395,9 @@ def test_an_archive_of_other_things(write):
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w") as archive:
         archive.writestr("readme.txt", "hello")
-    assert "its entry readme.txt is no numpy array" in refusal(load_inputs, write(file.getvalue()), image())
+    assert "its entry readme.txt is not a numpy array" in refusal(
+        load_inputs, write(file.getvalue()), image()
+    )
 
 
 def test_a_directory_a_missing_file_and_a_bad_limit(tmp_path, write):

@@ -86,9 +86,9 @@ def test_the_runtime_decides_how_a_fully_connected_layer_rounds(tmp_path) -> Non
     assert (
         once.real.tolist() == [float(np.float32(0.2)) * float(np.float32(0.02)) / float(np.float32(0.1))] * 5
     )
-    with pytest.raises(NetworkError, match="there is no runtime 'cmsis'"):
+    with pytest.raises(NetworkError, match="unknown runtime 'cmsis'"):
         load(path, runtime="cmsis")
-    with pytest.raises(NetworkError, match="there is no runtime 'cmsis'"):
+    with pytest.raises(NetworkError, match="unknown runtime 'cmsis'"):
         tflite.loads(path.read_bytes(), "cmsis")
 
 
@@ -278,7 +278,7 @@ def test_an_axis_that_shrinks_heeds_its_begin_mask() -> None:
         ),
         ("SQUEEZE", None, [[1]], (1, 2, 6), "it squeezes axes (1,) of (1, 2, 1, 6, 1)"),
         ("EXPAND_DIMS", [1], [], (1, 2, 1, 1, 6, 1), "it makes (1, 1, 2, 1, 6, 1) of"),
-        ("EXPAND_DIMS", [7], [], (1, 2, 1, 1, 6, 1), "it puts axes at [7] of"),
+        ("EXPAND_DIMS", [7], [], (1, 2, 1, 1, 6, 1), "it adds axes at [7] of"),
     ],
 )
 def test_a_shape_that_is_not_the_outputs(
@@ -431,7 +431,7 @@ REFUSED: dict[str, tuple[Callable[[Builder], Made], str]] = {
         "its channel multiplier is 3, its weights are (1, 1, 1, 6) for 3 channels",
     ),
     "finite_alpha": (lambda b: plain(b, "LEAKY_RELU", [np.inf], 0.1, 0.1, 0), "its alpha is inf"),
-    "relu6_clamps_alone": (lambda b: plain(b, "RELU6", None, 0.1, 0.2, 0), "tflm's RELU6 clamps alone"),
+    "relu6_clamps_alone": (lambda b: plain(b, "RELU6", None, 0.1, 0.2, 0), "tflm's RELU6 only clamps"),
     "to_float": (lambda b: plain(b, "DEQUANTIZE", [], 0.1, 0.1, 0), "it writes int8"),
     "logistic_scale": (
         lambda b: plain(b, "LOGISTIC", None, 0.1, 1 / 256, 0), "the scale 1/256 and zero point -128, not",
@@ -442,7 +442,7 @@ REFUSED: dict[str, tuple[Callable[[Builder], Made], str]] = {
         lambda b: plain(b, "SOFTMAX", [1.0], 0.1, 1 / 128, -128), "the scale 1/256 and zero point -128, not",
     ),
     "softmax_rows": (
-        lambda b: plain(b, "SOFTMAX", [1.0], 0.1, 1 / 256, -128, size=4096), "its rows are of (4096,) elements",
+        lambda b: plain(b, "SOFTMAX", [1.0], 0.1, 1 / 256, -128, size=4096), "its last axis has (4096,) elements",
     ),
     "plain_slice": (lambda b: sliced(b, 0, 0, 1, 0, 0), "its EllipsisMask is set"),
 }  # fmt: skip
