@@ -5,7 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from intaglio.spec.commands import Engine
-from intaglio.spec.limits import BEAT_BYTES, MARKS, MEMORY_ADDRESS_BITS, REGISTER_BITS, SCRATCHPAD_ADDRESS_BITS
+from intaglio.spec.limits import (
+    BEAT_BYTES,
+    MARKS,
+    MEMORY_ADDRESS_BITS,
+    REGISTER_BITS,
+    SCRATCHPAD_ADDRESS_BITS,
+)
 from intaglio.spec.registers import (
     CONTROL_ABORT,
     CONTROL_START,

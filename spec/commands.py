@@ -17,6 +17,7 @@ from intaglio.spec.limits import (
     SCRATCHPAD_ADDRESS_BITS,
     SEQUENCE_BITS,
     SOFTMAX_ELEMENTS,
+    TRANSFER_BITS,
 )
 
 COMMAND_BYTES = 64
@@ -121,7 +122,9 @@ _WINDOW = (
     Field("width_elements", 20, "elements of a row"),
     Field("height", 16, "rows"),
     Field("first_row", 16, "row of the first vector, which may lie above the tensor", signed=True),
-    Field("first_element", 20, "place along the row of the first vector, which may lie before it", signed=True),
+    Field(
+        "first_element", 20, "place along the row of the first vector, which may lie before it", signed=True
+    ),
     _place("row_pitch", "elements from the start of a row to the start of the next"),
     Field("row_stride", 8, "rows from an output row's window to the next's"),
     Field("column_stride", 20, "elements from an output column's window to the next's"),
@@ -149,7 +152,7 @@ _DESTINATION = (
 _TRANSFER = (
     Field("memory_address", MEMORY_ADDRESS_BITS, "byte that row 0 begins with in memory"),
     _place("scratchpad_address", "element that row 0 begins with in the scratchpad"),
-    Field("row_bytes", 24, "bytes of a row"),
+    Field("row_bytes", TRANSFER_BITS, "bytes of a row"),
     Field("rows", 16, "rows"),
     Field("memory_pitch", MEMORY_ADDRESS_BITS, "bytes from a row to the next in memory"),
     _place("scratchpad_pitch", "elements from a row to the next in the scratchpad"),
@@ -161,7 +164,9 @@ def _operand(name: str) -> tuple[Field, ...]:
         _place(f"{name}_source", f"first element of operand {name}; of LOAD_TABLE, operand a, the tables"),
         _place(f"{name}_pitch", f"elements from a run of operand {name} to the next"),
         Field(f"{name}_splat", 1, f"operand {name} is one element a run, whatever the place in it"),
-        Field(f"{name}_zero_point", 9, f"what ADD, SUBTRACT and MULTIPLY take from operand {name}", signed=True),
+        Field(
+            f"{name}_zero_point", 9, f"what ADD, SUBTRACT and MULTIPLY take from operand {name}", signed=True
+        ),
         Field(f"{name}_multiplier", 31, f"of ADD and SUBTRACT, operand {name}'s, Q0.31"),
         Field(f"{name}_shift", 5, f"of ADD and SUBTRACT, how far operand {name} is shifted right"),
     )
@@ -187,7 +192,11 @@ FORMATS: dict[Opcode, Format] = {
             Engine.WEIGHTS,
             (
                 Field("memory_address", MEMORY_ADDRESS_BITS, f"first byte, at a multiple of {BEAT_BYTES}"),
-                Field("beats", 24, f"beats of {BEAT_BYTES} bytes that are appended to the weight stream"),
+                Field(
+                    "beats",
+                    TRANSFER_BITS,
+                    f"beats of {BEAT_BYTES} bytes that are appended to the weight stream",
+                ),
             ),
             ("beats",),
         ),

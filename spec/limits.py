@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = [
     "BEAT_BYTES",
+    "COMMAND_INDEX_BITS",
     "LIMITS",
     "MARKS",
     "MEMORY_ADDRESS_BITS",
@@ -14,13 +15,16 @@ __all__ = [
     "SEQUENCE_BITS",
     "SOFTMAX_ELEMENTS",
     "SOFTMAX_SUM_BITS",
+    "TRANSFER_BITS",
     "WEIGHTS_QUEUE_DEPTH",
 ]
 
 BEAT_BYTES = 8
 MEMORY_ADDRESS_BITS = 32
 SCRATCHPAD_ADDRESS_BITS = 24
+TRANSFER_BITS = 24
 REGISTER_BITS = 32
+COMMAND_INDEX_BITS = REGISTER_BITS
 SEQUENCE_BITS = 16
 QUEUE_DEPTH = 4
 WEIGHTS_QUEUE_DEPTH = 8
@@ -33,13 +37,27 @@ LIMITS = (
     ("BEAT_BYTES", BEAT_BYTES, "bytes of a beat of the AXI4 bus"),
     ("MEMORY_ADDRESS_BITS", MEMORY_ADDRESS_BITS, "bits of a byte's address in memory"),
     ("SCRATCHPAD_ADDRESS_BITS", SCRATCHPAD_ADDRESS_BITS, "bits of an element's address in the scratchpad"),
+    ("TRANSFER_BITS", TRANSFER_BITS, "bits of the length of a transfer between memory and the chip"),
     ("REGISTER_BITS", REGISTER_BITS, "bits of a register"),
+    ("COMMAND_INDEX_BITS", COMMAND_INDEX_BITS, "bits of a command's place in the list"),
     ("SEQUENCE_BITS", SEQUENCE_BITS, "bits of the number of commands that an engine has completed"),
     ("QUEUE_DEPTH", QUEUE_DEPTH, "commands that wait in front of an engine, besides those at work in it"),
-    ("WEIGHTS_QUEUE_DEPTH", WEIGHTS_QUEUE_DEPTH, "the same for WEIGHTS, which waits for nobody and is sent ahead"),
+    (
+        "WEIGHTS_QUEUE_DEPTH",
+        WEIGHTS_QUEUE_DEPTH,
+        "the same for WEIGHTS, which waits for nobody and is sent ahead",
+    ),
     ("MARKS", MARKS, "time stamps that the machine keeps of commands with `mark` set"),
-    ("RESULT_BITS", RESULT_BITS, "bits of the widest result of a rescale, and of the widest weight of a network"),
+    (
+        "RESULT_BITS",
+        RESULT_BITS,
+        "bits of the widest result of a rescale, and of the widest weight of a network",
+    ),
     ("SOFTMAX_SUM_BITS", SOFTMAX_SUM_BITS, "integer bits of softmax's sum of exponentials, which is Q12.19"),
-    ("SOFTMAX_ELEMENTS", SOFTMAX_ELEMENTS, "elements of a run of softmax: so many exponentials of 1 fit the sum"),
+    (
+        "SOFTMAX_ELEMENTS",
+        SOFTMAX_ELEMENTS,
+        "elements of a run of softmax: so many exponentials of 1 fit the sum",
+    ),
 )
 """Name, value and meaning of each."""

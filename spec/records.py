@@ -109,7 +109,9 @@ def _of(scheme: str, accumulator_bits: int) -> Record:
     if accumulator_bits > most:
         raise ValueError(f"`accumulator_bits` must be at most {most} for {scheme}, not {accumulator_bits}")
     return next(
-        record for record in RECORDS if record.scheme == scheme and accumulator_bits <= record.accumulator_bits
+        record
+        for record in RECORDS
+        if record.scheme == scheme and accumulator_bits <= record.accumulator_bits
     )
 
 

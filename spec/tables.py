@@ -127,11 +127,15 @@ def _counters() -> str:
 
 
 def _causes() -> str:
-    return _table(("number", "cause", "meaning"), ((cause.value, cause.name, cause.meaning) for cause in Cause))
+    return _table(
+        ("number", "cause", "meaning"), ((cause.value, cause.name, cause.meaning) for cause in Cause)
+    )
 
 
 def _limits() -> str:
-    return _table(("limit", "value", "meaning"), ((f"`{name}`", f"{value:,}", text) for name, value, text in LIMITS))
+    return _table(
+        ("limit", "value", "meaning"), ((f"`{name}`", f"{value:,}", text) for name, value, text in LIMITS)
+    )
 
 
 TABLES = {

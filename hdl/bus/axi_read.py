@@ -6,22 +6,29 @@ from amaranth.lib.wiring import In, Out
 
 from intaglio.hdl.bus.axi import (
     CACHE_NORMAL_BUFFERABLE,
+    LENGTH_BITS,
     MAX_BURST_BEATS,
     AXI4ReadSignature,
     BurstType,
     FaultSignature,
     Response,
 )
-from intaglio.hdl.bus.bursts import BEAT_OFFSET_BITS, BurstSplitter, check_outstanding
+from intaglio.hdl.bus.bursts import BEAT_ADDRESS_BITS, BEAT_OFFSET_BITS, BurstSplitter, check_outstanding
 from intaglio.hdl.checks import check_integer
 from intaglio.hdl.storage.fifo import Fifo
 from intaglio.hdl.storage.register_slice import RegisterSlice
+from intaglio.spec.limits import BEAT_BYTES, COMMAND_INDEX_BITS, MEMORY_ADDRESS_BITS, TRANSFER_BITS
 from intaglio.spec.registers import Cause
 
-__all__ = ["READ_BEAT", "READ_TRANSFER", "ReadClientSignature", "ReadMaster"]
+__all__ = ["READ_BEAT", "READ_TRANSFER", "UNBOUNDED_SPACE", "ReadClientSignature", "ReadMaster"]
 
-READ_TRANSFER = data.StructLayout({"address": 32, "beats": 24, "command": 32})
-READ_BEAT = data.StructLayout({"data": 64, "last": 1})
+READ_TRANSFER = data.StructLayout(
+    {"address": MEMORY_ADDRESS_BITS, "beats": TRANSFER_BITS, "command": COMMAND_INDEX_BITS}
+)
+READ_BEAT = data.StructLayout({"data": 8 * BEAT_BYTES, "last": 1})
+_SPACE_BITS = 16
+UNBOUNDED_SPACE = (1 << _SPACE_BITS) - 1
+"""The space of a client that takes every beat as it comes."""
 
 
 class ReadClientSignature(wiring.Signature):
@@ -43,7 +50,7 @@ class ReadClientSignature(wiring.Signature):
         super().__init__(
             {
                 "transfer": Out(stream.Signature(READ_TRANSFER)),
-                "space": Out(16),
+                "space": Out(_SPACE_BITS),
                 "data": In(stream.Signature(READ_BEAT)),
             }
         )
@@ -112,8 +119,8 @@ class ReadMaster(wiring.Component):
             {
                 "clients": In(ReadClientSignature()).array(count),
                 "bus": Out(AXI4ReadSignature()),
-                "region_base": In(32),
-                "region_limit": In(32),
+                "region_base": In(MEMORY_ADDRESS_BITS),
+                "region_limit": In(MEMORY_ADDRESS_BITS),
                 "fault": Out(FaultSignature()),
                 "flush": In(1),
                 "idle": Out(1),
@@ -180,7 +187,14 @@ class ReadMaster(wiring.Component):
 
 def _issued_layout(clients: int) -> data.StructLayout:
     """What is remembered of a burst until its data have come."""
-    return data.StructLayout({"client": range(max(clients, 2)), "beat": 29, "last": 1, "command": 32})
+    return data.StructLayout(
+        {
+            "client": range(max(clients, 2)),
+            "beat": BEAT_ADDRESS_BITS,
+            "last": 1,
+            "command": COMMAND_INDEX_BITS,
+        }
+    )
 
 
 class _Issuer(wiring.Component):
@@ -194,10 +208,10 @@ class _Issuer(wiring.Component):
         super().__init__(
             {
                 "bursts": In(burst).array(count),
-                "space": In(16).array(count),
+                "space": In(_SPACE_BITS).array(count),
                 "delivered": In(1).array(count),
-                "address": Out(32),
-                "length": Out(8),
+                "address": Out(MEMORY_ADDRESS_BITS),
+                "length": Out(LENGTH_BITS),
                 "valid": Out(1),
                 "ready": In(1),
                 "issued": Out(stream.Signature(_issued_layout(count))),
@@ -261,7 +275,7 @@ class _Returner(wiring.Component):
     """Hands each beat to the client that the oldest burst in flight belongs to."""
 
     def __init__(self, clients: int) -> None:
-        self._beat = data.StructLayout({"data": 64, "error": 1, "last": 1})
+        self._beat = data.StructLayout({"data": 8 * BEAT_BYTES, "error": 1, "last": 1})
         super().__init__(
             {
                 "i": In(stream.Signature(self._beat)),
