@@ -138,7 +138,9 @@ def proofs() -> list[Proof]:
         )
         for mode in Rounding
     ]
-    found.append(Proof("clamp", "min(max(x, lo), hi)", _function(lambda: Clamp(32, 8), definitions.clamped)))
+    found.append(
+        Proof("clamp", "min(max(x, low), high)", _function(lambda: Clamp(32, 8), definitions.clamped))
+    )
     found += [
         Proof(
             f"saturate_{'signed' if is_signed else 'unsigned'}",

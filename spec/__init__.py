@@ -2,7 +2,7 @@
 
 `config` (the machine), `operand` (types of activations and weights), `commands` (opcodes and their fields), `records`
 (the rescale parameters in the weight stream), `registers` (with counters and causes of a fault), `limits`,
-`fingerprint` (what a program and a machine must have in common). Made from them: `tables` (of the documentation; `python
--m intaglio.spec` writes them) and `c_header`.
+`fingerprint` (what a program and a machine must have in common). Made from them: `tables` (of the documentation, which
+`python -m intaglio.spec` writes) and `c_header`.
 No arithmetic, and nothing imported of ours.
 """

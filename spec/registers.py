@@ -68,8 +68,8 @@ class Cause(enum.IntEnum):
 _CAUSES = {
     Cause.NONE: "There was no fault since the start.",
     Cause.ILLEGAL_OPCODE: "A command has an opcode that this machine does not implement.",
-    Cause.ILLEGAL_FIELD: "A command has a reserved bit set, a count out of range, or asks for something that this machine "
-    "does not implement.",
+    Cause.ILLEGAL_FIELD: "A command has a reserved bit set or a count out of range, or asks for something that this "
+    "machine does not implement.",
     Cause.READ_REGION: "A command reads memory outside the region from READ_BASE to READ_LIMIT.",
     Cause.WRITE_REGION: "A command writes memory outside the region from WRITE_BASE to WRITE_LIMIT.",
     Cause.READ_ERROR: "The bus answered a read with an error.",

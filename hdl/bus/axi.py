@@ -128,7 +128,7 @@ class AXI4Signature(_Bus):
         self, address_bits: int = MEMORY_ADDRESS_BITS, data_bits: int = _BEAT_BITS, id_bits: int = 1
     ) -> None:
         parameters = (address_bits, data_bits, id_bits)
-        super().__init__(_read_members(*parameters) | _write_members(*parameters), address_bits, data_bits)
+        super().__init__(_write_members(*parameters) | _read_members(*parameters), address_bits, data_bits)
 
 
 class AXI4LiteSignature(_Bus):

@@ -91,7 +91,7 @@ def build(config: AcceleratorConfig, trace: bool = False) -> Path:
         # Amaranth is not imported where nothing is to be built.
         from intaglio.hdl.verilog import emit_machine
 
-        return emit_machine(config)
+        return emit_machine(config, "machine", probes=True)
 
     return _built(config.name, _content(config), text, trace)
 
