@@ -18,6 +18,7 @@ from intaglio.spec.limits import (
     SEQUENCE_BITS,
     SOFTMAX_ELEMENTS,
     TRANSFER_BITS,
+    WINDOW_HEIGHT_BITS,
 )
 
 COMMAND_BYTES = 64
@@ -120,8 +121,13 @@ def _place(name: str, meaning: str) -> Field:
 _WINDOW = (
     _place("source", "element 0 of row 0 of the tensor"),
     Field("width_elements", 20, "elements of a row"),
-    Field("height", 16, "rows"),
-    Field("first_row", 16, "row of the first vector, which may lie above the tensor", signed=True),
+    Field("height", WINDOW_HEIGHT_BITS, "rows"),
+    Field(
+        "first_row",
+        WINDOW_HEIGHT_BITS,
+        "row of the first vector, which may lie above the tensor",
+        signed=True,
+    ),
     Field(
         "first_element", 20, "place along the row of the first vector, which may lie before it", signed=True
     ),
@@ -138,10 +144,6 @@ _WINDOW = (
     Field("pad", 8, "what a lane outside the tensor holds"),
     Field("signed", 1, "elements are two's complement; those of MATMUL's later digits are unsigned"),
 )
-WINDOW_ROW_BITS = next(field.bits for field in _WINDOW if field.name == "height") + 2
-"""Rows are counted modulo this many bits, signed: a tensor's height, as much again past its end, and a sign."""
-WINDOW_ELEMENT_BITS = SCRATCHPAD_ADDRESS_BITS
-"""Places along a row are counted modulo this many bits, signed: as many as an address in the scratchpad has."""
 
 _DESTINATION = (
     _place("destination", "element that the first position's channel 0 goes to"),

@@ -102,11 +102,6 @@ class AcceleratorConfig:
         self._check_rescales()
         self._check_between("depthwise_taps", 0, self.rows)
         self._check_lanes()
-        if 4 * self.vector_lanes > self.scratchpad_elements:
-            raise ValueError(
-                f"`scratchpad_bytes` must hold at least four vectors of {self.vector_lanes} elements, "
-                f"not {self.scratchpad_bytes}"
-            )
         tile_bytes = self.tile_beats * self.bus_bytes
         if 2 * tile_bytes > self.weight_buffer_bytes:
             raise ValueError(

@@ -28,7 +28,6 @@ def formats() -> dict[str, object]:
             for entry in commands.FORMATS.values()
         ],
         "arithmetic": [commands.OPERAND_SHIFT, commands.TABLE_ENTRIES, commands.SOFTMAX_PLANES],
-        "windows": [commands.WINDOW_ROW_BITS, commands.WINDOW_ELEMENT_BITS],
         "limits": [(name, value) for name, value, _ in limits.LIMITS],
         "enumerations": [
             [(member.name, int(member)) for member in kind]

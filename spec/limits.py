@@ -17,11 +17,17 @@ __all__ = [
     "SOFTMAX_SUM_BITS",
     "TRANSFER_BITS",
     "WEIGHTS_QUEUE_DEPTH",
+    "WINDOW_ELEMENT_BITS",
+    "WINDOW_HEIGHT_BITS",
+    "WINDOW_ROW_BITS",
 ]
 
 BEAT_BYTES = 8
 MEMORY_ADDRESS_BITS = 32
 SCRATCHPAD_ADDRESS_BITS = 24
+WINDOW_HEIGHT_BITS = 16
+WINDOW_ROW_BITS = WINDOW_HEIGHT_BITS + 2  # as much again past the end, and a sign
+WINDOW_ELEMENT_BITS = SCRATCHPAD_ADDRESS_BITS
 TRANSFER_BITS = 24
 REGISTER_BITS = 32
 COMMAND_INDEX_BITS = REGISTER_BITS
@@ -37,6 +43,13 @@ LIMITS = (
     ("BEAT_BYTES", BEAT_BYTES, "bytes of a beat of the AXI4 bus"),
     ("MEMORY_ADDRESS_BITS", MEMORY_ADDRESS_BITS, "bits of a byte's address in memory"),
     ("SCRATCHPAD_ADDRESS_BITS", SCRATCHPAD_ADDRESS_BITS, "bits of an element's address in the scratchpad"),
+    ("WINDOW_HEIGHT_BITS", WINDOW_HEIGHT_BITS, "bits of the rows of a tensor that a window walks over"),
+    ("WINDOW_ROW_BITS", WINDOW_ROW_BITS, "bits, sign included, of the row that a window is at"),
+    (
+        "WINDOW_ELEMENT_BITS",
+        WINDOW_ELEMENT_BITS,
+        "bits, sign included, of the element of the row that a window is at",
+    ),
     ("TRANSFER_BITS", TRANSFER_BITS, "bits of the length of a transfer between memory and the chip"),
     ("REGISTER_BITS", REGISTER_BITS, "bits of a register"),
     ("COMMAND_INDEX_BITS", COMMAND_INDEX_BITS, "bits of a command's place in the list"),

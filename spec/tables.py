@@ -7,7 +7,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
-from intaglio.spec.commands import COMMAND_BITS, FORMATS, HEADER, Field, Opcode, command_layout
+from intaglio.spec.commands import (
+    COMMAND_BITS,
+    FORMATS,
+    HEADER,
+    Field,
+    Opcode,
+    command_layout,
+)
 from intaglio.spec.limits import LIMITS, REGISTER_BITS
 from intaglio.spec.records import RECORDS
 from intaglio.spec.registers import COUNTERS, REGISTERS, Cause, Register, RegisterSpec

@@ -6,8 +6,8 @@ from amaranth.lib.wiring import In, Out
 
 from intaglio.hdl.engines.command import body_layout, command_signature
 from intaglio.hdl.units.pipeline import Pipeline
-from intaglio.spec.commands import WINDOW_ELEMENT_BITS, WINDOW_ROW_BITS, Opcode
-from intaglio.spec.limits import COMMAND_INDEX_BITS
+from intaglio.spec.commands import Opcode
+from intaglio.spec.limits import COMMAND_INDEX_BITS, WINDOW_ELEMENT_BITS, WINDOW_ROW_BITS
 
 __all__ = ["MATMUL_ORDER", "POOL_ORDER", "Window"]
 
