@@ -41,6 +41,8 @@ class Core(wiring.Component):
     Parameters
     ----------
     config : AcceleratorConfig
+    probes : bool
+        Whether it has the ports ``probe_*``.
 
     Members
     -------
@@ -58,12 +60,19 @@ class Core(wiring.Component):
     busy : Out(number of engines)
     overflows : Out
         Accumulator overflows of this cycle.
-    probe_done, probe_write : Out
-        What completes and what is written, for whoever watches a simulation.
+    probe_done, probe_write_valid, probe_write_engine, probe_write : Out
+        Only with `probes`: what completes and what is written, for a simulation to watch.
     """
 
-    def __init__(self, config: AcceleratorConfig) -> None:
+    def __init__(self, config: AcceleratorConfig, probes: bool = False) -> None:
         self._config = config
+        self._has_probes = probes
+        watched = {
+            "probe_done": Out(len(Engine)),
+            "probe_write_valid": Out(1),
+            "probe_write_engine": Out(range(len(Engine))),
+            "probe_write": Out(write_signature(config).members["payload"].shape),
+        }
         super().__init__(
             {
                 "command_address": In(MEMORY_ADDRESS_BITS),
@@ -78,10 +87,7 @@ class Core(wiring.Component):
                 "progress": Out(1),
                 "busy": Out(len(Engine)),
                 "overflows": Out(range(config.columns + config.rescale_lanes + 1)),
-                "probe_done": Out(len(Engine)),
-                "probe_write_valid": Out(1),
-                "probe_write_engine": Out(range(len(Engine))),
-                "probe_write": Out(write_signature(config).members["payload"].shape),
+                **(watched if probes else {}),
             }
         )
 
@@ -116,7 +122,7 @@ class Core(wiring.Component):
         return m
 
     def _scratchpad(self, m: Module, engines: dict[Engine, Any], writers: tuple[Engine, ...]) -> Scratchpad:
-        """The scratchpad between those who read and write it."""
+        """The scratchpad, connected to the engines that read and write it."""
         readers = [engines[engine] for engine in _READERS if engine in engines]
         m.submodules.scratchpad = scratchpad = Scratchpad(self._config, len(readers), len(writers))
         for index, reader in enumerate(readers):
@@ -167,7 +173,7 @@ class Core(wiring.Component):
         ]
 
     def _elementwise(self, m: Module, rescale: Rescale) -> Elementwise:
-        """The engine, and the lanes that it shares with the rescale."""
+        """The elementwise engine, and the lanes that it shares with the rescale."""
         m.submodules.elementwise = elementwise = Elementwise(self._config)
         m.submodules.lanes = lanes = AffineLanes(self._config.rescale_lanes)
         wiring.connect(m, rescale.work, lanes.first)
@@ -198,7 +204,7 @@ class Core(wiring.Component):
         m.d.comb += store.written.eq(self.written)
 
     def _faults(self, m, dispatcher, engines) -> None:
-        """The first of those that refuse something in this cycle; an engine's command is the older one."""
+        """One fault a cycle. Where an engine and the dispatcher both have one, the engine's command is the older."""
         m.d.comb += [
             self.fault.valid.eq(dispatcher.fault | Cat(engine.fault for engine in engines).any()),
             self.fault.payload.cause.eq(dispatcher.fault_cause),
@@ -212,17 +218,16 @@ class Core(wiring.Component):
                 ]
 
     def _watch(self, m, dispatcher, scratchpad, writers) -> None:
-        """Probes and the sign of life."""
+        """Probes, and whether anything moved."""
         written = Cat(port.valid & port.ready for port in scratchpad.write)
-        m.d.comb += [
-            self.probe_done.eq(dispatcher.done),
-            self.probe_write_valid.eq(written.any()),
-            self.progress.eq(
-                written.any()
-                | Cat(port.valid & port.ready for port in scratchpad.read).any()
-                | dispatcher.done.any()
-            ),
-        ]
+        m.d.comb += self.progress.eq(
+            written.any()
+            | Cat(port.valid & port.ready for port in scratchpad.read).any()
+            | dispatcher.done.any()
+        )
+        if not self._has_probes:
+            return
+        m.d.comb += [self.probe_done.eq(dispatcher.done), self.probe_write_valid.eq(written.any())]
         for index, engine in reversed(list(enumerate(writers))):
             with m.If(scratchpad.write[index].valid):
                 m.d.comb += [

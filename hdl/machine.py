@@ -57,7 +57,7 @@ class Machine(wiring.Component):
         if not isinstance(config, AcceleratorConfig):
             raise TypeError(f"`config` must be an AcceleratorConfig, not {config!r}")
         self._config = config
-        self._core = Core(config)
+        self._core = Core(config, probes)
         self._registers = Registers(config)
         self._reader = ReadMaster(len(READERS), (COMMAND_BEATS, _BURST_BEATS, _BURST_BEATS))
         self._writer = WriteMaster(_BURST_BEATS)
@@ -138,7 +138,7 @@ class Machine(wiring.Component):
                 with m.If(registers.start):
                     m.d.sync += state.eq(Mux(quiet, _State.RUN, _State.SETTLE))
             with m.Case(_State.SETTLE):
-                # A run before was given up while the bus still owed it answers: they are not this run's.
+                # An earlier run ended while the bus still owed it responses, which must not reach this one.
                 with m.If(stop):
                     m.d.comb += registers.finish.eq(1)
                     m.d.sync += state.eq(_State.IDLE)

@@ -168,7 +168,8 @@ def _type(shape: ShapeLike) -> str:
     kind = Shape.cast(shape)
     text = f"{'signed' if kind.signed else 'unsigned'} {kind.width}"
     if isinstance(shape, enum.EnumType):
-        text += f": {', '.join(f'{member.value} {member.name}' for member in shape)}"
+        members: Mapping[str, enum.Enum] = shape.__members__
+        text += ": " + ", ".join(f"{member.value} {name}" for name, member in members.items())
     return text
 
 

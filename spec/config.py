@@ -309,7 +309,7 @@ class AcceleratorConfig:
     def load(cls, name_or_path: str | Path) -> AcceleratorConfig:
         """The configuration that ships under a name, or that a TOML file holds.
 
-        Raises ValueError or TypeError, in one line, where there is none or it is not right.
+        Raises ValueError or TypeError, in one line, if there is none or it is not valid.
         """
         path = CONFIG_DIR / f"{name_or_path}.toml"
         if str(name_or_path) not in cls.names():

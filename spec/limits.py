@@ -58,7 +58,7 @@ LIMITS = (
     (
         "WEIGHTS_QUEUE_DEPTH",
         WEIGHTS_QUEUE_DEPTH,
-        "the same for WEIGHTS, which waits for nobody and is sent ahead",
+        "the same for WEIGHTS, which never waits and is sent ahead",
     ),
     ("MARKS", MARKS, "time stamps that the machine keeps of commands with `mark` set"),
     (

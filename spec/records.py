@@ -89,8 +89,8 @@ RECORDS = (
         "affine",
         32,
         ("bias", 32, True, "added to the sum, modulo 2**32"),
-        ("multiplier", 32, True, "Q0.31"),
-        ("exponent", 6, True, "power of two that the total is multiplied by besides"),
+        ("multiplier", 32, True, "what the total is multiplied by, Q0.31"),
+        ("exponent", 6, True, "the total is also multiplied by 2**exponent"),
         unit_bits=32,  # so that a word of the stream holds a field
     ),
     _llsq(16, 16),

@@ -205,7 +205,7 @@ REGISTERS = (
         Register.INTERRUPT,
         Access.WRITE_ONE_TO_CLEAR,
         0,
-        "a start clears it, too",
+        "cleared by a start as well",
         bits=(("INTERRUPT_PENDING", INTERRUPT_PENDING, "pending: the `irq` output"),),
     ),
     *_settings(),

@@ -80,7 +80,7 @@ def _commands() -> str:
         end = max(start + field.bits for start, field in layout.values())
         names = ", ".join(f"**{opcode.name}** ({opcode.value:#04x})" for opcode in opcodes)
         counts = ", ".join(f"`{name}`" for name in entry.nonzero)
-        text += f"\n{names}; at least 1: {counts}; reserved from bit {end} to {COMMAND_BITS - 1}:\n\n"
+        text += f"\n{names}; at least 1: {counts}; bits {COMMAND_BITS - 1}:{end} are reserved:\n\n"
         text += _fields(entry.fields, layout)
     return text
 

@@ -132,7 +132,7 @@ class AXI4Signature(_Bus):
 
 
 class AXI4LiteSignature(_Bus):
-    """An AXI4-Lite bus, seen by the slave; without ``awprot`` and ``arprot``, of which ours takes no notice."""
+    """An AXI4-Lite bus, seen by the slave; without ``awprot`` and ``arprot``, which it ignores."""
 
     def __init__(self, address_bits: int = REGISTER_ADDRESS_BITS, data_bits: int = REGISTER_BITS) -> None:
         members = {
@@ -164,7 +164,7 @@ FAULT_LAYOUT = data.StructLayout(
 
 
 class FaultSignature(wiring.Signature):
-    """A fault: ``payload`` counts in each cycle in which ``valid`` is high. Nobody takes it: there is no ``ready``."""
+    """A fault: ``payload`` is one in each cycle in which ``valid`` is high. It has no ``ready``: none is held back."""
 
     def __init__(self) -> None:
         super().__init__({"valid": Out(1), "payload": Out(FAULT_LAYOUT)})

@@ -89,7 +89,7 @@ class ReadMaster(wiring.Component):
         While high, no burst is issued but the one whose address is on the bus already, arriving data and offered
         transfers are dropped. When `idle` has been high in such a cycle, all is as after reset.
     idle : Out(1)
-        Nothing is on its way, nor about to be. Transfers may still be pending while `flush` is low.
+        Nothing is in flight or about to be issued. Transfers may still be pending while `flush` is low.
     progress : Out(1)
         A handshake on AR or R.
     beat : Out(1)
@@ -176,7 +176,7 @@ class ReadMaster(wiring.Component):
             self.idle.eq(issuer.idle),
             self.fault.valid.eq(Cat(fault.valid for fault in faults).any() & ~self.flush),
         ]
-        # The first that is valid; one pulse lost to another of the same cycle stops the machine no less.
+        # The first that is valid: of several faults in one cycle, any stops the machine.
         with m.If(returner.fault.valid):
             m.d.comb += self.fault.payload.eq(returner.fault.payload)
         for fault in faults[1:]:

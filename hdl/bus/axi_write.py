@@ -73,7 +73,7 @@ class WriteMaster(wiring.Component):
         without strobes; offered transfers and data are dropped. When `idle` has been high in such a cycle, all is as
         after reset.
     idle : Out(1)
-        Nothing is on its way, nor about to be. Transfers may still be pending while `flush` is low.
+        Nothing is in flight or about to be issued. Transfers may still be pending while `flush` is low.
     progress : Out(1)
         A handshake on AW, W or B.
     beat : Out(1)
@@ -202,7 +202,7 @@ class WriteMaster(wiring.Component):
 
 
 class _DataFiller(wiring.Component):
-    """Sends the data of the bursts that were announced; those without strobes if nobody has any more."""
+    """Sends the data of the bursts that were announced; in a flush, beats without strobes in place of them."""
 
     def __init__(self) -> None:
         super().__init__(

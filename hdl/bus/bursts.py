@@ -28,8 +28,8 @@ def check_outstanding(value: object) -> int:
 class BurstSplitter(wiring.Component):
     """Cuts transfers into bursts: as long as `max_burst_beats`, the 4 KiB boundaries and what is left allow.
 
-    A transfer of which a beat lies outside ``[region_base, region_limit)`` is dropped whole, with a fault. Sums have a
-    bit more: one that runs past the top of the address space is outside, too. A transfer of 0 beats is dropped.
+    A transfer of which a beat lies outside ``[region_base, region_limit)`` is dropped whole, with a fault; one that
+    runs past the top of the address space is outside as well. A transfer of 0 beats is dropped.
 
     Latency: 2 cycles from a transfer taken to its first burst offered. Throughput: one burst a cycle, the first of the
     next transfer right behind the last of this.

@@ -35,8 +35,8 @@ class Registers(wiring.Component):
 
     Address and data of a write may come in any order; every response is OKAY. Byte lanes below an
     address that is no multiple of 4 are neither written nor read [AXI: A3.4.3].
-    A register that does not exist reads 0, and writes to it or to one that is read-only have no effect, nor have writes
-    to a register of `SETTINGS` while `busy` is high. CONTROL: a start is ignored while busy, an abort while not.
+    A register that does not exist reads 0. Writes to it, to a read-only register, and to one of `SETTINGS` while `busy`
+    is high are ignored. CONTROL: a start is ignored while busy, an abort while not.
 
     Latency: the response is valid 2 cycles after address (and data) are accepted; one read and one write at a time.
 

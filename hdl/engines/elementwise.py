@@ -120,8 +120,8 @@ class Elementwise(wiring.Component):
         return m
 
     def _deal(self, m: Module, reader, arithmetic, tables, softmax, room: Value) -> tuple[Signal, Signal]:
-        """Hands the operands to whom the command wants; whether a last vector goes to the tables, and whether
-        elements are looked up."""
+        """Hands the operands to the unit that the operation needs. Returns whether a last vector goes to the tables,
+        and whether elements are looked up."""
         body = self.command.payload.body
         steps = reader.o
         elements = softmax.elements

@@ -103,7 +103,7 @@ class Pool(wiring.Component):
         return m
 
     def _maximum(self, m: Module, asked: data.View) -> list[Value]:
-        """The greatest of the window's elements so far, a lane, the vector that has just been read among them."""
+        """The greatest element of the window so far, in each lane, the vector just read included."""
         bits = self._config.element_bits
         greatest = [Signal(bits, name=f"greatest_{lane}") for lane in range(self._config.vector_lanes)]
         maximum: list[Value] = []
@@ -137,7 +137,7 @@ class Pool(wiring.Component):
         )
         line = Signal(address_bits(config))
         pixel = Signal(address_bits(config))
-        # As far as any number of chunks goes: none may come round to the channels again.
+        # Wide enough for any number of chunks: if it wrapped, later chunks would write the first channels again.
         chunk_bits = Shape.cast(body_layout(Opcode.MAX_POOL)["chunks"].shape).width
         channel = Signal(chunk_bits + exact_log2(lanes))
         window_last = vector.last.kernel_columns & vector.last.kernel_rows

@@ -20,7 +20,7 @@ def depth_to_cover(latency: int) -> int:
     Parameters
     ----------
     latency : int
-        Cycles from a credit taken to the same credit given back, where nobody waits: those of the path, and of the
+        Cycles from a credit taken to the same credit given back, where nothing stalls: those of the path, and of the
         buffer at its end.
     """
     return 1 << check_integer("latency", latency, 1, 1 << 15).bit_length()

@@ -42,8 +42,8 @@ def saturate(value: Value, bits: int, is_signed: bool) -> Value:
 def narrow(value: Value, bits: int) -> Value:
     """The signed ``value`` where it is from ``-2**bits`` to ``2**bits - 1``, else any number on the same side of these.
 
-    Signed, of ``bits + 2`` bits at most. For limits of ``bits + 1`` bits, which decide what lies beyond whatever it is,
-    with one added to it too.
+    Signed, of ``bits + 2`` bits at most. It comes before a clamp to limits of ``bits + 1`` bits, to which all numbers
+    beyond that range are alike, also after 1 is added.
     """
     if len(value) <= bits:
         return value
