@@ -178,3 +178,16 @@ def test_yosys_reads_it_without_a_warning(name, tmp_path):
     )
     assert run.returncode == 0, run.stderr
     assert "Warning" not in run.stdout + run.stderr
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_storage_above_a_kilobit_is_a_synchronous_memory(name):
+    """All memories are SyncMemory's, and no register is as large as that: those are of pipelines and of the array."""
+    text = simulated(name)
+    memories = re.findall(r"^  reg \[\d+:0\] (\S+) +\[\d+:0\];$", text, re.M)
+    assert len(memories) > 15
+    assert [memory for memory in memories if not memory.endswith(".storage")] == []
+    registers = {
+        register: int(high) + 1 for high, register in re.findall(r"^  reg \[(\d+):0\] (\S+) ?;$", text, re.M)
+    }
+    assert {register: bits for register, bits in registers.items() if bits > 1024} == {}
