@@ -46,7 +46,7 @@ class Core(wiring.Component):
 
     Members
     -------
-    command_address, command_count : In(32)
+    command_address, command_count : In
     readers : Out(ReadClientSignature) array, by READERS
     write_transfer, write_beats, written : the write master's
     fault : Out(FaultSignature)

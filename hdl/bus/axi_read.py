@@ -39,7 +39,7 @@ class ReadClientSignature(wiring.Signature):
     transfer : Out(stream)
         ``address``: in bytes, the low 3 bits are ignored; ``beats``: of 8 bytes, 1 or more; ``command``: the index that
         a fault reports. Served in order.
-    space : Out(16)
+    space : Out
         Beats that the client can take now. It may fall only by the beats that were delivered, in the cycle after each
         at the latest, and must reach the longest burst again and again.
     data : In(stream)
@@ -79,7 +79,7 @@ class ReadMaster(wiring.Component):
     -------
     clients : In(ReadClientSignature) array
     bus : Out(AXI4ReadSignature)
-    region_base, region_limit : In(32)
+    region_base, region_limit : In(MEMORY_ADDRESS_BITS)
         Every beat that is read lies in ``[region_base, region_limit)``: a transfer of which one does not is dropped
         with the fault READ_REGION at its first beat. They must not change while anything is pending.
     fault : Out(FaultSignature)

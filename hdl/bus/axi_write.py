@@ -62,7 +62,7 @@ class WriteMaster(wiring.Component):
     done : Out(1)
         A pulse for each transfer whose last response has come, in order; none for one that failed.
     bus : Out(AXI4WriteSignature)
-    region_base, region_limit : In(32)
+    region_base, region_limit : In(MEMORY_ADDRESS_BITS)
         Every beat that is touched lies in ``[region_base, region_limit)``: a transfer of which one does not is dropped
         with the fault WRITE_REGION at its first beat. They must not change while anything is pending.
     fault : Out(FaultSignature)

@@ -50,7 +50,7 @@ class Registers(wiring.Component):
     bus : Out(AXI4LiteSignature)
     irq : Out(1)
         High from `finish` until the host writes 1 to INTERRUPT, or a start.
-    command_address, command_count, read_base, read_limit, write_base, write_limit, watchdog : Out(32)
+    command_address, command_count, read_base, read_limit, write_base, write_limit, watchdog : Out(REGISTER_BITS)
     start, abort : Out(1)
         Pulses. A start clears the interrupt, STATUS and the fault.
     busy : In(1)
@@ -59,11 +59,11 @@ class Registers(wiring.Component):
         A pulse: the run is over. STATUS says done, unless there was a fault.
     fault : In(FaultSignature)
         The first since the start is kept, and can be read at once.
-    cycles, overflows, read_beats, write_beats, busy_load, ... busy_store : In(32)
+    cycles, overflows, read_beats, write_beats, busy_load, ... : In(REGISTER_BITS)
         One for each register of `COUNTERS`.
     mark_enable : Out(1)
-    mark_address : Out(8)
-    mark_data : In(32)
+    mark_address : Out(range(MARKS))
+    mark_data : In(REGISTER_BITS)
         A read port of the memory of time stamps: data in the cycle after the address.
     """
 

@@ -33,7 +33,7 @@ _BEAT_BITS = 8 * BEAT_BYTES
 class Dispatcher(wiring.Component):
     """Fetches `count` commands from `address` and queues each for its engine, in order, when the queue has room.
 
-    Throughput: a command in 8 cycles, as fast as the bus brings it.
+    Throughput: a command in COMMAND_BEATS cycles, as fast as the bus brings it.
 
     Parameters
     ----------
@@ -41,7 +41,7 @@ class Dispatcher(wiring.Component):
 
     Members
     -------
-    address, count : In(32)
+    address, count : In
         The command list; stable while the machine runs.
     transfer : Out(stream of READ_TRANSFER)
     beats : In(stream of READ_BEAT)

@@ -5,6 +5,7 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from intaglio.hdl.engines.affine_lanes import AFFINE_LATENCY, results_layout, work_layout
+from intaglio.hdl.engines.binary_arithmetic import BinaryArithmetic
 from intaglio.hdl.engines.command import command_signature
 from intaglio.hdl.engines.element_runs import ElementReader, ElementWriter, is_any
 from intaglio.hdl.engines.softmax import Softmax
@@ -12,7 +13,6 @@ from intaglio.hdl.storage.credits import Credits, depth_to_cover
 from intaglio.hdl.storage.fifo import FIFO_LATENCY, Fifo
 from intaglio.hdl.storage.scratchpad import read_signature, write_signature
 from intaglio.hdl.storage.tables import Tables
-from intaglio.hdl.units.binary_arithmetic import BinaryArithmetic
 from intaglio.spec.commands import SOFTMAX_PLANES, TABLE_ENTRIES, Opcode, Operation
 from intaglio.spec.config import AcceleratorConfig
 from intaglio.spec.limits import COMMAND_INDEX_BITS, SOFTMAX_ELEMENTS
