@@ -114,7 +114,7 @@ def build(config: AcceleratorConfig, trace: bool = False) -> Path:
         # Amaranth is not imported where nothing is to be built.
         from intaglio.hdl.verilog import emit_machine
 
-        return emit_machine(config)
+        return emit_machine(config, "machine", probes=True)
 
     return _built(_Machine(config.name, _content(config), trace), text)
 
