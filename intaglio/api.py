@@ -120,7 +120,7 @@ def generate(
     for name, make in units().items():
         files.append(write(emit(make(), name), name, folder))
         progress(len(files))
-    files.append(write(emit_machine(accelerator), "machine", folder))
+    files.append(write(emit_machine(accelerator, "machine"), "machine", folder))
     progress(len(files))
     return accelerator, files
 
