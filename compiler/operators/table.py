@@ -1,0 +1,74 @@
+"""What ELEMENTWISE looks up: functions of one element, and softmax, whose exponentials are a table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from intaglio.compiler.operators.elementwise import elementwise_problems, part_runs
+from intaglio.compiler.operators.layer import LayerFacts, LayerPlan, refuse
+from intaglio.compiler.program import Bytes
+from intaglio.compiler.steps import LoadTable, Lookup, SoftmaxRuns, on_chip
+from intaglio.compiler.views import Block, Interval, View
+from intaglio.compiler.windows import Geometry
+from intaglio.golden.elementwise import Unary, unary_table
+from intaglio.golden.transcendental import softmax_table
+from intaglio.network import Softmax
+from intaglio.spec.commands import SOFTMAX_PLANES, TABLE_ENTRIES
+from intaglio.spec.config import AcceleratorConfig
+
+MOST_IN_SOFTMAX = 4095
+"""Elements of a run: the sum of so many exponentials of at most 1 fits Q12.19."""
+
+
+@dataclass(frozen=True)
+class TablePlan(LayerPlan):
+    """`tables`: planes of 256 bytes, one behind the other; `softmax`: of each pixel, by them."""
+
+    tables: bytes
+    softmax: bool
+
+    def load(self, address: int) -> LoadTable:
+        """The engine's tables from where they lie on chip."""
+        return LoadTable(
+            owner=self.owner,
+            source=address,
+            planes=len(self.tables) // TABLE_ENTRIES,
+            reads=on_chip(Interval(address, address + len(self.tables))),
+        )
+
+    def steps(self, part: Block, sources: list[View], target: View) -> list[Lookup | SoftmaxRuns]:
+        """A part of the output, of an operand on chip, once the tables are loaded."""
+        pixel = self.target.pixel
+        runs = part_runs(self, part, sources, target, by_pixels=self.softmax)
+        return [
+            (SoftmaxRuns if self.softmax else Lookup)(
+                owner=self.owner,
+                runs=runs,
+                reads=on_chip(*(view.interval(part, pixel) for view in sources)),
+                writes=on_chip(target.interval(part, pixel)),
+            )
+        ]
+
+
+def plan(layer: Unary | Softmax, facts: LayerFacts, config: AcceleratorConfig) -> TablePlan:
+    """Raises NetworkError with what the machine cannot run."""
+    problems = list(elementwise_problems(facts, config))
+    softmax, elements = isinstance(layer, Softmax), facts.inputs[0].shape[-1]
+    if config.affine and softmax and elements > MOST_IN_SOFTMAX:
+        problems.append(f"softmax of {elements:,} elements, at most {MOST_IN_SOFTMAX:,} are possible")
+    refuse(problems)
+    sources, target = facts.extents
+    return TablePlan(facts, sources, target, Geometry(), table_of(layer, facts).tobytes(), softmax)
+
+
+def table_of(layer: Unary | Softmax, facts: LayerFacts) -> Bytes:
+    """The bytes of a layer's tables, (planes, 256), in the order of `docs/architecture.md`."""
+    if isinstance(layer, Softmax):
+        entries = softmax_table(layer.scale, layer.least).astype("<u4")
+        return np.ascontiguousarray(entries.view(np.uint8).reshape(-1, SOFTMAX_PLANES).T)
+    source = facts.inputs[0].tensor
+    table = unary_table(layer, source, facts.output.tensor)  # from the type's least value on
+    by_pattern = np.roll(table, source.type.min)
+    return by_pattern.astype(np.int64).astype(np.uint8)[np.newaxis]
