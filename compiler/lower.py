@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from intaglio.compiler.encode import encode
+from intaglio.compiler.limits import MEMORY_BYTES
 from intaglio.compiler.memory import ALIGNMENT, Memory, lay_out
 from intaglio.compiler.placement import place_tensors
 from intaglio.compiler.plan import plan_network
@@ -18,8 +19,10 @@ def compile_network(network: Network, config: AcceleratorConfig, base_address: i
 
     Raises NetworkError, in one line, saying what of which layer the machine cannot run or hold, and by how much.
     """
-    if base_address % ALIGNMENT or not 0 <= base_address < 1 << 32:
-        raise ValueError(f"`base_address` must be a multiple of {ALIGNMENT} below 2**32, not {base_address}")
+    if base_address % ALIGNMENT or not 0 <= base_address < MEMORY_BYTES:
+        raise ValueError(
+            f"`base_address` must be a multiple of {ALIGNMENT} below {MEMORY_BYTES:,}, not {base_address}"
+        )
     plans = plan_network(network, config)
     placement = place_tensors(plans, config)
     memory = Memory(base_address)
@@ -28,8 +31,10 @@ def compile_network(network: Network, config: AcceleratorConfig, base_address: i
     waits = Waits(plans.name, schedule.steps, [(whole.step, whole.interval) for whole in schedule.whole])
     commands = encode(schedule.steps, waits, memory.place, config)
     command_address = memory.place(commands)
-    if memory.top > 1 << 32:
-        raise NetworkError(f"network {plans.name}: it needs {memory.top:,} bytes of a memory of {1 << 32:,}")
+    if memory.top > MEMORY_BYTES:
+        raise NetworkError(
+            f"network {plans.name}: it needs {memory.top:,} bytes of a memory of {MEMORY_BYTES:,}"
+        )
     return Program(
         network=plans.name,
         config=config.name,

@@ -68,7 +68,7 @@ def rescaling_of(rescale: Rescale, target: Tensor, config: AcceleratorConfig) ->
                 (rescale.low, rescale.high),
             )
         case PowerOfTwoRescale():
-            raise NetworkError(f"no command rescales by {type(rescale).__name__}")
+            raise NetworkError(f"its rescale is {type(rescale).__name__}, which no machine implements")
 
 
 def affine(

@@ -16,6 +16,7 @@ from intaglio.compiler.windows import Geometry, Sweep, matmul_blocks
 from intaglio.golden import model
 from intaglio.network import (
     AffineRescale,
+    Concatenation,
     NetworkError,
     Tensor,
     TensorType,
@@ -182,7 +183,9 @@ def test_digits_of_activations_and_weights_are_not_mixed():
     config = machine_of(activation_types=("uint4",))
     builder = Builder(12, config, (4, 4, 2), TensorType(8, False)).conv(3, (1, 1))
     builder.layers[0].weights[...] = 100
-    with pytest.raises(NetworkError, match="layer layer0: its input takes 2 digits on test, and its weights"):
+    with pytest.raises(
+        NetworkError, match="layer layer0: its input takes 2 digits on test, whose weights then"
+    ):
         compile_network(builder.build(), config)
 
 
@@ -276,7 +279,9 @@ def test_four_bit_elements_begin_in_the_low_half():
         binding.pack([[0, 0, -9]])
     with pytest.raises(NetworkError, match="input x: integers are wanted, not float64"):
         binding.pack([[0.0, 0, 0]])
-    with pytest.raises(NetworkError, match=r"input x: a batch of \(3,\) is wanted, not \(3,\)"):
+    with pytest.raises(
+        NetworkError, match=r"input x: shape \(3,\) given, a batch of shape \(N, 3\) is wanted"
+    ):
         binding.pack([1, 2, 3])
 
 
@@ -296,7 +301,7 @@ def rescaled(network, **fields):
 @pytest.mark.parametrize(
     ("edit", "config", "message"),
     [
-        (None, {"weight_type": "int2"}, "layer layer0: its input takes 2 digits on test, and its weights are"),
+        (None, {"weight_type": "int2"}, "layer layer0: its input takes 2 digits on test, whose weights then"),
         (lambda n: change(n, weights=n.layers[0].weights * 100, weight_type=TensorType(16, True)),
          {"weight_type": "int8"}, r"layer layer0: a weight is -800, test has int8 weights \(-128...127\)"),
         (None, {"activation_types": ("uint2",)}, "layer layer0: its output is uint4, test's rescale writes at most 2"),
@@ -331,6 +336,24 @@ def test_tensors_that_do_not_fit_lie_in_memory(small):
     program = check(small, machine_of(scratchpad_bytes=1024))
     assert program.spills
     assert not compile_network(small, machine_of(scratchpad_bytes=1 << 20)).spills
+
+
+@pytest.mark.parametrize(("axis", "kernel"), [(0, (9, 1)), (1, (1, 12))])
+def test_a_join_of_elements_narrower_than_a_byte_in_memory(axis, kernel):
+    """Its strips may be no whole bytes: it goes through the chip as other layers do."""
+    config = machine_of(rows=4, columns=4, scratchpad_bytes=4096)
+    builder = Builder(21, config, (12, 16, 4)).conv(16, (1, 1)).conv(16, kernel, source="input")
+    first, second = (
+        dataclasses.replace(builder.tensors[f"layer{i}_out"], type=TensorType(4, False)) for i in range(2)
+    )
+    builder.tensors |= {first.name: first, second.name: second}
+    joined = Concatenation("join", (first.name, second.name), "joined", axis)
+    shape = joined.output_shape(first.shape, second.shape)
+    builder.tensors["joined"] = dataclasses.replace(first, name="joined", shape=shape)
+    builder.layers.append(joined)
+    builder.conv(3, (1, 1), source="joined").conv(3, (1, 1), source="input")
+    program = check(builder.build(("layer3_out", "layer4_out")), config)
+    assert "joined" in {binding.tensor for binding in program.spills}
 
 
 def test_a_field_out_of_range_names_the_layer():
@@ -373,7 +396,9 @@ def test_pooling_of_wide_values_is_refused():
 
 
 def test_bad_base_address(small):
-    with pytest.raises(ValueError, match="`base_address` must be a multiple of 64 below"):
+    with pytest.raises(
+        ValueError, match="`base_address` must be a multiple of 64 below 4,294,967,296, not 8"
+    ):
         compile_network(small, SBNQ16, 8)
 
 

@@ -170,7 +170,7 @@ def plan_average(layer: AveragePool2D | Mean, facts: LayerFacts, config: Acceler
     problems = list(_problems(window, facts, config))
     # The sum of what one window holds of int8 fits any accumulator.
     if facts.output.type.bits > 8 or not config.affine:
-        problems.append(f"{config.name} averages int8 alone, and by the affine rescale")
+        problems.append(f"{config.name} averages only int8, by the affine rescale")
     refuse(problems)
     return _plan(window, facts, (), config)
 
@@ -250,10 +250,7 @@ def _weight_problems(window: Accumulation, digits: int, config: AcceleratorConfi
     elif weights > MOST_DIGITS:
         yield f"a weight is {worst}, which takes {weights} passes on {config.name}, at most {MOST_DIGITS} are possible"
     elif digits > 1 and (weights > 1 or config.weight.is_binary):
-        yield (
-            f"its input takes {digits} digits on {config.name}, and its weights are run in digits, too, or are binary: "
-            "one of the two can be"
-        )
+        yield f"its input takes {digits} digits on {config.name}, whose weights then take one, and are not binary"
 
 
 def _beyond(bounds: Bounds, bits: int) -> Iterator[str]:

@@ -80,11 +80,11 @@ def plan(layer: Binary, facts: LayerFacts, config: AcceleratorConfig) -> Element
 def elementwise_problems(facts: LayerFacts, config: AcceleratorConfig) -> Iterator[str]:
     """Why a machine's elementwise engine cannot run a layer, whatever its numbers."""
     if not config.affine:
-        yield f"{config.name} has no elementwise engine, which {facts.op} wants; `rescales` must have affine"
+        yield f"{config.name} has no elementwise engine, which {facts.op} needs; it comes with affine in `rescales`"
         return
     for tensor in (*facts.inputs, facts.output):
         if (tensor.type.bits, tensor.type.signed) != (8, True):
-            yield f"{tensor.name} is {tensor.type}; {facts.op} on {config.name} takes and gives int8"
+            yield f"{tensor.name} is {tensor.type}; {facts.op} on {config.name} reads and writes int8"
 
 
 def _scale_problems(layer: Binary) -> Iterator[str]:
@@ -96,7 +96,8 @@ def _scale_problems(layer: Binary) -> Iterator[str]:
         if scale.exponent > 0 or not scale.double_rounding:
             yield (
                 f"it scales an operand by {scale.multiplier} * 2**{scale.exponent - 31} in "
-                f"{'double' if scale.double_rounding else 'single'} rounding; below 1 and in double alone is possible"
+                f"{'double' if scale.double_rounding else 'single'} rounding; "
+                "only factors below 1 in double rounding are possible"
             )
 
 

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from intaglio.compiler.operators.elementwise import elementwise_problems, part_runs
 from intaglio.compiler.operators.layer import LayerFacts, LayerPlan, refuse
-from intaglio.compiler.program import Bytes
 from intaglio.compiler.steps import LoadTable, Lookup, SoftmaxRuns, on_chip
+from intaglio.compiler.tables import Tabled, tables_of
 from intaglio.compiler.views import Block, Interval, View
 from intaglio.compiler.windows import Geometry
-from intaglio.golden.elementwise import Unary, unary_table
-from intaglio.golden.transcendental import softmax_table
 from intaglio.network import Softmax
-from intaglio.spec.commands import SOFTMAX_PLANES, TABLE_ENTRIES
+from intaglio.spec.commands import TABLE_ENTRIES
 from intaglio.spec.config import AcceleratorConfig
 
 MOST_IN_SOFTMAX = 4095
@@ -52,7 +48,7 @@ class TablePlan(LayerPlan):
         ]
 
 
-def plan(layer: Unary | Softmax, facts: LayerFacts, config: AcceleratorConfig) -> TablePlan:
+def plan(layer: Tabled, facts: LayerFacts, config: AcceleratorConfig) -> TablePlan:
     """Raises NetworkError with what the machine cannot run."""
     problems = list(elementwise_problems(facts, config))
     softmax, elements = isinstance(layer, Softmax), facts.inputs[0].shape[-1]
@@ -60,15 +56,11 @@ def plan(layer: Unary | Softmax, facts: LayerFacts, config: AcceleratorConfig) -
         problems.append(f"softmax of {elements:,} elements, at most {MOST_IN_SOFTMAX:,} are possible")
     refuse(problems)
     sources, target = facts.extents
-    return TablePlan(facts, sources, target, Geometry(), table_of(layer, facts).tobytes(), softmax)
-
-
-def table_of(layer: Unary | Softmax, facts: LayerFacts) -> Bytes:
-    """The bytes of a layer's tables, (planes, 256), in the order of `docs/architecture.md`."""
-    if isinstance(layer, Softmax):
-        entries = softmax_table(layer.scale, layer.least).astype("<u4")
-        return np.ascontiguousarray(entries.view(np.uint8).reshape(-1, SOFTMAX_PLANES).T)
-    source = facts.inputs[0].tensor
-    table = unary_table(layer, source, facts.output.tensor)  # from the type's least value on
-    by_pattern = np.roll(table, source.type.min)
-    return by_pattern.astype(np.int64).astype(np.uint8)[np.newaxis]
+    return TablePlan(
+        facts,
+        sources,
+        target,
+        Geometry(),
+        tables_of(layer, facts.inputs[0].tensor, facts.output.tensor).tobytes(),
+        softmax,
+    )
