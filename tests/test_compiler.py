@@ -183,9 +183,7 @@ def test_digits_of_activations_and_weights_are_not_mixed():
     config = machine_of(activation_types=("uint4",))
     builder = Builder(12, config, (4, 4, 2), TensorType(8, False)).conv(3, (1, 1))
     builder.layers[0].weights[...] = 100
-    with pytest.raises(
-        NetworkError, match="layer layer0: its input takes 2 digits on test, whose weights then"
-    ):
+    with pytest.raises(NetworkError, match="layer layer0: its input takes 2 digits on test, which then"):
         compile_network(builder.build(), config)
 
 
@@ -301,7 +299,7 @@ def rescaled(network, **fields):
 @pytest.mark.parametrize(
     ("edit", "config", "message"),
     [
-        (None, {"weight_type": "int2"}, "layer layer0: its input takes 2 digits on test, whose weights then"),
+        (None, {"weight_type": "int2"}, "layer layer0: its input takes 2 digits on test, which then"),
         (lambda n: change(n, weights=n.layers[0].weights * 100, weight_type=TensorType(16, True)),
          {"weight_type": "int8"}, r"layer layer0: a weight is -800, test has int8 weights \(-128...127\)"),
         (None, {"activation_types": ("uint2",)}, "layer layer0: its output is uint4, test's rescale writes at most 2"),

@@ -250,7 +250,10 @@ def _weight_problems(window: Accumulation, digits: int, config: AcceleratorConfi
     elif weights > MOST_DIGITS:
         yield f"a weight is {worst}, which takes {weights} passes on {config.name}, at most {MOST_DIGITS} are possible"
     elif digits > 1 and (weights > 1 or config.weight.is_binary):
-        yield f"its input takes {digits} digits on {config.name}, whose weights then take one, and are not binary"
+        yield (
+            f"its input takes {digits} digits on {config.name}, which then takes neither weights in digits "
+            "nor binary ones"
+        )
 
 
 def _beyond(bounds: Bounds, bits: int) -> Iterator[str]:
