@@ -11,10 +11,6 @@ def _most(opcode: Opcode, *fields: str) -> int:
     return min(layout[field][1].max for field in fields)
 
 
-MEMORY_BYTES = 1 + min(
-    _most(opcode, "memory_address") for opcode in (Opcode.LOAD, Opcode.STORE, Opcode.WEIGHTS)
-)
-"""What addresses reach."""
 MOST_DIGITS = _most(Opcode.MATMUL, "digits")
 """Digits of an operand of MATMUL."""
 MOST_TRANSFER_ROWS = min(_most(opcode, "rows") for opcode in (Opcode.LOAD, Opcode.STORE))

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from intaglio.compiler.encode import encode
-from intaglio.compiler.limits import MEMORY_BYTES
-from intaglio.compiler.memory import ALIGNMENT, Memory, lay_out
+from intaglio.compiler.memory import ALIGNMENT, MEMORY_BYTES, Memory, lay_out
 from intaglio.compiler.placement import place_tensors
 from intaglio.compiler.plan import plan_network
 from intaglio.compiler.program import LayerInfo, Probe, Program, Region

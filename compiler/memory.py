@@ -12,7 +12,9 @@ from intaglio.compiler.placement import Placement
 from intaglio.compiler.plan import Plans
 from intaglio.compiler.program import Binding, Bytes, Region
 from intaglio.spec.config import AcceleratorConfig
+from intaglio.spec.limits import MEMORY_ADDRESS_BITS
 
+MEMORY_BYTES = 1 << MEMORY_ADDRESS_BITS
 ALIGNMENT = 64
 """Of all that lies in memory, in bytes: a multiple of the bus, and a burst's addresses look tidy in a trace."""
 

@@ -22,6 +22,7 @@ from intaglio.network import (
 from intaglio.network.graph import FixedPointScale, Integers, Rescale
 from intaglio.spec.commands import Scheme
 from intaglio.spec.config import AcceleratorConfig
+from intaglio.spec.limits import RESULT_BITS
 from intaglio.spec.records import record_layout
 
 WIDEST_SBNQ_BIAS_BITS = 48
@@ -99,7 +100,7 @@ def rescale_problems(rescaling: Rescaling, target: Tensor, config: AcceleratorCo
     if scheme not in config.rescales:
         yield f"its rescale is {scheme}, {config.name} has {', '.join(config.rescales)}"
         return
-    most = 8 if scheme == "llsq" else config.element_bits
+    most = RESULT_BITS if scheme == "llsq" else config.element_bits
     if target.type.bits > most:
         yield f"its output is {target.type}, {config.name}'s rescale writes at most {most} bits"
     if scheme == "llsq":  # any bias is taken modulo the accumulator's width, as the sum is

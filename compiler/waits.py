@@ -18,8 +18,8 @@ from dataclasses import dataclass, field
 from intaglio.compiler.steps import Step
 from intaglio.compiler.views import Interval
 from intaglio.network import NetworkError
-from intaglio.spec.commands import FORMATS, SEQUENCE_BITS, Engine
-from intaglio.spec.limits import QUEUE_DEPTH
+from intaglio.spec.commands import FORMATS, Engine
+from intaglio.spec.limits import QUEUE_DEPTH, SEQUENCE_BITS
 
 # Waits are compared modulo 2**16 as signed 16-bit numbers, and 0 waits for nothing. Two rules keep that exact.
 # 1. A wait is dropped for a command that must be complete anyway by the time that the waiting one is dispatched: it

@@ -9,19 +9,20 @@ import pytest
 
 from intaglio import golden
 from intaglio.compiler import Program, compile_network
-from intaglio.network import Network
+from intaglio.network import Network, NetworkError
 from intaglio.network.inputs import load_inputs
 from intaglio.network.load import load
 from intaglio.sim.simulator import verilator
-from intaglio.sim.simulator.build import build, cached
+from intaglio.sim.simulator.build import build, build_verilog, cached
 from intaglio.sim.simulator.machine import MachineStopped, Simulator, cycle_limit, layer_cycles
 from intaglio.sim.simulator.run import run
-from intaglio.spec.commands import COMMAND_BYTES, Opcode, encode
+from intaglio.spec.commands import COMMAND_BYTES, Engine, Opcode, encode
 from intaglio.spec.config import AcceleratorConfig
 from intaglio.spec.registers import Register
 
 MODELS = Path(__file__).parent.parent / "intaglio" / "models"
 TINY = Path(__file__).with_name("tiny.toml")
+STUCK = Path(__file__).with_name("stuck.v")
 END_CYCLES = 8
 """From the completion of the last command to the interrupt, at most."""
 
@@ -91,6 +92,12 @@ def test_every_tensor_equals_golden(network, program, config, inputs) -> None:
     assert result.simulated_cycles >= 60 * result.cycles
 
 
+def last_stamp(simulator: Simulator, program: Program) -> int:
+    stamp = simulator._harness.read(Register.MARKS + 4 * program.layers[-1].mark)
+    assert stamp is not None
+    return stamp
+
+
 def test_time_stamps_are_those_of_the_layers(config, program, simulator, inputs) -> None:
     """A layer is complete no earlier than the array can have multiplied all that it multiplies, and the last one when
     its output is stored, a few cycles before the interrupt."""
@@ -99,8 +106,7 @@ def test_time_stamps_are_those_of_the_layers(config, program, simulator, inputs)
     assert (np.cumsum(inference.layer_cycles) >= multiplied).all()
     opcode, last = program.command(program.command_count - 1)
     assert (opcode, last["mark"]) == (Opcode.STORE, 1)
-    stamp = simulator._harness.read(int(Register.MARKS) + 4 * program.layers[-1].mark)
-    assert 0 < inference.cycles - stamp <= END_CYCLES
+    assert 0 < inference.cycles - last_stamp(simulator, program) <= END_CYCLES
 
 
 def test_a_time_stamp_too_few_or_too_many_is_noticed(config, program, simulator, inputs) -> None:
@@ -113,8 +119,7 @@ def test_a_time_stamp_too_few_or_too_many_is_noticed(config, program, simulator,
     # One more at the beginning: each layer has the stamp of the one before, and the last one's work is nobody's.
     with Simulator(build(config), config, changed(program, 0, mark=1)) as early:
         inference = early.infer(image)
-        stamp = early._harness.read(int(Register.MARKS) + 4 * program.layers[-1].mark)
-        assert inference.cycles - stamp > END_CYCLES
+        assert inference.cycles - last_stamp(early, program) > END_CYCLES
 
 
 def test_layer_cycles_are_between_time_stamps(program) -> None:
@@ -198,7 +203,7 @@ def test_an_illegal_opcode_stops_the_machine_and_is_named(config, program, input
     index = first_of(program, Opcode.MAX_POOL)
     commands = bytearray(program.commands)
     commands[index * COMMAND_BYTES] = 0xFF
-    with pytest.raises(MachineStopped, match=f"at command {index}: ILLEGAL_OPCODE"):
+    with pytest.raises(MachineStopped, match=f"at command {index}: ILLEGAL_OPCODE: A command has an opcode"):
         infer(with_image(program, bytes(commands)), config, inputs)
 
 
@@ -240,6 +245,26 @@ def test_work_left_undone_is_no_success(config, program, inputs) -> None:
         infer(dataclasses.replace(program, commands=shorter), config, inputs)
 
 
+def test_a_machine_whose_done_sticks_is_one_line(config, program, inputs) -> None:
+    """One that answers like a machine, is done at once, and reports a completion of every engine in every cycle."""
+    widths = {
+        "FINGERPRINT": program.fingerprint,
+        "ENGINES": len(Engine),
+        "ADDRESS_BITS": config.scratchpad_elements.bit_length() - 1,
+        "LANES": config.vector_lanes,
+        "DATA_BITS": config.vector_lanes * config.element_bits,
+    }
+    text = STUCK.read_text()
+    for name, value in widths.items():
+        text = text.replace(f"`{name}", str(value))
+    with Simulator(build_verilog(text, "stuck"), config, program) as simulator:
+        image = {name: values[0] for name, values in inputs.items()}
+        with pytest.raises(
+            MachineStopped, match="reported the completion of [0-9,]+ commands of LOAD, and has"
+        ):
+            simulator.infer(image)
+
+
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_which_inference_stopped_the_machine_is_named(network, program, config, inputs, jobs) -> None:
     index = first_of(program, Opcode.LOAD)
@@ -259,7 +284,7 @@ def test_a_program_without_a_tap_is_refused(network, program, config, inputs) ->
 
 
 def test_nothing_to_run_is_refused(network, program, config) -> None:
-    with pytest.raises(ValueError, match="at least one"):
+    with pytest.raises(NetworkError, match="the inputs are input, not nothing"):
         run(network, program, config, {})
 
 

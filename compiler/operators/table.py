@@ -13,9 +13,7 @@ from intaglio.compiler.windows import Geometry
 from intaglio.network import Softmax
 from intaglio.spec.commands import TABLE_ENTRIES
 from intaglio.spec.config import AcceleratorConfig
-
-MOST_IN_SOFTMAX = 4095
-"""Elements of a run: the sum of so many exponentials of at most 1 fits Q12.19."""
+from intaglio.spec.limits import SOFTMAX_ELEMENTS
 
 
 @dataclass(frozen=True)
@@ -52,8 +50,8 @@ def plan(layer: Tabled, facts: LayerFacts, config: AcceleratorConfig) -> TablePl
     """Raises NetworkError with what the machine cannot run."""
     problems = list(elementwise_problems(facts, config))
     softmax, elements = isinstance(layer, Softmax), facts.inputs[0].shape[-1]
-    if config.affine and softmax and elements > MOST_IN_SOFTMAX:
-        problems.append(f"softmax of {elements:,} elements, at most {MOST_IN_SOFTMAX:,} are possible")
+    if config.affine and softmax and elements > SOFTMAX_ELEMENTS:
+        problems.append(f"softmax of {elements:,} elements, at most {SOFTMAX_ELEMENTS:,} are possible")
     refuse(problems)
     sources, target = facts.extents
     return TablePlan(
