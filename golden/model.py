@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -67,7 +67,14 @@ class Result:
     overflows: Mapping[str, int]
 
 
-def run(network: Network, inputs: Inputs, *, outputs_only: bool = False, batch: int = BATCH) -> Result:
+def run(
+    network: Network,
+    inputs: Inputs,
+    *,
+    outputs_only: bool = False,
+    batch: int = BATCH,
+    progress: Callable[[int], None] = lambda done: None,
+) -> Result:
     """Run `network` on `inputs`.
 
     Parameters
@@ -76,6 +83,7 @@ def run(network: Network, inputs: Inputs, *, outputs_only: bool = False, batch: 
     inputs : integers of any dtype, (inferences, *shape of the tensor), by name; an array alone where there is one input
     outputs_only : keep the network's outputs alone
     batch : inferences computed at a time
+    progress : called with the number of inferences that are done
 
     Returns
     -------
@@ -103,6 +111,7 @@ def run(network: Network, inputs: Inputs, *, outputs_only: bool = False, batch: 
         for name, overflowed in part.overflows.items():
             overflows[name] += overflowed
         first += batch
+        progress(min(first, count))
     return Result(tensors, overflows)
 
 
