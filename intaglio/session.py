@@ -1,177 +1,276 @@
-"""A network on simulated hardware, or in the golden model, in one call."""
+"""One session: load, compile, run, report. The command line, the Python API and the demo are made of these steps.
+
+Each step takes a file or what an earlier step made of it, so that a network is read once and run many times:
+
+compiled = intaglio.compile("model.tflite", config="affine8x8")
+for batch in batches:
+    print(intaglio.run(compiled, batch).mismatches)
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-import intaglio.golden as golden_model
+from intaglio import golden
 from intaglio.compiler import Program, compile_network
 from intaglio.compiler.digits import weight_digits
+from intaglio.errors import ArgumentError
 from intaglio.network import Network, NetworkError
-from intaglio.network.files import shown
+from intaglio.network import load as formats
 from intaglio.network.graph import WeightLayer
-from intaglio.network.inputs import conform, load_inputs
-from intaglio.network.load import load
-from intaglio.sim.simulator.run import RunResult
+from intaglio.network.inputs import check_batch, conform, load_inputs, load_labels
+from intaglio.outcome import Outcome, check_labels
+from intaglio.outputs import check_writable
+from intaglio.sim.simulator.build import build_all, cached
 from intaglio.sim.simulator.run import run as run_program
 from intaglio.spec.config import AcceleratorConfig
 
+BACKENDS = ("rtl", "functional")
+
 Source = str | os.PathLike[str]
-Inputs = Source | Mapping[str, npt.NDArray] | npt.NDArray
+Config = Source | AcceleratorConfig
+Batch = Mapping[str, npt.NDArray]
+Inputs = Source | Mapping[str, npt.ArrayLike] | npt.ArrayLike
+Labels = Source | npt.ArrayLike
 
 
-def run(
-    model: Source,
-    inputs: Inputs,
-    *,
-    config: Source | None = None,
-    bits: int = 4,
-    runtime: str = "litert",
-    limit: int | None = None,
-    jobs: int = 1,
-    check: bool = True,
-    trace: Source | None = None,
-) -> RunResult:
-    """Run a network on simulated hardware and compare every tensor with the golden model.
+@dataclass(frozen=True)
+class Compiled:
+    """A network, a machine, and the program that runs the one on the other."""
+
+    network: Network
+    config: AcceleratorConfig
+    program: Program
+
+
+Model = Source | Network | Compiled
+
+
+def load(model: Model, *, bits: int = 4, runtime: str = "litert") -> Network:
+    """The network in a file; a network that is loaded or compiled is taken as it is.
 
     Parameters
     ----------
-    model : a file that `intaglio.network.load.load` reads
-    inputs : a file that `intaglio.network.inputs.load_inputs` reads, or arrays, batch first, by name where the
-        network has several inputs; numbers become the network's as those of a file do
-    config : a configuration that ships, or a TOML file; the smallest that ships and fits, where None
-    bits, runtime : as in `intaglio.network.load.load`
-    limit : inferences to take from the front
-    jobs : worker processes; 1 runs in this one. With more, the calling script needs an ``if __name__ == "__main__"``
-    check : compare with the golden model
-    trace : write an FST trace of the first inference to this file
+    model : a .tflite file, an IntegerNet text export or an exchange .npz; or what `load` or `compile` made of one
+    bits : N of an IntegerNet network, 2 to 8, which its file does not state; other formats ignore it
+    runtime : whose rounding a TFLite file means, ``litert`` or ``tflm``; other formats state their arithmetic
 
     Raises
     ------
-    NetworkError, ValueError, TypeError
-        One line: a file, a network, an input or a configuration is not usable, or they do not fit together.
-    sim.machine.MachineStopped
-        The machine stopped itself, or did not come to an end.
+    NetworkError
+        One line that says where, what, and what to do: no such file, an unknown format, a malformed file.
     """
+    if isinstance(model, Compiled):
+        return model.network
+    if isinstance(model, Network):
+        return model
+    if bits not in range(2, 9):
+        raise ArgumentError("bits", f"an IntegerNet network has 2 to 8, not {bits}")
+    return formats.load(model, bits=bits, runtime=runtime)
+
+
+def compile(
+    model: Model, config: Config | None = None, *, bits: int = 4, runtime: str = "litert"
+) -> Compiled:
+    """The network, a machine for it, and the program: on the machine that is named, else the smallest that ships and
+    fits.
+
+    Smallest is, of those whose array takes the weights of most MACs whole and not in digits, the narrowest weights,
+    then fewest multipliers, then narrowest activations, then least scratchpad.
+
+    Parameters
+    ----------
+    model, bits, runtime : as in `load`
+    config : a configuration that ships, a TOML file, or a loaded configuration
+
+    Raises
+    ------
+    NetworkError
+        One line: the network or the configuration is not usable, or the one does not fit the other.
+    """
+    if isinstance(model, Compiled):
+        if config is not None and load_config(config) != model.config:
+            raise ArgumentError(
+                "config", f"the network is compiled for {model.config.name}; leave it out, or compile again"
+            )
+        return model
     network = load(model, bits=bits, runtime=runtime)
-    batch = inputs_of(inputs, network, limit)
-    accelerator, program = compile_for(network, config)
-    return run_program(
-        network,
-        program,
-        accelerator,
-        batch,
-        jobs=jobs,
-        check=check,
-        trace=None if trace is None else Path(trace),
+    if config is not None:
+        accelerator = load_config(config)
+        return Compiled(network, accelerator, compile_network(network, accelerator))
+    problems = []
+    for accelerator in sorted(
+        map(AcceleratorConfig.load, AcceleratorConfig.names()), key=partial(_size, network)
+    ):
+        try:
+            return Compiled(network, accelerator, compile_network(network, accelerator))
+        except NetworkError as error:
+            problems.append(f"{accelerator.name}: {error}")
+    raise ArgumentError(
+        "config", f"network {network.name} fits none that ships, name one of your own; {' | '.join(problems)}"
     )
 
 
+def run(
+    model: Model,
+    inputs: Inputs,
+    *,
+    config: Config | None = None,
+    labels: Labels | None = None,
+    bits: int = 4,
+    runtime: str = "litert",
+    limit: int | None = None,
+    jobs: int | None = 1,
+    check: bool = True,
+    backend: str = "rtl",
+    trace: Source | None = None,
+    building: Callable[[tuple[str, ...]], None] = lambda names: None,
+    progress: Callable[[int], None] = lambda done: None,
+) -> Outcome:
+    """Run a network on the machine and compare every tensor with the golden model.
+
+    Parameters
+    ----------
+    model, config, bits, runtime : as in `compile`
+    inputs : a file that `intaglio.network.inputs.load_inputs` reads, or arrays, batch first, by name where the
+        network has several inputs; numbers become the network's as those of a file do
+    labels : the class of each inference, for the accuracy: a file, or (inferences,) integers
+    limit : inferences to take from the front
+    jobs : worker processes; 1 runs in this one, None takes one a core. With more, the calling script needs an
+        ``if __name__ == "__main__"``
+    check : compare with the golden model
+    backend : ``rtl`` simulates the machine's Verilog; ``functional`` interprets its commands, without Verilator and
+        without a build, and counts no cycles
+    trace : write an FST trace of the first inference to this file
+    building : called with the machines' names before they are built, which takes a minute and is done once
+    progress : called with the number of inferences that are done
+
+    Raises
+    ------
+    NetworkError
+        One line: a file, a network, an argument or a configuration is not usable, or they do not fit together. What
+        is wrong with the inputs is found before a machine is built.
+    intaglio.sim.simulator.machine.MachineStopped
+        The machine stopped itself, or did not come to an end.
+    """
+    if jobs is not None and jobs < 1:
+        raise ArgumentError("jobs", f"must be 1 or more, not {jobs}")
+    if backend not in BACKENDS:
+        raise ArgumentError("backend", f"there is no {backend}; give one of {', '.join(BACKENDS)}")
+    if trace is not None:
+        if backend != "rtl":
+            raise ArgumentError("trace", f"the {backend} backend has no waves; leave it out")
+        check_writable("trace", Path(trace))
+    network = load(model, bits=bits, runtime=runtime)
+    batch, count = inputs_of(inputs, network, limit)
+    classes = labels_of(labels, network, count)
+    compiled = compile(model if isinstance(model, Compiled) else network, config)
+    if backend == "rtl":
+        prepare([compiled.config], building, trace=trace is not None)
+    result = run_program(
+        network,
+        compiled.program,
+        compiled.config,
+        batch,
+        jobs=jobs or len(os.sched_getaffinity(0)),
+        check=check,
+        backend=backend,
+        trace=None if trace is None else Path(trace),
+        progress=progress,
+    )
+    found: dict[str, Any] = {field.name: getattr(result, field.name) for field in fields(result)}
+    return Outcome(**found, network=network, config=compiled.config, labels=classes)
+
+
 def run_golden(
-    model: Source,
+    model: Model,
     inputs: Inputs,
     *,
     bits: int = 4,
     runtime: str = "litert",
     limit: int | None = None,
     outputs_only: bool = False,
-) -> golden_model.Result:
+    progress: Callable[[int], None] = lambda done: None,
+) -> golden.Result:
     """The golden model alone: every tensor of the network, or its outputs. Parameters as those of `run`."""
     network = load(model, bits=bits, runtime=runtime)
-    return golden_model.run(network, inputs_of(inputs, network, limit), outputs_only=outputs_only)
+    batch, _ = inputs_of(inputs, network, limit)
+    return golden.run(network, batch, outputs_only=outputs_only, progress=progress)
 
 
-def generate(
-    config: Source = "sbnq8x8",
-    output: Source = "build/verilog",
-    progress: Callable[[int], None] = lambda done: None,
-) -> tuple[AcceleratorConfig, list[Path]]:
-    """Write the Verilog of every unit and of a machine; the machine's configuration, and the files, its own the last.
+def load_config(config: Config) -> AcceleratorConfig:
+    """The configuration that ships under a name or that a TOML file holds; a loaded one is taken as it is.
 
-    Parameters
-    ----------
-    config : a configuration that ships, or a TOML file
-    output : a folder, made if needed
-    progress : called with the number of files that are written
-
-    Raises
-    ------
-    NetworkError
-        The configuration or the folder is not usable.
+    Raises NetworkError, in one line, where it is not usable.
     """
-    accelerator, folder = load_config(config), Path(output)
+    if isinstance(config, AcceleratorConfig):
+        return config
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except (OSError, ValueError) as error:
-        raise NetworkError(
-            f"--output {shown(folder)}: no directory can be made there; name another"
-        ) from error
-
-    from intaglio.hdl.catalogue import units
-    from intaglio.hdl.verilog import emit, emit_machine, write
-
-    files = []
-    for name, make in units().items():
-        files.append(write(emit(make(), name), name, folder))
-        progress(len(files))
-    files.append(write(emit_machine(accelerator), "machine", folder))
-    progress(len(files))
-    return accelerator, files
+        return AcceleratorConfig.load(os.fspath(config))
+    except (TypeError, ValueError, OSError) as error:
+        raise ArgumentError("config", str(error)) from error
 
 
-def inputs_of(inputs: Inputs, network: Network, limit: int | None) -> dict[str, npt.NDArray]:
-    """Inputs by tensor name, from a file or from arrays."""
+def inputs_of(inputs: Inputs, network: Network, limit: int | None = None) -> tuple[Batch, int]:
+    """Inputs by tensor name, as the network's integers, and how many inferences they are; see `run`."""
+    if limit is not None and limit < 1:
+        raise ArgumentError("limit", f"must be 1 or more, not {limit}")
     if isinstance(inputs, str | os.PathLike):
-        return dict(load_inputs(inputs, network, limit))
+        loaded = load_inputs(inputs, network, limit)
+        return loaded, check_batch(network, loaded)
     if not isinstance(inputs, Mapping):
         if len(network.inputs) != 1:
-            raise NetworkError(
-                f"network {network.name}: name each of its inputs, {', '.join(network.inputs)}"
-            )
+            raise ArgumentError("inputs", f"name each: the network has {', '.join(network.inputs)}")
         inputs = {network.inputs[0]: inputs}
-    if limit is not None and limit < 1:
-        raise NetworkError(f"the limit of inferences must be 1 or more, not {limit}")
-    given = {name: np.asarray(values)[:limit] for name, values in inputs.items()}
-    # What is not an input, or has the wrong shape, is refused with the others where the network is run.
-    return {
-        name: conform(values, network.tensors[name], "inputs") if name in network.inputs else values
-        for name, values in given.items()
-    }
-
-
-def compile_for(network: Network, config: Source | None) -> tuple[AcceleratorConfig, Program]:
-    """The machine and the program for it: the configuration that is named, else the smallest that ships and fits.
-
-    Smallest is, of those whose array takes the weights of most MACs whole and not in digits, the narrowest weights,
-    then fewest multipliers, then narrowest activations, then least scratchpad.
-    """
-    if config is not None:
-        accelerator = load_config(config)
-        return accelerator, compile_network(network, accelerator)
-    shipped = sorted(map(AcceleratorConfig.load, AcceleratorConfig.names()), key=partial(_size, network))
-    problems = []
-    for accelerator in shipped:
-        try:
-            return accelerator, compile_network(network, accelerator)
-        except NetworkError as error:
-            problems.append(f"{accelerator.name}: {error}")
-    raise NetworkError(
-        f"network {network.name} fits no configuration that ships, give one with --config; {' | '.join(problems)}"
-    )
-
-
-def load_config(name_or_path: Source) -> AcceleratorConfig:
-    """`AcceleratorConfig.load`, with NetworkError for all that is wrong with the user's."""
+    arrays = {name: np.asarray(values) for name, values in inputs.items()}
     try:
-        return AcceleratorConfig.load(os.fspath(name_or_path))
-    except (TypeError, ValueError, OSError) as error:
-        raise NetworkError(f"--config: {error}") from error
+        count = check_batch(network, arrays)
+        batch = {
+            name: conform(values[:limit], network.tensors[name], "inputs") for name, values in arrays.items()
+        }
+    except NetworkError as error:
+        raise ArgumentError("inputs", str(error).removeprefix("inputs: ")) from error
+    return batch, count if limit is None else min(count, limit)
+
+
+def labels_of(labels: Labels | None, network: Network, count: int) -> npt.NDArray[np.integer] | None:
+    """The classes of `count` inferences, from a file or from integers; None where there are none."""
+    if labels is None:
+        return None
+    if isinstance(labels, str | os.PathLike):
+        classes: npt.NDArray[np.integer] = load_labels(labels, count)
+    else:
+        classes = np.asarray(labels)
+        if classes.ndim != 1 or classes.dtype.kind not in "iu" or len(classes) < count:
+            raise ArgumentError(
+                "labels",
+                f"must be {count} integers, one an inference, not {classes.dtype} of shape {classes.shape}",
+            )
+        classes = classes[:count]
+    check_labels(network, classes)
+    return classes
+
+
+def prepare(
+    configs: Iterable[AcceleratorConfig],
+    building: Callable[[tuple[str, ...]], None] = lambda names: None,
+    *,
+    trace: bool = False,
+) -> None:
+    """Say which simulated machines are not built yet; of several, build all, side by side."""
+    missing = {config.name: config for config in configs if not cached(config, trace)}
+    if missing:
+        building(tuple(missing))
+    if len(missing) > 1:
+        build_all(missing.values())
 
 
 def _size(network: Network, config: AcceleratorConfig) -> tuple[bool, int, int, int, int, str]:
