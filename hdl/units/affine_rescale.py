@@ -108,6 +108,11 @@ class AffineRescale(wiring.Component):
         """The one multiplication, signed(64); apart, so that a proof may put a free value here."""
         return x * multiplier
 
+    @staticmethod
+    def quotient(value: Value) -> Value:
+        """The rounded quotient, as it is; apart, so that a proof may see it."""
+        return value
+
     def elaborate(self, platform) -> Module:
         m = Module()
         pipeline = Pipeline(m, self.i)
@@ -145,7 +150,7 @@ class AffineRescale(wiring.Component):
         split = pipeline.stage(floor=floor, increment=increment, **_all_but(scaled, "value", "right"))
 
         summed = pipeline.stage(
-            total=split.floor + split.increment + split.zero_point,
+            total=self.quotient(split.floor + split.increment) + split.zero_point,
             **_all_but(split, "floor", "increment", "zero_point"),
         )
 
