@@ -10,6 +10,7 @@ import numpy.typing as npt
 from rich import box
 from rich.table import Table
 
+from intaglio.compiler import LayerInfo
 from intaglio.network import (
     AffineRescale,
     AveragePool2D,
@@ -56,8 +57,11 @@ def check_labels(network: Network, labels: npt.NDArray | None) -> None:
         )
 
 
-def utilisation(macs: int, cycles: float, config: AcceleratorConfig) -> float:
-    """The share of the array's multiply-accumulates in these cycles that were the network's."""
+def utilisation(macs: int, cycles: float | None, config: AcceleratorConfig) -> float | None:
+    """The share of the array's multiply-accumulates in these cycles that were the network's; None where they were not
+    counted."""
+    if cycles is None:
+        return None
     return macs / (cycles * config.rows * config.columns) if cycles else 0.0
 
 
@@ -83,7 +87,7 @@ def report(
                 "cycles": _number(cycles),
                 "utilisation": utilisation(layer.macs, cycles, config),
             }
-            for layer, cycles in zip(result.layers, result.layer_cycles, strict=True)
+            for layer, cycles in _layers(result)
         ],
         "counters": {name: _number(value) for name, value in result.counters.items()},
         "warnings": list(result.warnings),
@@ -101,11 +105,11 @@ def run_table(network: Network, config: AcceleratorConfig, result: RunResult) ->
     table.add_column("op")
     for heading in ("cycles", "MACs", "use of the array"):
         table.add_column(heading, justify="right")
-    for layer, cycles in zip(result.layers, result.layer_cycles, strict=True):
-        use = f"{utilisation(layer.macs, cycles, config):.1%}" if layer.macs else ""
+    for layer, cycles in _layers(result):
+        use = _share(utilisation(layer.macs, cycles, config)) if layer.macs else ""
         table.add_row(layer.name, layer.op, counted(cycles), counted(layer.macs), use)
     table.add_section()
-    use = f"{utilisation(network.macs, result.cycles, config):.1%}"
+    use = _share(utilisation(network.macs, result.cycles, config))
     table.add_row("one inference", "", counted(result.cycles), counted(network.macs), use)
     table.caption = "a layer's cycles: from the end of the one before to its own; it may have begun earlier"
     table.caption_justify = "left"
@@ -166,13 +170,25 @@ def verdict(result: RunResult) -> str:
     )
 
 
-def counted(value: float) -> str:
-    """A count for people; a mean of unequal ones with its fraction."""
+def _layers(result: RunResult) -> list[tuple[LayerInfo, float | None]]:
+    """Each layer with its cycles, None where they were not counted."""
+    cycles = result.layer_cycles or (None,) * len(result.layers)
+    return list(zip(result.layers, cycles, strict=True))
+
+
+def _share(value: float | None) -> str:
+    return "" if value is None else f"{value:.1%}"
+
+
+def counted(value: float | None) -> str:
+    """A count for people, a mean of unequal ones with its fraction; nothing for what was not counted."""
+    if value is None:
+        return ""
     return f"{value:,.0f}" if value == round(value) else f"{value:,.1f}"
 
 
-def _number(value: float) -> int | float:
-    return int(value) if value == round(value) else value
+def _number(value: float | None) -> int | float | None:
+    return int(value) if value is not None and value == round(value) else value
 
 
 def _shape(shape: tuple[int, ...]) -> str:
