@@ -264,7 +264,7 @@ def run_network(candidate: Candidate, simulate: Simulate, limit: int | None = No
         weight_bits=sum(layer.weights.size * layer.weight_type.bits for layer in weights),
         weight_bytes=weight_stream_bytes(program, config.bus_bytes),
         bus_bytes=beats * config.bus_bytes,
-        cycles=result.cycles,
+        cycles=result.counted_cycles,
         in_digits=_in_digits(network, config, result),
         cycles_per_second=result.cycles_per_second,
     )

@@ -238,9 +238,9 @@ def layers_table(model: Path, accelerator: str, result: Estimate) -> Table:
 
 def _measured(network: Network, config: AcceleratorConfig, result: RunResult, npu: Estimate) -> list[str]:
     return [
-        f"{result.cycles:,.0f}",
-        f"{result.cycles / npu.cycles_npu:.2f}",
-        f"{network.macs / (result.cycles * config.rows * config.columns):.1%}",
+        f"{result.counted_cycles:,.0f}",
+        f"{result.counted_cycles / npu.cycles_npu:.2f}",
+        f"{network.macs / (result.counted_cycles * config.rows * config.columns):.1%}",
         f"{config.rescale_lanes}",
         f"{sum(config.on_chip_bytes.values()):,}",
         "unchecked" if result.mismatches is None else f"{result.mismatches:,}",

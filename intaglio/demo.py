@@ -54,7 +54,7 @@ def show(jobs: int | None = None, backend: str = "rtl") -> int:
             counted(count),
             f"{accuracy_of(expected, outcome.labels):.2%}",
             f"{outcome.accuracy:.2%}",
-            "" if outcome.cycles is None else counted(outcome.cycles),
+            counted(outcome.cycles),
             counted(outcome.mismatches or 0),
         )
     console = out()

@@ -117,7 +117,7 @@ def remarks(outcome: Outcome) -> list[str]:
     """What is to be said below the table, a line each: accuracy, speed, warnings, and at last the verdict."""
     lines = accuracy_line(outcome.accuracy, outcome.inferences)
     if outcome.cycles is None:
-        lines.append("by the functional backend: cycles are not counted")
+        lines.append(f"by the {outcome.backend} backend: cycles are not counted")
     else:
         lines.append(
             f"simulated {outcome.simulated_cycles:,} cycles at {outcome.cycles_per_second:,.0f} cycles/s a core"
@@ -132,8 +132,10 @@ def accuracy_line(accuracy: float | None, count: int) -> list[str]:
     return [f"accuracy {accuracy:.2%}: {round(accuracy * count):,} of {count:,} right"]
 
 
-def counted(value: float) -> str:
-    """A count for people; a mean of unequal ones with its fraction."""
+def counted(value: float | None) -> str:
+    """A count for people, a mean of unequal ones with its fraction; nothing for what was not counted."""
+    if value is None:
+        return ""
     return f"{value:,.0f}" if value == round(value) else f"{value:,.1f}"
 
 

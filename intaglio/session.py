@@ -30,10 +30,9 @@ from intaglio.network.inputs import check_batch, conform, load_inputs, load_labe
 from intaglio.outcome import Outcome, check_labels
 from intaglio.outputs import check_writable
 from intaglio.sim.simulator.build import build_all, cached
+from intaglio.sim.simulator.run import BACKENDS
 from intaglio.sim.simulator.run import run as run_program
 from intaglio.spec.config import AcceleratorConfig
-
-BACKENDS = ("rtl", "functional")
 
 Source = str | os.PathLike[str]
 Config = Source | AcceleratorConfig
