@@ -8,7 +8,8 @@ import pytest
 import intaglio
 from bench.tflite_builder import VALID, Builder
 from intaglio import golden
-from intaglio.network import NetworkError, tflite
+from intaglio.network import NetworkError
+from intaglio.network.formats import tflite
 from tests import tflite_cases
 
 

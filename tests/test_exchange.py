@@ -24,9 +24,10 @@ from intaglio.network import (
     Rounding,
     SbnqRescale,
     TensorType,
-    exchange,
     graph,
 )
+from intaglio.network.formats import exchange
+from intaglio.network.importing import limits
 from intaglio.network.load import load
 from tests.networks import Builder, draw, machine_of, random_network
 from tests.networks_int8 import random_int8_network
@@ -198,11 +199,11 @@ WEIGHTS = "layer0/weights"
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (put("version", 2), "net.npz: it is of version 2 of the format, this program reads up to 1; install a newer"),
+        (put("version", 3), "net.npz: it is of version 3 of the format, this program reads up to 2; install a newer"),
         (put("version", True), "its version is true, not an integer from 1 on; export the network again"),
         (put("version", 0), "its version is 0, not"),
         (put("format", "x"), "does not say that the format is intaglio"),
-        (put("constant", {}), 'its JSON text has the key "constant", which version 1 has not'),
+        (put("constant", {}), 'its JSON text has the key "constant", which version 2 has not'),
         (put("name", None), "`name` is null, not a printable string"),
         (put("name", "a" * 257), "`name` is .*, not a printable string of 1 to 256 characters"),
         (put("inputs", []), "`inputs` is .., not names of at least one tensor, each once"),
@@ -211,7 +212,7 @@ WEIGHTS = "layer0/weights"
         (constant("input"), "the tensor input is an input and a constant"),
         (constant("nowhere"), 'the tensor "nowhere" is named but not described'),
         (put("constants", []), "`constants` is not an object"),
-        (put("layers", 0, "op", "Conv3D"), 'layer 0 is a "Conv3D", which is no layer of version 1'),
+        (put("layers", 0, "op", "Conv3D"), 'layer 0 is a "Conv3D", which is no layer of version 2'),
         (put("layers", 0, "op", [[9] * 99] * 99), "layer 0 is a .{40}, which is no layer"),
         (put("layers", 0, 3), "layer 0 is a null, which is no layer"),
         (put("layers", 0, "stride", [1]), "layer 0: `stride` is .1., not a list of 2"),
@@ -514,8 +515,8 @@ def test_every_field_is_documented():
 def test_the_limits_are_documented():
     text = PAGE.read_text()
     for limit in (
-        f"{exchange.MAX_BYTES >> 20} MiB", f"{exchange.MAX_TEXT_BYTES >> 20} MiB", f"{exchange.MAX_ELEMENTS:,}",
-        f"{exchange.MAX_AXES} axes", f"{exchange.MAX_NAME} printable",
+        f"{exchange.MAX_BYTES >> 20} MiB", f"{exchange.MAX_TEXT_BYTES >> 20} MiB", f"{limits.MAX_ELEMENTS:,}",
+        f"{limits.MAX_AXES} axes", f"{exchange.MAX_NAME} printable",
     ):  # fmt: skip
         assert limit in text, limit
 

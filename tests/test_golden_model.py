@@ -20,8 +20,8 @@ from intaglio.network import (
     SbnqRescale,
     Tensor,
     TensorType,
-    integernet,
 )
+from intaglio.network.formats import integernet
 from tests import golden_definitions as definitions
 
 UINT8, UINT4, INT8, INT4 = (

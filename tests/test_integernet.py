@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from intaglio.network import Conv2D, FullyConnected, MaxPool2D, Network, NetworkError, SbnqRescale, TensorType
+from intaglio.network.formats.integernet import dump, dumps, load, loads
 from intaglio.network.graph import PowerOfTwoRescale, Rounding
-from intaglio.network.integernet import dump, dumps, load, loads
 from intaglio.network.load import load as load_any
 
 

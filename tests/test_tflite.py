@@ -19,8 +19,9 @@ from intaglio.network import (
     NetworkError,
     Requantize,
     Reshape,
-    tflite,
 )
+from intaglio.network.formats import tflite
+from intaglio.network.importing.scales import quantized_multiplier
 from intaglio.network.load import load
 from tests import tflite_cases
 
@@ -103,7 +104,7 @@ def test_the_runtime_decides_how_a_fully_connected_layer_rounds(tmp_path) -> Non
     ],
 )
 def test_the_multiplier_of_a_real_factor(real: float, multiplier: int, exponent: int) -> None:
-    scale = tflite.quantized_multiplier(real)
+    scale = quantized_multiplier(real)
     assert (scale.multiplier, scale.exponent) == (multiplier, exponent)
 
 

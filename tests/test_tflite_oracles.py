@@ -8,7 +8,9 @@ import numpy.typing as npt
 import pytest
 
 from intaglio import golden
-from intaglio.network import Network, NetworkError, tflite, tflite_file
+from intaglio.network import Network, NetworkError
+from intaglio.network.formats import tflite
+from intaglio.network.formats.tflite import file as tflite_file
 from intaglio.network.inputs import load_inputs
 from tests import fuzz_tflite, tflite_cases, tflite_oracles
 from tests.tflite_oracles import Job, answers
