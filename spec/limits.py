@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-__all__ = ["MARKS", "QUEUE_DEPTH", "WEIGHTS_QUEUE_DEPTH"]
+__all__ = ["BEAT_BYTES", "MARKS", "QUEUE_DEPTH", "WEIGHTS_QUEUE_DEPTH"]
 
+BEAT_BYTES = 8
+"""Of the AXI4 bus."""
 QUEUE_DEPTH = 4
 """Commands that wait in front of each engine, besides those at work in it."""
 WEIGHTS_QUEUE_DEPTH = 8

@@ -39,7 +39,7 @@ REGISTER_ADDRESS_BITS = 12
 
 
 class Cause(enum.IntEnum):
-    """Why the machine stopped itself."""
+    """Why the machine stopped itself; `meaning` says it in a sentence."""
 
     NONE = 0
     ILLEGAL_OPCODE = 1
@@ -50,6 +50,24 @@ class Cause(enum.IntEnum):
     WRITE_ERROR = 6
     WATCHDOG = 7
     ABORTED = 8
+
+    @property
+    def meaning(self) -> str:
+        return _CAUSES[self]
+
+
+_CAUSES = {
+    Cause.NONE: "There was no fault since the start.",
+    Cause.ILLEGAL_OPCODE: "A command has an opcode that this machine does not implement.",
+    Cause.ILLEGAL_FIELD: "A command has a reserved bit set, a count out of range, or asks for something that this "
+    "machine does not implement.",
+    Cause.READ_REGION: "A command reads memory outside the region from READ_BASE to READ_LIMIT.",
+    Cause.WRITE_REGION: "A command writes memory outside the region from WRITE_BASE to WRITE_LIMIT.",
+    Cause.READ_ERROR: "The bus answered a read with an error.",
+    Cause.WRITE_ERROR: "The bus answered a write with an error.",
+    Cause.WATCHDOG: "Nothing moved for as many cycles as WATCHDOG says.",
+    Cause.ABORTED: "The host aborted the run.",
+}
 
 
 class Register(enum.IntEnum):

@@ -232,15 +232,17 @@ def test_what_nobody_wrote_is_no_value(harness: Harness) -> None:
         ({"memory_bytes": 12}, "multiple of 8"),
         ({"memory_bytes": 0}, "multiple of 8"),
         ({"elements": 100}, "power of two"),
-        ({"lanes": 65}, "lanes"),
+        ({"lanes": 0}, "lanes"),
+        ({"lanes": 9}, "9 of 4 bits are more than the machine's probes carry"),
+        ({"lanes": 5, "element_bits": 8}, "5 of 8 bits are more"),
         ({"element_bits": 9}, "lanes"),
         ({"latency": 0}, "latency"),
     ],
 )
-def test_what_a_harness_refuses(parameters: dict[str, int], message: str) -> None:
+def test_what_a_harness_refuses(library: Path, parameters: dict[str, int], message: str) -> None:
     good = {"memory_bytes": 64, "elements": 256, "lanes": 4, "element_bits": 4, "latency": 32}
     with pytest.raises(ValueError, match=message):
-        Harness(TRAFFIC, **{**good, **parameters})
+        Harness(library, **{**good, **parameters})
 
 
 def test_verilog_that_is_wrong_is_one_line() -> None:

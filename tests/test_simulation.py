@@ -228,6 +228,8 @@ def die(first, inputs):
 def test_a_worker_that_dies_is_one_line(library, network, program, monkeypatch):
     monkeypatch.setattr(running, "_run_part", die)
     inputs = inputs_of(network, np.random.default_rng(6), 4)
-    with pytest.raises(running.WorkerLost, match="^a worker process ended .* lower --jobs$"):
+    with pytest.raises(
+        running.WorkerLost, match=r"^a worker process ended .* exit code 9: use fewer `jobs`$"
+    ):
         running.run(network, program, TINY, inputs, jobs=2)
     assert not multiprocessing.active_children()

@@ -13,6 +13,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import numpy as np
@@ -244,7 +245,10 @@ def run(
         tensor go by without a probe.
     WorkerLost
         Where a worker process was ended by something else.
-    sim.machine.MachineStopped, sim.build.BuildError, sim.verilator.VerilatorNotFound
+    MachineStopped
+        Where the machine stopped itself, did not come to an end, or is not right: which inference, and why.
+    BuildError, VerilatorNotFound
+        As `intaglio.sim.simulator.build.build`.
     """
     count = min((len(values) for values in inputs.values()), default=0)
     if not count or jobs < 1:
@@ -307,6 +311,7 @@ def _run_part(first: int, inputs: Batch) -> _Part:
 def _parallel(job: _Job, batches: Iterable[tuple[int, Batch]], workers: int) -> Generator[_Part, None, None]:
     """A few batches a worker are handed out at a time."""
     others = set(multiprocessing.active_children())
+    started: set[BaseProcess] = set()
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start, initargs=(job, os.getpid()))
     waiting: set[Future[_Part]] = set()
@@ -316,21 +321,33 @@ def _parallel(job: _Job, batches: Iterable[tuple[int, Batch]], workers: int) -> 
             with _interrupts_held_back(), _one_thread_each():
                 while len(waiting) < 2 * workers and (batch := next(remaining, None)) is not None:
                     waiting.add(pool.submit(_run_part, *batch))
+                started |= set(multiprocessing.active_children()) - others
             if not waiting:
                 break
             finished, waiting = wait(waiting, return_when=FIRST_COMPLETED)
             for future in finished:
                 yield future.result()
     except BrokenProcessPool:
-        raise WorkerLost(
-            "a worker process ended before its work did, perhaps for want of memory; lower --jobs"
-        ) from None
+        pool.shutdown(wait=True)
+        raise WorkerLost(_lost(process.exitcode for process in started)) from None
     except BaseException:
         for process in set(multiprocessing.active_children()) - others:
             process.terminate()
         raise
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _lost(codes: Iterable[int | None]) -> str:
+    """Why a worker is gone. The pool itself terminates the others."""
+    code = next((code for code in codes if code not in (None, 0, -signal.SIGTERM)), None)
+    if code == -signal.SIGKILL:
+        how = "was killed, perhaps for want of memory"
+    elif code is not None and code < 0:
+        how = f"was ended by {signal.Signals(-code).name}"
+    else:
+        how = "ended before its work did" + (f", with exit code {code}" if code else "")
+    return f"a worker process {how}: use fewer `jobs`"
 
 
 @contextmanager
