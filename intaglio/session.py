@@ -231,7 +231,7 @@ def inputs_of(inputs: Inputs, network: Network, limit: int | None = None) -> tup
         inputs = {network.inputs[0]: inputs}
     arrays = {name: np.asarray(values) for name, values in inputs.items()}
     try:
-        count = check_batch(network, arrays)
+        count = check_batch(network, arrays, "inputs")
         batch = {
             name: conform(values[:limit], network.tensors[name], "inputs") for name, values in arrays.items()
         }

@@ -8,10 +8,10 @@ import pytest
 
 import intaglio
 from intaglio import NetworkError, session
-from intaglio.network import Add
-from intaglio.sim.simulator import build
-from tests.networks import Builder, machine_of
-from tests.networks_int8 import Int8Builder, fixed_point
+from intaglio.errors import ArgumentError
+from intaglio.network import Add, FullyConnected, Network, PowerOfTwoRescale, Rounding, Tensor, TensorType
+from intaglio.sim.simulator import run as simulator
+from tests.networks_int8 import INT8, Int8Builder, fixed_point
 
 MODELS = Path(__file__).parent.parent / "intaglio" / "models"
 MODEL, IMAGES = MODELS / "digits_sbnq4.txt", MODELS / "digits_test.npz"
@@ -21,8 +21,8 @@ TINY = Path(__file__).with_name("tiny.toml")
 @pytest.fixture
 def no_build(monkeypatch):
     """Whoever asks for a machine fails."""
-    for name in ("run_program", "cached", "build_all"):
-        monkeypatch.setattr(session, name, lambda *_, **__: pytest.fail("a machine was asked for"))
+    for module, name in ((session, "cached"), (session, "build_all"), (simulator, "build")):
+        monkeypatch.setattr(module, name, lambda *_, **__: pytest.fail("a machine was asked for"))
 
 
 def test_dir_shows_what_there_is() -> None:
@@ -49,8 +49,8 @@ def test_a_run_from_files_and_from_what_is_loaded() -> None:
             from_files.accuracy,
         )
         assert result.network is network
-    for model in (MODEL, network, compiled):
-        expected = intaglio.run_golden(model, images, outputs_only=True).tensors
+    for source in (MODEL, network, compiled):
+        expected = intaglio.run_golden(source, images, outputs_only=True).tensors
         for name, values in expected.items():
             assert (result.outputs[name] == values).all()
 
@@ -67,10 +67,8 @@ def test_rows_are_what_pandas_takes() -> None:
         assert row["utilisation"] == row["macs"] / (row["cycles"] * 16)
 
 
-def test_the_same_result_without_a_build(no_build, monkeypatch) -> None:
+def test_the_same_result_without_a_build(no_build) -> None:
     """The functional backend: every element, no cycles, and no word of what was not counted."""
-    monkeypatch.undo()
-    monkeypatch.setattr(build, "build", lambda *_, **__: pytest.fail("a machine was built"))
     result = intaglio.run(MODEL, IMAGES, config=TINY, limit=7, labels=IMAGES, backend="functional")
     assert (result.inferences, result.mismatches, result.tensors) == (7, 0, 5)
     assert result.cycles is None
@@ -106,7 +104,7 @@ def test_the_same_result_without_a_build(no_build, monkeypatch) -> None:
 )
 def test_what_is_refused_names_pythons_argument_and_builds_nothing(no_build, arguments, words) -> None:
     given = {"inputs": np.zeros((3, 8, 8, 1), np.uint8), "config": TINY} | arguments
-    with pytest.raises(NetworkError, match=f"^{words}") as error:
+    with pytest.raises(ArgumentError, match=f"^{words}") as error:
         intaglio.run(MODEL, given.pop("inputs"), **given)
     assert "--" not in str(error.value)
     assert "\n" not in str(error.value)
@@ -143,7 +141,12 @@ def test_inputs_of_two_are_named_and_of_one_count(no_build) -> None:
 
 
 def test_a_network_that_fits_nothing_asks_for_a_configuration(no_build) -> None:
-    builder = Builder(1, machine_of(accumulator_bits=48), (4, 4, 2))
-    network = builder.conv(3, (3, 3)).build()
-    with pytest.raises(NetworkError, match="^`config`: network random fits none that ships"):
-        intaglio.run(network, np.zeros((1, 4, 4, 2), np.uint8))
+    rescale = PowerOfTwoRescale(np.zeros(2, np.int64), np.zeros(2, np.int64), Rounding.HALF_EVEN)
+    layer = FullyConnected(
+        "sum", ("input",), "output", np.ones((2, 3), np.int64), TensorType(8, True), rescale, 32
+    )
+    tensors = {name: Tensor(name, shape, INT8) for name, shape in (("input", (3,)), ("output", (2,)))}
+    network = Network("shifted", tensors, (layer,), ("input",), ("output",))
+    with pytest.raises(NetworkError, match="^`config`: network shifted fits none that ships") as error:
+        intaglio.run(network, np.zeros((1, 3), np.int8))
+    assert "affine8x8: layer sum" in str(error.value)

@@ -38,7 +38,9 @@ def fault_text(cause: int, command: int, address: int) -> str:
     if cause not in list(Cause):
         return f"the machine stopped itself at command {command} for the unknown cause {cause}"
     where = f", address {address:#010x}" if address else ""
-    return f"the machine stopped itself at command {command}: {Cause(cause).name}{where}: {Cause(cause).meaning}"
+    return (
+        f"the machine stopped itself at command {command}: {Cause(cause).name}{where}: {Cause(cause).meaning}"
+    )
 
 
 @dataclass(frozen=True)
