@@ -36,6 +36,7 @@ from intaglio.network.graph import (
     Tensor,
     TensorType,
     Transpose,
+    WeightType,
 )
 
 __all__ = [
@@ -70,4 +71,5 @@ __all__ = [
     "Tensor",
     "TensorType",
     "Transpose",
+    "WeightType",
 ]

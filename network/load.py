@@ -32,7 +32,7 @@ def load(path: str | os.PathLike[str], bits: int = 4, runtime: str = "litert") -
         One line that says where, what, and what to do: no such file, an unknown format, a malformed file.
     """
     if runtime not in RUNTIMES:
-        raise NetworkError(f"there is no runtime {runtime!r}; give one of {', '.join(RUNTIMES)}")
+        raise NetworkError(f"unknown runtime {runtime!r}; give one of {', '.join(RUNTIMES)}")
     content, where = read_bytes(path), shown(path)
     if not content:
         raise NetworkError(

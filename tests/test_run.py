@@ -9,7 +9,7 @@ import pytest
 
 from intaglio import golden
 from intaglio.compiler import Program, compile_network
-from intaglio.network import Network
+from intaglio.network import Network, NetworkError
 from intaglio.network.inputs import load_inputs
 from intaglio.network.load import load
 from intaglio.sim.simulator import verilator
@@ -221,7 +221,7 @@ def test_a_program_without_a_tap_is_refused(network, program, config, inputs) ->
 
 
 def test_nothing_to_run_is_refused(network, program, config) -> None:
-    with pytest.raises(ValueError, match="at least one"):
+    with pytest.raises(NetworkError, match="the inputs are input, not nothing"):
         run(network, program, config, {})
 
 

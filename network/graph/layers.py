@@ -30,10 +30,14 @@ class Layer:
         return type(self).__name__
 
     def output_shape(self, *shapes: tuple[int, ...]) -> tuple[int, ...]:
-        """The output's shape for inputs of these; a layer of one operand that keeps its shape need not say so."""
+        """The output's shape for inputs of `shapes`: that of the first, unless a kind of layer says otherwise.
+
+        Raises NetworkError, naming the layer, where the inputs do not fit it.
+        """
         return shapes[0]
 
     def macs(self, output_shape: tuple[int, ...]) -> int:
+        """Multiply-accumulates of one inference, padding counted; 0 of a layer without weights."""
         return 0
 
 
@@ -65,7 +69,7 @@ def _pooled_shape(
         raise NetworkError(f"layer {name}: pooling takes (height, width, channels), its input is {shape}")
     top, bottom, left, right = padding
     if max(top, bottom) >= kernel[0] or max(left, right) >= kernel[1]:
-        raise NetworkError(f"layer {name}: padding {padding} leaves windows without any element")
+        raise NetworkError(f"layer {name}: padding {padding} leaves a window nothing but padding")
     return (*_window_extents(shape, kernel, stride, padding, (1, 1)), shape[2])
 
 
@@ -123,7 +127,7 @@ class FullyConnected(Layer):
 
 @dataclass(frozen=True)
 class MaxPool2D(Layer):
-    """The greatest element of each window. Padding takes part in no maximum."""
+    """The greatest element of each window; padding never counts as the maximum."""
 
     kernel: tuple[int, int]
     stride: tuple[int, int]
@@ -168,7 +172,7 @@ class DepthwiseConv2D(Layer):
 
 @dataclass(frozen=True)
 class AveragePool2D(Layer):
-    """The mean of each window, ties away from zero, clamped to `low`...`high`. Padding takes part in no mean."""
+    """The mean of each window, ties away from zero, clamped to `low`...`high`; padding is left out of the mean."""
 
     kernel: tuple[int, int]
     stride: tuple[int, int]

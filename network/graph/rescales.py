@@ -1,6 +1,10 @@
 """What takes a layer's sums to its output's integers: one rescale a scheme, each with its rounding named.
 
-Ref: Jacob et al., 2017 [jacob2017]; Guo, Wang, Cui [sbnq]; the LLSQ and ITBWN papers [llsq] [itbwn]
+Ref: Jacob et al., 2017, "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference"
+[jacob2017]
+Ref: Guo et al., "Integer-Only Neural Network Quantization Scheme Based on Shift-Batch-Normalization" [sbnq]
+Ref: "Linear Symmetric Quantization of Neural Networks for Low-Precision Integer Hardware" [llsq]
+Ref: Fuengfusin and Tamukoh, "INT8 Activation Ternary or Binary Weights Networks" [itbwn]
 """
 
 from __future__ import annotations

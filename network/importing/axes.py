@@ -58,7 +58,7 @@ def squeezed(shape: tuple[int, ...], axes: Sequence[int]) -> tuple[int, ...]:
 def expanded(shape: tuple[int, ...], axes: Sequence[int]) -> tuple[int, ...]:
     """`shape` with one axis of one element more, at the only one of `axes`."""
     if len(axes) != 1 or not -len(shape) - 1 <= axes[0] <= len(shape):
-        raise Refusal(f"it puts axes at {list(axes[:4])} of {shape}")
+        raise Refusal(f"it adds axes at {list(axes[:4])} of {shape}")
     axis = axes[0] + len(shape) + 1 if axes[0] < 0 else axes[0]
     return (*shape[:axis], 1, *shape[axis:])
 

@@ -22,6 +22,7 @@ import numpy.typing as npt
 from intaglio import golden
 from intaglio.compiler import LayerInfo, Program
 from intaglio.network import Network
+from intaglio.network.inputs import check_batch
 from intaglio.sim.simulator.build import build
 from intaglio.sim.simulator.functional.backend import FunctionalMachine, batch_size
 from intaglio.sim.simulator.inferences import Inferences
@@ -239,10 +240,10 @@ def run(
     Raises
     ------
     NetworkError
-        Where an input is of another shape or range.
+        Where an input is missing, unknown, of another shape or range, or their counts differ or are 0.
     ValueError
-        Where there is no inference, no such backend, a trace is wanted of the functional one, or the program lets a
-        tensor go by without a probe.
+        Where there is no such backend, a trace is wanted of the functional one, or the program lets a tensor go by
+        without a probe.
     WorkerLost
         Where a worker process was ended by something else.
     MachineStopped
@@ -250,9 +251,9 @@ def run(
     BuildError, VerilatorNotFound
         As `intaglio.sim.simulator.build.build`.
     """
-    count = min((len(values) for values in inputs.values()), default=0)
-    if not count or jobs < 1:
-        raise ValueError(f"`inputs` and `jobs` must be at least one, not {count} and {jobs}")
+    count = check_batch(network, inputs)
+    if jobs < 1:
+        raise ValueError(f"`jobs` must be at least 1, not {jobs}")
     if backend not in BACKENDS:
         raise ValueError(f"`backend` must be {' or '.join(BACKENDS)}, not {backend}")
     functional = backend == "functional"

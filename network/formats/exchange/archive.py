@@ -5,19 +5,16 @@ from __future__ import annotations
 import io
 import json
 import math
-import tokenize
-import warnings
 import zipfile
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from intaglio.network.arrays import npy_header
 from intaglio.network.errors import NetworkError
 from intaglio.network.formats.exchange.format import GRAPH, MAX_BYTES, MAX_TEXT_BYTES, METHODS, short
 from intaglio.network.importing.limits import MAX_AXES
-
-_HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
 
 def text_of(members: dict[str, npt.NDArray[np.int64]]) -> Any:
@@ -26,17 +23,17 @@ def text_of(members: dict[str, npt.NDArray[np.int64]]) -> Any:
         raise NetworkError(f"the member {GRAPH}.npy is missing")
     codes = members.pop(GRAPH)
     if codes.ndim != 1 or np.any((codes < 0) | (codes > 255)):
-        raise NetworkError(f"{GRAPH}.npy is no list of bytes (uint8)")
+        raise NetworkError(f"{GRAPH}.npy is not a list of bytes (uint8)")
     try:
         text = codes.astype(np.uint8).tobytes().decode()
         return json.loads(text, object_pairs_hook=_object, parse_constant=_no_constant)
     except json.JSONDecodeError as error:
         why = f"{error.msg}, line {error.lineno} column {error.colno}"
-        raise NetworkError(f"{GRAPH}.npy holds no JSON text ({why})") from None
+        raise NetworkError(f"{GRAPH}.npy does not hold JSON ({why})") from None
     except (ValueError, RecursionError) as error:
         if isinstance(error, NetworkError):
             raise
-        raise NetworkError(f"{GRAPH}.npy holds no JSON text in UTF-8 that can be read") from None
+        raise NetworkError(f"{GRAPH}.npy does not hold readable JSON in UTF-8") from None
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -49,7 +46,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _no_constant(name: str) -> None:
-    raise NetworkError(f"its JSON text holds {name}, which is no JSON")
+    raise NetworkError(f"its JSON text holds {name}, which is not JSON")
 
 
 def members_of(content: bytes) -> dict[str, npt.NDArray[np.int64]]:
@@ -65,35 +62,35 @@ def members_of(content: bytes) -> dict[str, npt.NDArray[np.int64]]:
                 name = entry.filename.removesuffix(".npy")
                 if name in found or name == entry.filename:
                     raise NetworkError(
-                        f"the member {short(entry.filename)} is there twice or is no .npy array"
+                        f"the member {short(entry.filename)} appears twice or is not a .npy array"
                     )
                 if name == GRAPH and entry.file_size > MAX_TEXT_BYTES:
                     raise NetworkError(f"its JSON text takes more than {MAX_TEXT_BYTES >> 20} MiB")
                 if entry.compress_type not in METHODS:
-                    raise NetworkError(f"the member {short(name)} is compressed in another way than deflate")
+                    raise NetworkError(
+                        f"the member {short(name)} is compressed by another method than deflate"
+                    )
                 with archive.open(entry) as member:
                     found[name] = _array(name, member.read(entry.file_size + 1))
     except NetworkError:
         raise
     except Exception as error:  # zipfile and zlib raise whatever damaged bytes lead to
         why = short(str(error))[1:-1] or type(error).__name__
-        raise NetworkError(f"this is no whole .npz archive ({why})") from None
+        raise NetworkError(f"this is not a whole .npz archive ({why})") from None
     return found
 
 
 def _array(name: str, data: bytes) -> npt.NDArray[np.int64]:
     file, what = io.BytesIO(data), f"the member {short(name)}"
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")  # what NumPy or Python finds odd in a header, no writer wrote
-            shape, fortran, dtype = _HEADERS[np.lib.format.read_magic(file)](file)
-    except (ValueError, KeyError, SyntaxError, tokenize.TokenError, Warning):
-        raise NetworkError(f"{what} has no header of a .npy array") from None
+        shape, fortran, dtype = npy_header(file)
+    except ValueError:
+        raise NetworkError(f"{what} does not begin with the header of a .npy array") from None
     if dtype.kind not in "iu" or dtype.itemsize > 8:
         raise NetworkError(f"{what} holds {short(str(dtype))[1:-1]}, not integers")
     fits = math.prod(shape) * dtype.itemsize == len(data) - file.tell()
-    if len(shape) > MAX_AXES or min(shape, default=0) < 0 or not fits:
-        raise NetworkError(f"{what} has not the {short(list(shape))} numbers that its header announces")
+    if len(shape) > MAX_AXES or not fits:
+        raise NetworkError(f"{what} does not hold the {short(list(shape))} numbers that its header states")
     values = np.frombuffer(data, dtype, offset=file.tell())
     if dtype.kind == "u" and dtype.itemsize == 8 and values.size and int(values.max()) >= 1 << 63:
         raise NetworkError(f"{what} holds a number beyond 63 bits")

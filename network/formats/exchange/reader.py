@@ -86,13 +86,13 @@ class _Reader:
             )
         if unknown := sorted(set(body) - _BODY):
             raise NetworkError(
-                f"its JSON text has the key {short(unknown[0])}, which version {VERSION} has not"
+                f"its JSON text has the key {short(unknown[0])}, which version {VERSION} does not define"
             )
         tensors: dict[str, graph.Tensor] = {}
         for index, fields in enumerate(self._list(body, "tensors")):
             tensor = self._make(graph.Tensor, fields, f"tensor {index}")
             if tensor.name in tensors:
-                raise NetworkError(f"the tensor {tensor.name} is there twice")
+                raise NetworkError(f"the tensor {tensor.name} appears twice")
             _check_tensor(tensor)
             tensors[tensor.name] = tensor
         layers = self._layers(body)
@@ -125,7 +125,7 @@ class _Reader:
             },
         )
         if self._arrays:
-            raise NetworkError(f"the member {short(min(self._arrays))} belongs to nothing")
+            raise NetworkError(f"the member {short(min(self._arrays))} is used by nothing")
         return network
 
     def _layers(self, body: dict[str, Any]) -> tuple[graph.AnyLayer, ...]:
@@ -133,11 +133,13 @@ class _Reader:
         for index, fields in enumerate(self._list(body, "layers")):
             op = fields.get("op") if isinstance(fields, dict) else None
             if not isinstance(op, str) or op not in LAYERS:
-                raise NetworkError(f"layer {index} is a {short(op)}, which is no layer of version {VERSION}")
+                raise NetworkError(
+                    f"layer {index} is a {short(op)}, which is not a layer of version {VERSION}"
+                )
             rest = {key: value for key, value in fields.items() if key != "op"}
             layer = self._make(LAYERS[op], rest, f"layer {index}")
             if layer.name in layers:
-                raise NetworkError(f"the layer {layer.name} is there twice")
+                raise NetworkError(f"the layer {layer.name} appears twice")
             _check_layer(layer)
             layers[layer.name] = layer
         return tuple(layers.values())
@@ -162,7 +164,9 @@ class _Reader:
         hints = _hints(kind)
         known = {field.name: field for field in dataclasses.fields(kind)}
         if unknown := sorted(set(fields) - set(known)):
-            raise NetworkError(f"{where} has a field {short(unknown[0])}, which {kind.__name__} has not")
+            raise NetworkError(
+                f"{where} has a field {short(unknown[0])}, which {kind.__name__} does not have"
+            )
         for name, field in known.items():
             if name not in fields and field.default is dataclasses.MISSING:
                 raise NetworkError(f"{where} lacks the field `{name}` of {kind.__name__}")
@@ -180,7 +184,7 @@ class _Reader:
         if kind == graph.Rescale:
             name = value.get("kind") if isinstance(value, dict) else None
             if not isinstance(name, str) or name not in RESCALES:
-                raise NetworkError(f"{where} is a {short(name)}, which is no rescale of version {VERSION}")
+                raise NetworkError(f"{where} is a {short(name)}, which is not a rescale of version {VERSION}")
             rest = {key: item for key, item in value.items() if key != "kind"}
             return self._make(RESCALES[name], rest, where)
         if kind == graph.WeightType and value == str(graph.BinaryType()):
@@ -223,7 +227,7 @@ class _Reader:
             return np.array([self._real(item, where) for item in value], np.float64)
         name = value.get("array") if isinstance(value, dict) and len(value) == 1 else None
         if not isinstance(name, str) or name not in self._arrays:
-            raise NetworkError(f"{where} names no array of the file, or one that is taken: {short(value)}")
+            raise NetworkError(f"{where} does not name an unused array of the file: {short(value)}")
         return self._arrays.pop(name)
 
     def _real(self, value: Any, where: str) -> float:
@@ -251,13 +255,13 @@ def _check_tensor(tensor: graph.Tensor) -> None:
     if len(shape) > MAX_AXES or min(shape, default=1) < 1 or math.prod(shape) > MAX_ELEMENTS:
         raise NetworkError(
             f"the tensor {tensor.name} has the shape {short(list(shape))}; "
-            f"possible are {MAX_AXES} axes of at least 1 and {MAX_ELEMENTS:,} elements"
+            f"the most is {MAX_AXES} axes of at least 1, and {MAX_ELEMENTS:,} elements"
         )
     if tensor.scale is not None and not 0 < tensor.scale < math.inf:
         raise NetworkError(f"the tensor {tensor.name} has the scale {tensor.scale}")
     if not kind.min <= tensor.zero_point <= kind.max:
         raise NetworkError(
-            f"the tensor {tensor.name} has the zero point {tensor.zero_point}, which is no {kind}"
+            f"the tensor {tensor.name} has the zero point {tensor.zero_point}, which is not of type {kind}"
         )
 
 
@@ -282,7 +286,7 @@ def _check_padded(layer: graph.AnyLayer, source: graph.Tensor) -> None:
     if min(layer.padding) >= 0 and padded > MAX_ELEMENTS:
         raise NetworkError(
             f"layer {layer.name}: its input has {padded:,} elements with its padding; "
-            f"at most {MAX_ELEMENTS:,} are possible"
+            f"at most {MAX_ELEMENTS:,} are supported"
         )
 
 

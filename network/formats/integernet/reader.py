@@ -281,7 +281,7 @@ class _Builder:
         if math.prod(shape) > MAX_ELEMENTS:
             raise self._lines.error(
                 line.number,
-                f"a tensor of {math.prod(shape)} elements; the most is {MAX_ELEMENTS}, make the sizes smaller",
+                f"a tensor of {math.prod(shape)} elements; the most is {MAX_ELEMENTS}, give smaller sizes",
             )
 
     def _weights(self, block: _Line) -> tuple[_Line, Integers]:

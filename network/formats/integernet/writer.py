@@ -67,7 +67,7 @@ def dump(network: Network, path: str | os.PathLike[str]) -> None:
 
 def _unsayable(layer: AnyLayer, what: str) -> NetworkError:
     return NetworkError(
-        f"layer {layer.name}: {what}, which the {FORMAT} format cannot say; choose another format"
+        f"layer {layer.name}: {what}, which the {FORMAT} format cannot express; choose another format"
     )
 
 

@@ -48,7 +48,7 @@ def loads(
         One line: `where`, and what is damaged, or every operator that is not supported and why.
     """
     if runtime not in RUNTIMES:
-        raise NetworkError(f"there is no runtime {runtime!r}; give one of {', '.join(RUNTIMES)}")
+        raise NetworkError(f"unknown runtime {runtime!r}; give one of {', '.join(RUNTIMES)}")
     file = read(content, where)
     try:
         return import_file(file, runtime, name)

@@ -90,7 +90,7 @@ def relu6_clamps_alone(context: Context, operator: FileOperator) -> None:
     """For TFLM, its input and output have the same scale and zero point: it clamps and does no more."""
     pair = (context.quantization(index) for index in (operator.inputs[0], operator.outputs[0]))
     if not context.litert and len(set(pair)) > 1:
-        raise Refusal("tflm's RELU6 clamps alone: its input and output must have one scale")
+        raise Refusal("tflm's RELU6 only clamps: its input and output must have one scale")
 
 
 def logistic_scale(context: Context, operator: FileOperator) -> None:
@@ -119,7 +119,7 @@ def softmax_rows(context: Context, operator: FileOperator) -> None:
     """Its last axis has at most 4095 elements."""
     shape = context.value(operator.inputs[0]).shape
     if not shape or shape[-1] > SOFTMAX_ELEMENTS:
-        raise Refusal(f"its rows are of {shape[-1:]} elements; at most {SOFTMAX_ELEMENTS} fit its sum")
+        raise Refusal(f"its last axis has {shape[-1:]} elements; its sum holds at most {SOFTMAX_ELEMENTS}")
 
 
 def plain_slice(context: Context, operator: FileOperator) -> None:

@@ -149,7 +149,7 @@ class Context:
         """The end of the network, where the host takes over: nothing may read on."""
         index = operator.outputs[0]
         if self.file.readers(index) or index not in self.file.outputs:
-            raise Refusal("it is not at the network's end; int8 is supported throughout")
+            raise Refusal("it is not at the network's end; between its ends a network must be int8")
         self.values[index] = self.values[operator.inputs[0]]
 
 

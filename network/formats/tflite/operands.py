@@ -30,7 +30,7 @@ def image(context: Context, index: int) -> Value:
     """A batch of int8 images that the network computes: (batch, height, width, channels)."""
     found = context.value(index)
     if not found.batched or len(found.shape) != 3:
-        raise Refusal(f"its input is {context.file.tensors[index].shape}, no batch of images")
+        raise Refusal(f"its input is {context.file.tensors[index].shape}, not a batch of images")
     return found
 
 
@@ -60,7 +60,7 @@ def bias(context: Context, index: int) -> Integers:
     """A constant int32 bias, one an output channel; it may be absent."""
     tensor = context.tensor(index)
     if tensor.data is None or tensor.type != "INT32":
-        raise Refusal(f"its bias {tensor.name} is no constant of int32")
+        raise Refusal(f"its bias {tensor.name} is not an int32 constant")
     return tensor.data.astype(np.int64).reshape(-1)
 
 

@@ -29,7 +29,7 @@ def add(context: Context, operator: FileOperator, first: int, second: int) -> No
     reals = [a / twice, b / twice, twice / ((1 << 20) * out)]
     one, other, total = (quantized_multiplier(real) for real in reals)
     if total.exponent > 0:
-        raise Refusal("its output's scale is so much finer than its inputs' that the runtimes stop")
+        raise Refusal("its output's scale is too fine beside its inputs': both runtimes abort there")
     low, high = context.clamp(operator.option("FusedActivationFunction"), index)
     layer = Add if operator.op == "ADD" else Sub
     context.add(index, shape, lambda name, output: layer(name, names, output, one, other, total, low, high))
@@ -48,11 +48,11 @@ def _operands(context: Context, *indices: int) -> tuple[tuple[str, str], tuple[i
     """Names of two operands, one of which may be a constant, and the shape to which they broadcast."""
     computed = [context.value(index) for index in indices if context.tensor(index).data is None]
     if not computed:
-        raise Refusal("it combines constants alone")
+        raise Refusal("all its inputs are constants")
     if context.batch != 1 and len({len(value.shape) for value in computed}) > 1:
-        raise Refusal("its inputs have different numbers of axes, and batches of more than 1")
+        raise Refusal("its inputs differ in their number of axes, which needs a batch of 1")
     if len({value.batched for value in computed}) > 1:
-        raise Refusal("of its inputs one alone has a batch")
+        raise Refusal("only one of its inputs has a batch")
     rank = max(len(value.shape) for value in computed)
     first, second = (context.operand(index, rank, computed[0].batched) for index in indices)
     tensors = context.builder.tensors
@@ -62,7 +62,7 @@ def _operands(context: Context, *indices: int) -> tuple[tuple[str, str], tuple[i
 def mean(context: Context, operator: FileOperator, value: Value, numbers: Integers) -> None:
     axes = inner_axes(numbers.tolist(), value.rank, value.batched)
     if not axes:
-        raise Refusal("it takes the mean over no axis")
+        raise Refusal("it names no axis to take the mean over")
     source, index = operator.inputs[0], operator.outputs[0]
     count = math.prod(value.shape[axis] for axis in axes)
     scale = quantized_multiplier(context.quantization(source)[0] / context.quantization(index)[0])

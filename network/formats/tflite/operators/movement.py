@@ -27,7 +27,7 @@ from intaglio.network.importing.refusals import Refusal
 
 def pad(context: Context, operator: FileOperator, value: Value, numbers: Integers) -> None:
     if len(numbers) != 2 * value.rank or bool(np.any(numbers < 0)):
-        raise Refusal(f"its paddings are {numbers.tolist()[:16]} for {value.rank} axes")
+        raise Refusal(f"its padding is {numbers.tolist()[:16]} for {value.rank} axes")
     if value.batched and bool(np.any(numbers[:2])):
         raise Refusal("it pads the batch")
     inner = numbers[2 * value.batched :].reshape(-1, 2).tolist()
@@ -42,7 +42,7 @@ def pad(context: Context, operator: FileOperator, value: Value, numbers: Integer
 def concatenation(context: Context, operator: FileOperator, *indices: int) -> None:
     computed = [context.value(i) for i in indices if context.tensor(i).data is None]
     if not computed:
-        raise Refusal("it combines constants alone")
+        raise Refusal("all its inputs are constants")
     if len({(value.batched, len(value.shape)) for value in computed}) > 1:
         raise Refusal("its inputs differ in their number of axes")
     first = computed[0]
