@@ -206,6 +206,24 @@ def test_taps_of_several_engines_come_in_any_order(harness: Harness) -> None:
     assert [int(harness.probed[place][0]) for place in (early, both, late)] == [1, 1, 2]
 
 
+def test_nothing_is_taken_before_the_arm(harness: Harness) -> None:
+    """Whoever completes commands before a start has no place to put what is taken."""
+    first = harness.add_probe(engine=0, sequence=1, address=0, elements=1)
+    harness.write(0x54, 1)
+    harness.run(1)
+    assert (harness.probes_taken, harness.completed(0)) == (0, 0)
+    harness.arm()
+    harness.add_probe(engine=0, sequence=1, address=0, elements=1 << 20)
+    harness.write(0x54, 1)
+    harness.run(1)
+    assert harness.probes_taken == 0
+    harness.arm()
+    on_chip(harness, 0, 7, 1, command=0x50, value=1)
+    harness.run(1)
+    assert (harness.probes_taken, harness.completed(0), harness.completed(1)) == (2, 1, 0)
+    assert list(harness.probed[first]) == [7]
+
+
 def test_addresses_on_chip_wrap(harness: Harness) -> None:
     place = harness.add_probe(engine=0, sequence=1, address=254, elements=4)
     harness.arm()

@@ -13,14 +13,15 @@ from intaglio.network import Network, NetworkError
 from intaglio.network.inputs import load_inputs
 from intaglio.network.load import load
 from intaglio.sim.simulator import verilator
-from intaglio.sim.simulator.build import build, cached
+from intaglio.sim.simulator.build import build, build_verilog, cached
 from intaglio.sim.simulator.machine import MachineStopped, Simulator, cycle_limit
 from intaglio.sim.simulator.run import run
-from intaglio.spec.commands import COMMAND_BYTES, Opcode, encode
+from intaglio.spec.commands import COMMAND_BYTES, Engine, Opcode, encode
 from intaglio.spec.config import AcceleratorConfig
 
 MODELS = Path(__file__).parent.parent / "intaglio" / "models"
 TINY = Path(__file__).with_name("tiny.toml")
+STUCK = Path(__file__).with_name("stuck.v")
 
 
 @pytest.fixture(scope="module")
@@ -160,7 +161,7 @@ def test_an_illegal_opcode_stops_the_machine_and_is_named(config, program, input
     index = first_of(program, Opcode.MAX_POOL)
     commands = bytearray(program.commands)
     commands[index * COMMAND_BYTES] = 0xFF
-    with pytest.raises(MachineStopped, match=f"at command {index}: ILLEGAL_OPCODE"):
+    with pytest.raises(MachineStopped, match=f"at command {index}: ILLEGAL_OPCODE: A command has an opcode"):
         infer(with_image(program, bytes(commands)), config, inputs)
 
 
@@ -200,6 +201,26 @@ def test_work_left_undone_is_no_success(config, program, inputs) -> None:
     shorter = program.commands[: -4 * COMMAND_BYTES]
     with pytest.raises(MachineStopped, match="tensors computed"):
         infer(dataclasses.replace(program, commands=shorter), config, inputs)
+
+
+def test_a_machine_whose_done_sticks_is_one_line(config, program, inputs) -> None:
+    """One that answers like a machine, is done at once, and reports a completion of every engine in every cycle."""
+    widths = {
+        "FINGERPRINT": program.fingerprint,
+        "ENGINES": len(Engine),
+        "ADDRESS_BITS": config.scratchpad_elements.bit_length() - 1,
+        "LANES": config.vector_lanes,
+        "DATA_BITS": config.vector_lanes * config.element_bits,
+    }
+    text = STUCK.read_text()
+    for name, value in widths.items():
+        text = text.replace(f"`{name}", str(value))
+    with Simulator(build_verilog(text, "stuck"), config, program) as simulator:
+        image = {name: values[0] for name, values in inputs.items()}
+        with pytest.raises(
+            MachineStopped, match="reported the completion of [0-9,]+ commands of LOAD, and has"
+        ):
+            simulator.infer(image)
 
 
 @pytest.mark.parametrize("jobs", [1, 2])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import hashlib
 import importlib.metadata
 import json
@@ -228,9 +229,8 @@ def _file_errors(name: str, place: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        where = error.filename or place
         raise BuildError(
-            f"{where}: {name} cannot be built there ({reason(error)}); {cache.ELSEWHERE}"
+            f"{error.filename or place}: {name} cannot be built there ({reason(error)}); {cache.ELSEWHERE}"
         ) from error
 
 
@@ -238,7 +238,7 @@ def _make(machine: _Machine, text: str, tool: verilator.Verilator, work: Path, l
     """Builds in `work`. All paths are relative to it, so that nothing depends on where the package lies."""
     (work / VERILOG).write_text(text)
     (work / _HEADER).write_text(_header())
-    shutil.copyfile(HERE / _HARNESS, work / _HARNESS)
+    (work / _HARNESS).write_bytes((HERE / _HARNESS).read_bytes())
     temporary = work / "temporary"
     temporary.mkdir()
     command = [
@@ -257,12 +257,11 @@ def _make(machine: _Machine, text: str, tool: verilator.Verilator, work: Path, l
         _HARNESS,
     ]
     failed, said = _run(command, work, tool.environment() | {"TMPDIR": str(temporary)}, machine.name, lock)
+    if failed and (_DISK_FULL.search(said) or shutil.disk_usage(work).free < _LEAST_FREE_BYTES):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), work)
     if failed:
-        where = ""
-        with contextlib.suppress(OSError):
-            log.write_text(said)
-            where = f"; see {log}"
-        raise BuildError(f"Verilator could not build {machine.name}: {_why(said, failed, work)}{where}")
+        log.write_text(said)
+        raise BuildError(f"Verilator could not build {machine.name}: {_why(said, failed)}; see {log}")
     log.unlink(missing_ok=True)
 
 
@@ -308,12 +307,9 @@ def _end(process: subprocess.Popen) -> None:
         os.killpg(process.pid, signal.SIGKILL)
 
 
-def _why(said: str, failed: int, work: Path) -> str:
-    """What of a compilation's output tells the reason."""
+def _why(said: str, failed: int) -> str:
+    """The line of a compilation's output that tells the reason."""
     lines = [line.strip() for line in said.splitlines() if line.strip()]
-    full = [line for line in lines if _DISK_FULL.search(line)]
-    if full or shutil.disk_usage(work).free < _LEAST_FREE_BYTES:
-        return f"the disk is full ({full[0] if full else work})"
     reasons = [line for line in lines if _REASON.search(line)]
     return (reasons or lines[-1:] or [f"exit code {failed}"])[0]
 
