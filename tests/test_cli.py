@@ -318,12 +318,12 @@ def test_generate_by_name_with_units_and_probes(call, monkeypatch, tmp_path) -> 
     assert re.search(r"^  output (reg )?(\[\d+:0\] )?probe", (tmp_path / "my_npu.v").read_text(), re.M)
 
 
-@pytest.mark.parametrize("name", ["", "1st", "a-b", "a b", "../up", "module", "logic", "größe", "two\nlines"])
+@pytest.mark.parametrize("name", ["", "1st", "a-b", "a b", "../up", "größe", "two\nlines", "module", "logic"])
 def test_names_that_verilog_does_not_have_are_refused(refused, tmp_path, name) -> None:
-    message = refused("generate", "--config", TINY, "--name", name, "--output", tmp_path / "new")
+    message = refused("generate", "--config", TINY, "--name", name, "--output", tmp_path)
     assert message.startswith("intaglio: --name: ")
-    assert "Verilog identifier" in message
-    assert not (tmp_path / "new").exists()
+    assert "must be a Verilog identifier" in message
+    assert written(tmp_path) == []
 
 
 def test_a_machine_by_a_units_name_is_refused_beside_the_units(refused, tmp_path) -> None:
