@@ -13,13 +13,10 @@ from intaglio.network.files import shown
 from intaglio.outputs import check_writable, reason
 from intaglio.session import Config, load_config
 
-DEFAULT_CONFIG = "sbnq8x8"
-DEFAULT_FOLDER = Path("build/verilog")
-
 
 def generate(
-    config: Config = DEFAULT_CONFIG,
-    output: str | os.PathLike[str] = DEFAULT_FOLDER,
+    config: Config = "sbnq8x8",
+    output: str | os.PathLike[str] = "build/verilog",
     *,
     name: str | None = None,
     units: bool = False,
