@@ -35,7 +35,7 @@ _GEMM_MIN_ROWS = 8
 
 
 def sum_bound(inputs: npt.NDArray, weights: npt.NDArray) -> int:
-    """A bound on sums of products of `inputs` and a row (first axis) of `weights`, partial ones in any order included."""
+    """A bound on sums of products of `inputs` and a row (first axis) of `weights`, partial ones in any order too."""
     if not inputs.size or not weights.size:
         return 0
     magnitude = max(-int(inputs.min()), int(inputs.max()))

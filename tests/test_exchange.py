@@ -270,8 +270,8 @@ WEIGHTS = "layer0/weights"
         (constant("nowhere"), 'the tensor "nowhere" is named but not described'),
         (put("constants", []), "`constants` is not an object"),
         (put("layers", 0, "op", "Conv3D"), 'layer 0 is a "Conv3D", which is not a layer of version 2'),
-        (put("layers", 0, "op", [[9] * 99] * 99), "layer 0 is a .{40}, which is no layer"),
-        (put("layers", 0, 3), "layer 0 is a null, which is no layer"),
+        (put("layers", 0, "op", [[9] * 99] * 99), "layer 0 is a .{40}, which is not a layer"),
+        (put("layers", 0, 3), "layer 0 is a null, which is not a layer"),
         (put("layers", 0, "stride", [1]), "layer 0: `stride` is .1., not a list of 2"),
         (put("layers", 0, "stride", [1, 0.5]), "layer 0: `stride` is 0.5, not an integer"),
         (put("layers", 0, "stride", [1, True]), "layer 0: `stride` is true, not an integer"),
@@ -297,9 +297,9 @@ WEIGHTS = "layer0/weights"
         (put("tensors", 0, "scale", "-0x1p0"), "has the scale -1.0"),
         (put("tensors", 0, "scale", float("nan")), "its JSON text holds NaN, which is not JSON"),
         (put("tensors", 0, "zero_point", 256), "the tensor input has the zero point 256, which is not of type uint8"),
-        (put("tensors", 0, "shape", [0, 8, 1]), "has the shape .0, 8, 1.; possible are 8 axes of at least 1"),
-        (put("tensors", 0, "shape", [1 << 13, 1 << 13, 1]), "has the shape .*; possible are .* 16,777,216 elements"),
-        (put("tensors", 0, "shape", [1] * 9), "has the shape .*; possible are 8 axes"),
+        (put("tensors", 0, "shape", [0, 8, 1]), "has the shape .0, 8, 1.; the most is 8 axes of at least 1"),
+        (put("tensors", 0, "shape", [1 << 13, 1 << 13, 1]), "has the shape .*; the most is .* 16,777,216 elements"),
+        (put("tensors", 0, "shape", [1] * 9), "has the shape .*; the most is 8 axes"),
         (double("tensors", 0), "the tensor input appears twice"),
         (double("layers", 1), "the layer pool1 appears twice"),
         (lambda body, arrays: body["layers"][0].pop("weights"), "layer 0 lacks the field `weights` of Conv2D"),
@@ -339,8 +339,8 @@ def zipped(text, method=zipfile.ZIP_DEFLATED):
     [
         (zipped(b"{"), "network.npy does not hold JSON .Expecting property name .*, line 1 column 2."),
         (zipped(b"\xff"), "network.npy does not hold readable JSON in UTF-8"),
-        (zipped(b"[" * 100_000), "network.npy does not hold JSON"),
-        (zipped(b"[" + b"9" * 5000 + b"]"), "network.npy does not hold JSON"),
+        (zipped(b"[" * 100_000), "network.npy does not hold readable JSON"),
+        (zipped(b"[" + b"9" * 5000 + b"]"), "network.npy does not hold readable JSON"),
         (zipped(b"[]"), "does not say that the format is intaglio"),
         (zipped(b'{"version": 1, "version": 1}'), 'an object of its JSON text has the key "version" twice'),
         (zipped(np.array([123, 300])), "network.npy is not a list of bytes"),
@@ -364,7 +364,7 @@ def test_lists_as_deep_as_json_reads_them():
     """Each depth ends in a line, too, where Python's limit is reached between reading and showing."""
     for depth in range(900, 1020):
         text = b'{"format": "intaglio", "version": ' + b"[" * depth + b"]" * depth + b"}"
-        with pytest.raises(NetworkError, match="its version is|does not hold JSON"):
+        with pytest.raises(NetworkError, match="its version is|does not hold readable JSON"):
             exchange.loads(zipped(text), "net.npz")
 
 

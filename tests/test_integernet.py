@@ -338,7 +338,7 @@ def test_what_the_format_cannot_say_is_not_written(tmp_path):
 
     def unsayable(*layers):
         changed = Network("changed", network.tensors, (*layers, *rest), network.inputs, network.outputs)
-        with pytest.raises(NetworkError, match="cannot say"):
+        with pytest.raises(NetworkError, match="cannot express"):
             dumps(changed)
 
     fields = {**vars(conv1)}
