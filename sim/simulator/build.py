@@ -191,7 +191,10 @@ def _places(machine: _Machine) -> list[Path]:
     if tools is not None:
         digest = hashlib.sha256(json.dumps(tools).encode()).hexdigest()
         return [home / f"{machine.stem}-{digest[:8]}"]
-    found = {path: path.stat().st_mtime for path in home.glob(f"{machine.stem}-*[0-9a-f]") if path.is_dir()}
+    with _file_errors(machine.name, home):
+        found = {
+            path: path.stat().st_mtime for path in home.glob(f"{machine.stem}-*[0-9a-f]") if path.is_dir()
+        }
     return sorted(found, key=found.__getitem__, reverse=True)
 
 
@@ -200,8 +203,8 @@ def _built(machine: _Machine, text: Callable[[], str]) -> Path:
     for place in places:
         if cache.is_whole(place):
             return place / LIBRARY
-        if place.exists():
-            _say(f"{place}: what was built there is damaged; {machine.name} is built anew")
+        if os.path.exists(place):
+            _say(f"{place}: what was built there is damaged: {machine.name} has to be built anew")
     tool = verilator.find()
     if machine.trace:
         verilator.require_fst()
@@ -209,19 +212,24 @@ def _built(machine: _Machine, text: Callable[[], str]) -> Path:
     verilator.require_plain_path(place, cache.ELSEWHERE)
     with _file_errors(machine.name, place):
         place.parent.mkdir(parents=True, exist_ok=True)
-        # A folder that is there and whole was finished while this one waited.
         with cache.alone(place) as lock:
+            # One that is there and whole now was finished while this one waited.
             if not cache.is_whole(place):
                 with cache.work_on(place) as work:
                     _make(machine, text(), tool, work, lock, cache.log_of(place))
-                    kept = work / "kept"
-                    kept.mkdir()
-                    shutil.move(work / "obj" / LIBRARY, kept / LIBRARY)
-                    shutil.move(work / VERILOG, kept / VERILOG)
-                    cache.seal(kept, _tools() or {})
-                    shutil.rmtree(place, ignore_errors=True)
-                    kept.rename(place)
+                    _keep(work, place)
     return place / LIBRARY
+
+
+def _keep(work: Path, place: Path) -> None:
+    """Puts what was built into its place, all at once."""
+    kept = work / "kept"
+    kept.mkdir()
+    (work / "obj" / LIBRARY).rename(kept / LIBRARY)
+    (work / VERILOG).rename(kept / VERILOG)
+    cache.seal(kept, _tools() or {})
+    shutil.rmtree(place, ignore_errors=True)
+    kept.rename(place)
 
 
 @contextmanager
