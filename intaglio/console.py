@@ -58,7 +58,7 @@ def out() -> Console:
     """Standard output: as wide as COLUMNS says, or the terminal is, or a log may be. rich obeys NO_COLOR and
     FORCE_COLOR."""
     stated = os.environ.get("COLUMNS", "").isdigit() and int(os.environ["COLUMNS"]) > 0
-    wide = stated or sys.stdout.isatty()
+    wide = stated or (sys.stdout is not None and sys.stdout.isatty())
     return Console(highlight=False, width=None if wide else WIDTH_WITHOUT_TERMINAL)
 
 

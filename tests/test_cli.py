@@ -322,7 +322,7 @@ def test_generate_by_name_with_units_and_probes(call, monkeypatch, tmp_path) -> 
     assert PROBE.search((tmp_path / "my_npu.v").read_text())
 
 
-@pytest.mark.parametrize("name", ["", "1st", "a-b", "a b", "../up", "größe", "two\nlines", "module", "logic"])
+@pytest.mark.parametrize("name", ["", "1st", "a-b", "a b", "../up", "größe", "two\nlines", "logic"])
 def test_names_that_verilog_does_not_have_are_refused(refused, tmp_path, name) -> None:
     message = refused("generate", "--config", TINY, "--name", name, "--output", tmp_path)
     assert message.startswith("intaglio: --name: ")
@@ -336,12 +336,13 @@ def test_a_machine_by_a_units_name_is_refused_beside_the_units(refused, tmp_path
     assert written(tmp_path) == []
 
 
-def test_the_default_name_is_one_that_verilog_has(call, tmp_path) -> None:
+def test_the_default_name_is_one_that_verilog_has(call, monkeypatch, tmp_path) -> None:
+    monkeypatch.setattr("intaglio.hdl.verilog.emit_machine", lambda config, name, *, probes: f"module {name}")
     (tmp_path / "a machine-2.toml").write_text(TINY.read_text())
     code, out, _ = call("generate", "--config", tmp_path / "a machine-2.toml", "--output", tmp_path)
     assert code == 0
     assert "intaglio_a_machine_2.v: the machine a machine-2" in out
-    assert "module intaglio_a_machine_2(" in (tmp_path / "intaglio_a_machine_2.v").read_text()
+    assert (tmp_path / "intaglio_a_machine_2.v").read_text() == "module intaglio_a_machine_2"
 
 
 def test_help(call) -> None:
@@ -420,6 +421,13 @@ def test_standard_output_that_takes_nothing_is_said_in_one_line(arguments) -> No
         ended = subprocess.run(command, cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True)
     assert ended.returncode == 2
     assert ended.stderr == f"intaglio: standard output: {os.strerror(errno.ENOSPC)}\n"
+
+
+@pytest.mark.parametrize("arguments", ["inspect intaglio/models/digits_sbnq4.txt", "--help", "--version"])
+def test_standard_output_that_is_closed_is_no_error(arguments) -> None:
+    command = f"exec {sys.executable} -m intaglio {arguments} >&-"
+    ended = subprocess.run(["sh", "-c", command], cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    assert (ended.returncode, ended.stderr) == (0, "")
 
 
 def test_a_full_disk_is_not_said_to_be_standard_output(call, monkeypatch, tmp_path) -> None:
