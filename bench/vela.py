@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 from rich.table import Table
 
-from intaglio import api
+from intaglio import session
 from intaglio.network import Network, NetworkError
 from intaglio.network.load import load
 from intaglio.sim.simulator.run import RunResult
@@ -159,7 +159,7 @@ def compare(
     models: Sequence[Path],
     pairs: Sequence[tuple[str, str]] = PAIRS,
     *,
-    run: Run = api.run,
+    run: Run = session.run,
     folder: Path = FOLDER,
 ) -> tuple[Table, list[str]]:
     """Each of `models` on each NPU and on the machine of the same size.
@@ -168,7 +168,7 @@ def compare(
     ----------
     models : .tflite files
     pairs : what Vela calls the NPU, and a configuration that ships or a TOML file
-    run : as `intaglio.api.run`
+    run : as `intaglio.session.run`
     folder : for Vela's files
 
     Returns
@@ -205,7 +205,7 @@ def compare(
             chosen.add((npu.system_config, npu.memory_mode))
             ours = ["", "", "", "", "", ""]
             try:
-                config = api.load_config(name)
+                config = session.load_config(name)
                 ours[3:5] = f"{config.rescale_lanes}", f"{sum(config.on_chip_bytes.values()):,}"
                 result = run(model, drawn_inputs(network), config=name)
             except NetworkError as error:
@@ -238,9 +238,9 @@ def layers_table(model: Path, accelerator: str, result: Estimate) -> Table:
 
 def _measured(network: Network, config: AcceleratorConfig, result: RunResult, npu: Estimate) -> list[str]:
     return [
-        f"{result.cycles:,.0f}",
-        f"{result.cycles / npu.cycles_npu:.2f}",
-        f"{network.macs / (result.cycles * config.rows * config.columns):.1%}",
+        f"{result.counted_cycles:,.0f}",
+        f"{result.counted_cycles / npu.cycles_npu:.2f}",
+        f"{network.macs / (result.counted_cycles * config.rows * config.columns):.1%}",
         f"{config.rescale_lanes}",
         f"{sum(config.on_chip_bytes.values()):,}",
         "unchecked" if result.mismatches is None else f"{result.mismatches:,}",

@@ -96,12 +96,15 @@ class Probe:
     gap: int = 0
 
     def values_of(self, elements: npt.ArrayLike) -> npt.NDArray[np.generic]:
-        """The tensor, from its elements (unsigned patterns)."""
+        """The tensor, from its elements (unsigned patterns) along the last axis; axes before it stay."""
         patterns = np.asarray(elements)
+        before = patterns.shape[:-1]
         if self.gap:
             pixel = self.shape[-1] * self.digits
-            patterns = np.pad(patterns, (0, self.gap)).reshape(-1, pixel + self.gap)[:, :pixel]
-        return values_of(patterns.reshape(-1), self.type, self.digits, self.element_bits).reshape(self.shape)
+            behind = np.zeros((*before, self.gap), patterns.dtype)
+            patterns = np.concatenate([patterns, behind], axis=-1).reshape(*before, -1, pixel + self.gap)
+            patterns = patterns[..., :pixel].reshape(*before, -1)
+        return values_of(patterns, self.type, self.digits, self.element_bits).reshape(*before, *self.shape)
 
 
 @dataclass(frozen=True)

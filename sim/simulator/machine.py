@@ -33,6 +33,16 @@ class MachineStopped(RuntimeError):
     """The machine stopped itself or did not come to an end; one line says why and at which command."""
 
 
+def fault_text(cause: int, command: int, address: int) -> str:
+    """What is said of a machine that stopped itself: why, at which place in the list, at which address (0: none)."""
+    if cause not in list(Cause):
+        return f"the machine stopped itself at command {command} for the unknown cause {cause}"
+    where = f", address {address:#010x}" if address else ""
+    return (
+        f"the machine stopped itself at command {command}: {Cause(cause).name}{where}: {Cause(cause).meaning}"
+    )
+
+
 @dataclass(frozen=True)
 class Inference:
     """One run of a program.
@@ -212,14 +222,7 @@ class Simulator:
         cause = self._read(Register.FAULT_CAUSE)
         index = self._read(Register.FAULT_COMMAND)
         address = self._read(Register.FAULT_ADDRESS)
-        if cause not in list(Cause):
-            raise MachineStopped(
-                f"the machine stopped itself at command {index} for the unknown cause {cause}"
-            )
-        where = f", address {address:#010x}" if address else ""
-        raise MachineStopped(
-            f"the machine stopped itself at command {index}: {Cause(cause).name}{where}: {Cause(cause).meaning}"
-        )
+        raise MachineStopped(fault_text(cause, index, address))
 
     def _write(self, register: int, value: int) -> None:
         if not self._harness.write(int(register), value):
