@@ -181,21 +181,7 @@ def compare(
     VelaError, NetworkError
         Where Vela has no figures for a network, or a file is no network.
     """
-    table = Table(title="the machine beside Arm's Ethos-U55", title_justify="left")
-    # Names keep to one line; headings of figures may take several.
-    for heading in ("network", "Ethos-U55", "config"):
-        table.add_column(heading, no_wrap=True)
-    for heading in (
-        "MACs",
-        "its cycles, estimated",
-        "cycles, measured",
-        "ratio",
-        "use of the array",
-        "rescale lanes",
-        "on chip, bytes",
-        "mismatches",
-    ):
-        table.add_column(heading, justify="right")
+    table = _headed()
     problems: list[str] = []
     chosen: set[tuple[str, str]] = set()
     for model in models:
@@ -221,6 +207,25 @@ def compare(
         f"Vela's system configuration {system}, memory mode {mode}" for system, mode in sorted(chosen)
     )
     return table, problems
+
+
+def _headed() -> Table:
+    table = Table(title="the machine beside Arm's Ethos-U55", title_justify="left")
+    # Names keep to one line; headings of figures may take several.
+    for heading in ("network", "Ethos-U55", "config"):
+        table.add_column(heading, no_wrap=True)
+    for heading in (
+        "MACs",
+        "its cycles, estimated",
+        "cycles, measured",
+        "ratio",
+        "use of the array",
+        "rescale lanes",
+        "on chip, bytes",
+        "mismatches",
+    ):
+        table.add_column(heading, justify="right")
+    return table
 
 
 def layers_table(model: Path, accelerator: str, result: Estimate) -> Table:
