@@ -30,11 +30,13 @@ class Space(enum.Enum):
 
 
 class Watch(Protocol):
-    """Is told what each command touches, by its place in the list."""
+    """Is told what each command touches, by its place in the list, and where the result of one is not defined."""
 
     def read(self, command: int, space: Space, elements: Integers) -> None: ...
 
     def write(self, command: int, space: Space, elements: Integers) -> None: ...
+
+    def undefined(self, command: int, why: str) -> None: ...
 
 
 class InferencesDiffer(Exception):
@@ -94,7 +96,7 @@ class State:
     overflows : (inferences,) additions that left the accumulator's range so far
     read_beats, write_beats : moved on the bus so far, of each inference
     command : place in the list of the command at work
-    watch : is told what commands touch, if anybody wants to know
+    watch : is told what commands do, if anybody wants to know
     """
 
     def __init__(
