@@ -2,6 +2,8 @@
 
 PYTHON := .venv/bin/python
 SETUP  := sh tools/setup.sh
+# What is built for simulation is kept in the checkout, so that `clean` is clean.
+export INTAGLIO_CACHE ?= $(CURDIR)/build
 
 .PHONY: setup run test verilog sim formal fuzz lint bench fpga compare clean
 

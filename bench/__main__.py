@@ -20,7 +20,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from bench import area, compare, ecp5, litert, networks, vela
+from bench import area, compare, ecp5, litert, networks, schemes_page, vela
 from bench.synthesis import CACHE, SynthesisError
 from intaglio import cli, golden
 from intaglio.api import compile_for, load_config
@@ -206,8 +206,8 @@ def areas(
     except (NetworkError, SynthesisError) as error:
         say(f"bench: {error}")
         raise typer.Exit(1) from error
-    _console().print(compare.areas(found).table("estimated transistors"))
-    _console().print(compare.rescales(found).table("the rescale"))
+    _console().print(schemes_page.areas(found).table("estimated transistors"))
+    _console().print(schemes_page.rescales(found).table("the rescale"))
 
 
 def _areas(configs: list[AcceleratorConfig], jobs: int) -> list[area.Area]:
@@ -230,23 +230,25 @@ def compare_schemes(
     jobs: Annotated[int, typer.Option(min=1, help="Worker processes.")] = os.cpu_count() or 1,
 ) -> None:
     """Every trained network on its machine, each element compared, beside what the machine is made of."""
-    folder = output or (compare.DOCS if limit is None else COMPARED)
+    folder = output or (schemes_page.DOCS if limit is None else COMPARED)
     try:
-        page = (compare.DOCS / compare.PAGE).read_text(encoding="utf-8")
+        page = (schemes_page.DOCS / schemes_page.PAGE).read_text(encoding="utf-8")
         comparison = _compare(compare.candidates(models, data), compare.floating(models), limit, jobs)
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / compare.PAGE).write_text(compare.fill(page, compare.blocks(comparison)), encoding="utf-8")
-        plots = compare.plot(comparison, folder)
+        (folder / schemes_page.PAGE).write_text(
+            schemes_page.fill(page, schemes_page.blocks(comparison)), encoding="utf-8"
+        )
+        plots = schemes_page.plot(comparison, folder)
     except (NetworkError, SynthesisError, MachineStopped, BuildError, OSError) as error:
         say(f"bench: {error}")
         raise typer.Exit(1) from error
-    for table in compare.show(comparison).values():
+    for table in schemes_page.show(comparison).values():
         _console().print(table)
     COMPARED.mkdir(parents=True, exist_ok=True)
-    (COMPARED / "results.json").write_text(json.dumps(compare.results(comparison, _machine()), indent=2))
+    (COMPARED / "results.json").write_text(json.dumps(schemes_page.results(comparison, _machine()), indent=2))
     speeds = ", ".join(f"{row.name} {row.cycles_per_second:,.0f}" for row in comparison.rows)
     say(f"bench: simulated cycles/s of a core, on {_machine()}: {speeds}")
-    written = [folder / compare.PAGE, *plots, COMPARED / "results.json"]
+    written = [folder / schemes_page.PAGE, *plots, COMPARED / "results.json"]
     say(f"bench: wrote {', '.join(map(str, written))}")
     if wrong := [row.name for row in comparison.rows if row.mismatches]:
         say(f"bench: hardware and golden differ: {', '.join(wrong)}")

@@ -76,18 +76,18 @@ def rounded(mode: Rounding | None) -> Definition:
     return definition
 
 
-def _between(x: Value, lo: Value, hi: Value, y: Value) -> Value:
-    """``y`` is the nearest to ``x`` of the numbers from ``lo`` to ``hi``, and ``hi`` if none are."""
+def _between(x: Value, low: Value, high: Value, y: Value) -> Value:
+    """``y`` is the nearest to ``x`` of the numbers from ``low`` to ``high``, and ``high`` if none are."""
     inside = _all(
-        lo <= y,
-        y <= hi,
-        (y == x) | ((y == lo) & (x < lo)) | ((y == hi) & (x > hi)),
+        low <= y,
+        y <= high,
+        (y == x) | ((y == low) & (x < low)) | ((y == high) & (x > high)),
     )
-    return Mux(lo > hi, y == hi, inside)
+    return Mux(low > high, y == high, inside)
 
 
 def clamped(given, y: Value) -> Value:
-    return _between(given.value, given.lo, given.hi, y)
+    return _between(given.value, given.low, given.high, y)
 
 
 def saturated(bits: int, is_signed: bool) -> Definition:
@@ -111,18 +111,18 @@ def sbnq(given, y: Value) -> Value:
     that a left shift is a division as well."""
     bits = len(y)
     greatest = (1 << (bits - 1)) - 1
-    lo = Mux(given.signed, -greatest, 0)
-    hi = Mux(given.signed, greatest, (1 << bits) - 1)
+    low = Mux(given.signed, -greatest, 0)
+    high = Mux(given.signed, greatest, (1 << bits) - 1)
     difference = given.accumulator - given.bias
     x = Mux(given.relu & (difference < 0), 0, difference) << 32
     n = (given.shift + 32).as_unsigned()[:6]
     value = Mux(given.signed, y.as_signed(), y)
     # The quotient q has q >= v exactly if x >= v * 2**n.
     return _all(
-        lo <= value,
-        value <= hi,
-        (value == lo) | (x >= (value << n)),
-        (value == hi) | (x < ((value + 1) << n)),
+        low <= value,
+        value <= high,
+        (value == low) | (x >= (value << n)),
+        (value == high) | (x < ((value + 1) << n)),
     )
 
 
@@ -212,4 +212,4 @@ def affine_quotient(given, q: Value, product: Value, rounding: AffineRounding) -
 
 def affine(given, y: Value, q: Value) -> Value:
     """The quotient and the zero point, in the limits."""
-    return _between(q + given.zero_point, given.lo, given.hi, y)
+    return _between(q + given.zero_point, given.low, given.high, y)

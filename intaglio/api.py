@@ -16,7 +16,7 @@ from intaglio.compiler.digits import weight_digits
 from intaglio.network import Network, NetworkError
 from intaglio.network.files import shown
 from intaglio.network.graph import WeightLayer
-from intaglio.network.inputs import conform, load_inputs
+from intaglio.network.inputs import check_batch, conform, load_inputs
 from intaglio.network.load import load
 from intaglio.sim.simulator.run import RunResult
 from intaglio.sim.simulator.run import run as run_program
@@ -120,7 +120,7 @@ def generate(
     for name, make in units().items():
         files.append(write(emit(make(), name), name, folder))
         progress(len(files))
-    files.append(write(emit_machine(accelerator), "machine", folder))
+    files.append(write(emit_machine(accelerator, "machine"), "machine", folder))
     progress(len(files))
     return accelerator, files
 
@@ -137,12 +137,9 @@ def inputs_of(inputs: Inputs, network: Network, limit: int | None) -> dict[str, 
         inputs = {network.inputs[0]: inputs}
     if limit is not None and limit < 1:
         raise NetworkError(f"the limit of inferences must be 1 or more, not {limit}")
-    given = {name: np.asarray(values)[:limit] for name, values in inputs.items()}
-    # What is not an input, or has the wrong shape, is refused with the others where the network is run.
-    return {
-        name: conform(values, network.tensors[name], "inputs") if name in network.inputs else values
-        for name, values in given.items()
-    }
+    given = {name: np.asarray(values) for name, values in inputs.items()}
+    check_batch(network, given)
+    return {name: conform(values[:limit], network.tensors[name], "inputs") for name, values in given.items()}
 
 
 def compile_for(network: Network, config: Source | None) -> tuple[AcceleratorConfig, Program]:

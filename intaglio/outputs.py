@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from intaglio.network import NetworkError
-from intaglio.network.files import shown
+from intaglio.network.files import reason, shown
 
 
 def check_writable(option: str, path: Path) -> None:
@@ -76,12 +76,29 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 @contextmanager
 def _whole(path: Path) -> Iterator[IO[bytes]]:
     """Where to write what `path` shall hold: it takes its place when it is whole. Devices and links, and files in
-    folders that take no other, are written to."""
-    special = path.is_symlink() or (path.exists() and not path.is_file())
-    if special or not os.access(path.parent, os.W_OK):
-        with path.open("wb") as file:
+    folders that take no other, are written to. Raises NetworkError that names `path` where it cannot be written."""
+    try:
+        with _in_place(path) if _is_written_to(path) else _beside(path) as file:
             yield file
-        return
+    except OSError as error:
+        raise NetworkError(
+            f"{shown(path)}: cannot be written ({reason(error)}); name a file elsewhere"
+        ) from error
+
+
+def _is_written_to(path: Path) -> bool:
+    special = path.is_symlink() or (path.exists() and not path.is_file())
+    return special or not os.access(path.parent, os.W_OK)
+
+
+@contextmanager
+def _in_place(path: Path) -> Iterator[IO[bytes]]:
+    with path.open("wb") as file:
+        yield file
+
+
+@contextmanager
+def _beside(path: Path) -> Iterator[IO[bytes]]:
     mode = path.stat().st_mode if path.exists() else 0o666 & ~_umask()
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".intaglio-", delete=False) as file:
         try:
@@ -98,7 +115,3 @@ def _umask() -> int:
     current = os.umask(0)
     os.umask(current)
     return current
-
-
-def reason(error: Exception) -> str:
-    return (error.strerror if isinstance(error, OSError) else None) or str(error)

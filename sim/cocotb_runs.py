@@ -12,10 +12,10 @@ from cocotb_tools.check_results import get_results
 from cocotb_tools.runner import Verilator
 
 from intaglio.sim.simulator import verilator
+from intaglio.sim.simulator.build import PACKAGES
+from intaglio.sim.simulator.cache import ELSEWHERE
 
-__all__ = ["ROOT", "build", "simulate"]
-
-ROOT = Path(__file__).resolve().parents[1]
+__all__ = ["build", "simulate"]
 
 
 def build(folder: Path, texts: Mapping[str, str], options: Sequence[str]) -> Path:
@@ -31,7 +31,10 @@ def build(folder: Path, texts: Mapping[str, str], options: Sequence[str]) -> Pat
     ------
     RuntimeError
         If Verilator refuses the texts.
+    intaglio.sim.simulator.verilator.VerilatorNotFound
+        If it is missing, or cannot handle the folder's path.
     """
+    verilator.require_plain_path(folder, ELSEWHERE)
     os.environ.update(verilator.environment())
     tool = verilator.find()
     content = "\n".join([*texts.values(), *options, str(tool.version), str(tool.executable)])
@@ -99,7 +102,7 @@ def simulate(
         build_dir=place,
         test_dir=work,
         results_xml=str(work / "results.xml"),
-        extra_env={"PYTHONPATH": str(ROOT), "NO_COLOR": "1"},
+        extra_env={"PYTHONPATH": str(PACKAGES), "NO_COLOR": "1"},
         log_file=log,
     )
     ran, failed = get_results(results)

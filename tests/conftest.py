@@ -1,10 +1,14 @@
 """Fixtures that several tests share."""
 
+import os
 import sys
 from pathlib import Path
 
 import hypothesis
 import pytest
+
+# As `make` does: what tests build stays in the checkout.
+os.environ.setdefault("INTAGLIO_CACHE", str(Path(__file__).resolve().parent.parent / "build"))
 
 # A busy machine is slow, not wrong.
 hypothesis.settings.register_profile("intaglio", deadline=None)

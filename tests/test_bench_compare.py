@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from bench import area, compare
+from bench import area, compare, schemes_page
 from bench.__main__ import app
 from bench.area import Area
 from bench.synthesis import Size
@@ -104,7 +104,7 @@ def test_layers_in_digits(comparison):
         2,
         400,
     )
-    page = compare.blocks(comparison)["digits"]
+    page = schemes_page.blocks(comparison)["digits"]
     assert "| conv1 | uint8 activations | sbnq8x8 | uint4, int4 | 2 | 400 | 20.0% |" in page
     assert "5,000 transistors for binary16x16's array, 4,000 without (+25.0%)" in page
 
@@ -195,42 +195,42 @@ def test_weight_stream(folder):
 
 
 def test_tables(comparison):
-    text = compare.accuracies(comparison).markdown()
+    text = schemes_page.accuracies(comparison).markdown()
     assert "| digits_sbnq4 | SBNQ int4 | sbnq8x8 | 50 | 99.75% |" in text
     assert "0 of " in text
-    assert compare.costs(comparison).rows[0][-2:] == ("42,000", "41,400")
-    plain, booth = (row for row in compare.areas([fake_area(AcceleratorConfig.load("affine8x8"))]).rows)
+    assert schemes_page.costs(comparison).rows[0][-2:] == ("42,000", "41,400")
+    plain, booth = (row for row in schemes_page.areas([fake_area(AcceleratorConfig.load("affine8x8"))]).rows)
     assert plain[2:8] == ("1,000", "9,000", "11,000", "7,000", "8,000", "36,000")
     assert plain[8:] == ("30.6%", "9")
     assert booth[7] == "35,200"
-    for grid in compare.show(comparison).values():
+    for grid in schemes_page.show(comparison).values():
         assert grid.row_count
 
 
 def test_the_rescales_share(comparison):
-    answer = compare.rescale_answer([fake_area(AcceleratorConfig.load("affine8x8"))])
+    answer = schemes_page.rescale_answer([fake_area(AcceleratorConfig.load("affine8x8"))])
     # 11,000 of 36,000; four lanes of 300.
     assert "the rescale is 30.6% of the logic" in answer
     assert "multipliers alone 3.3%" in answer
     assert "elementwise engine, which comes with it, is another 19.4%" in answer
-    assert "elementwise" not in compare.rescale_answer([fake_area(AcceleratorConfig.load("sbnq8x8"))])
+    assert "elementwise" not in schemes_page.rescale_answer([fake_area(AcceleratorConfig.load("sbnq8x8"))])
 
 
 def test_the_page_has_every_block(comparison):
     page = Path("docs/schemes.md").read_text()
-    content = compare.blocks(comparison)
-    filled = compare.fill(page, content)
+    content = schemes_page.blocks(comparison)
+    filled = schemes_page.fill(page, content)
     for block in content.values():
         assert block in filled
-    assert compare.fill(filled, content) == filled
-    for figure in compare.FIGURES:
+    assert schemes_page.fill(filled, content) == filled
+    for figure in schemes_page.FIGURES:
         assert f"schemes_{figure}.svg" in page
     with pytest.raises(ValueError, match="must have the blocks .*, not none"):
-        compare.fill("", content)
+        schemes_page.fill("", content)
 
 
 def test_results_are_json(comparison):
-    found = json.loads(json.dumps(compare.results(comparison, "a computer")))
+    found = json.loads(json.dumps(schemes_page.results(comparison, "a computer")))
     assert found["computer"] == "a computer"
     assert [row["config"] for row in found["networks"]] == ["sbnq8x8", "affine8x8"]
     assert set(found["machines"]) == {"sbnq8x8", "affine8x8"}
@@ -241,7 +241,7 @@ def test_plots_are_the_same_bytes_each_time(comparison, tmp_path):
     first, second = tmp_path / "first", tmp_path / "second"
     for folder in (first, second):
         folder.mkdir()
-        files = compare.plot(comparison, folder)
+        files = schemes_page.plot(comparison, folder)
         assert sorted(path.suffix for path in files) == [".png", ".png", ".svg", ".svg"]
     for path in files:
         assert path.read_bytes() == (first / path.name).read_bytes()
@@ -262,7 +262,7 @@ def test_command(folder, tmp_path, monkeypatch):
     assert done.exit_code == 0, done.output
     assert "digits_sbnq4" in done.output
     written = {path.name for path in (tmp_path / "compared").iterdir()}
-    plotted = {f"schemes_{figure}.{suffix}" for figure in compare.FIGURES for suffix in ("png", "svg")}
+    plotted = {f"schemes_{figure}.{suffix}" for figure in schemes_page.FIGURES for suffix in ("png", "svg")}
     assert written == {"schemes.md", "results.json", *plotted}
     assert Path("docs/schemes.md").read_bytes() == before
 

@@ -25,6 +25,7 @@ from intaglio.spec.commands import COMMAND_BYTES, FORMATS, Opcode, Scheme, comma
 from intaglio.spec.config import AcceleratorConfig
 from intaglio.spec.registers import Cause
 from tests import test_simulation, test_simulation_int8
+from tests.interpreter import Machine as Interpreted
 from tests.networks import Builder, wild_network
 from tests.networks_int8 import Int8Builder, random_int8_network
 from tests.test_compiler_int8 import large_network
@@ -264,6 +265,86 @@ def test_faults_are_those_of_the_simulated_machine(machine):
         assert str(caught.value) == str(found)
         tried += 1
     assert tried > 40
+
+
+def any_of(rng, fields):
+    """Values of fields: mostly small, some anywhere in the field."""
+    values = {}
+    for field in fields:
+        low, high = (field.min, field.max) if rng.random() < 0.15 else (max(field.min, -9), min(field.max, 9))
+        values[field.name] = int(rng.integers(low, high, endpoint=True))
+    return values
+
+
+def any_window(rng, opcode, counts):
+    values = any_of(rng, FORMATS[opcode].fields)
+    values |= {name: int(rng.integers(1, most + 1)) for name, most in counts.items()}
+    return values | {"height": int(rng.integers(1, 12)), "width_elements": int(rng.integers(1, 60))}
+
+
+def any_commands(rng, config):
+    """A MAX_POOL, or a MATMUL and its RESCALE, between a LOAD and a STORE of the whole scratchpad."""
+    counts = {"output_rows": 4, "output_columns": 4, "kernel_rows": 3, "kernel_columns": 3, "chunks": 3}
+    move = {"rows": 1, "row_bytes": config.scratchpad_bytes}
+    load = (Opcode.LOAD, move | {"memory_address": IMAGE})
+    store = move | {"memory_address": IMAGE + config.scratchpad_bytes}
+    if rng.random() < 0.5:
+        pool = any_window(rng, Opcode.MAX_POOL, counts | {"channels": 6, "output_rows": 9})
+        apart = {"pixel_pitch": 7, "destination_pitch": int(rng.integers(28, 40))}
+        pool |= apart | {"destination": pool["source"] + config.scratchpad_elements // 2 & 0xFFFFFF}
+        return [load, (Opcode.MAX_POOL, pool | {"wait_load": 1}), (Opcode.STORE, store | {"wait_pool": 1})]
+    matmul = any_window(rng, Opcode.MATMUL, counts) | {
+        "digits": 1, "wait_load": 1, "depthwise": int(config.depthwise_taps and rng.integers(2)),
+        "weight_digits": int(config.weight_digits and rng.integers(2)), "first_output": 0, "output_step": 1,
+    }  # fmt: skip
+    if not (config.signed_activations and config.unsigned_activations):
+        matmul["signed"] = int(config.signed_activations)
+    if matmul["depthwise"]:
+        matmul["chunks"] = 1
+    if matmul["weight_digits"] or (config.activation_digits and not matmul["depthwise"]):
+        matmul["digits"] = int(rng.integers(1, 4))
+    rescale = any_of(rng, FORMATS[Opcode.RESCALE].fields) | {
+        "scheme": Scheme[config.rescales[0].upper()], "bank": matmul["bank"], "wait_matmul": 1,
+        "positions": matmul["output_rows"] * matmul["output_columns"], "columns": 3,
+        "channels": int(rng.integers(1, config.columns + 1)), "pixel_pitch": 20, "destination_pitch": 64,
+        "low": -int(rng.integers(9)), "high": int(rng.integers(9)),
+        "wide": int(config.rescales == ("llsq",) and rng.integers(2)),
+    }  # fmt: skip
+    passes = np.prod([matmul[name] for name in ("digits", "kernel_rows", "kernel_columns", "chunks")])
+    tiles = 1 if matmul["one_tile"] else int(passes)
+    weights = {"memory_address": IMAGE, "beats": tiles * config.tile_beats + config.parameter_beats}
+    return [
+        load, (Opcode.WEIGHTS, weights), (Opcode.MATMUL, matmul), (Opcode.RESCALE, rescale),
+        (Opcode.STORE, store | {"wait_rescale": 1}),
+    ]  # fmt: skip
+
+
+def test_any_command_does_what_the_simulated_machine_does(machine):
+    """Commands that no compiler would make, but for those whose result is not defined."""
+    config, library = machine
+    size, bits = config.scratchpad_bytes, config.element_bits
+    ran = dict.fromkeys((Opcode.MAX_POOL, Opcode.MATMUL), 0)
+    for seed in range(200):
+        rng = np.random.default_rng(seed)
+        commands = any_commands(rng, config)
+        image = rng.bytes(size) + bytes(size) + program_of(config, commands).commands
+        program = dataclasses.replace(
+            program_of(config, commands, image),
+            command_address=IMAGE + 2 * size,
+            outputs=(Binding("all", (size,), TensorType(8, True), IMAGE + size, size, 8 // bits, bits),),
+        )
+        try:
+            Interpreted(program, config, {}, rng).run()
+        except AssertionError:
+            continue
+        found = FunctionalMachine(program, config).infer({"none": np.zeros(1)})
+        with Simulator(library, config, program) as simulator:
+            simulated = simulator.infer({})
+        np.testing.assert_array_equal(found.outputs["all"][0], simulated.outputs["all"], f"seed {seed}")
+        counters = found.counters[0]
+        assert counters == {name: simulated.counters[name] for name in counters}, f"seed {seed}"
+        ran[next(opcode for opcode, _ in commands if opcode in ran)] += 1
+    assert min(ran.values()) > 20
 
 
 def test_an_address_that_no_memory_answers():

@@ -9,18 +9,19 @@ import pytest
 
 from intaglio import golden
 from intaglio.compiler import Program, compile_network
-from intaglio.network import Network
+from intaglio.network import Network, NetworkError
 from intaglio.network.inputs import load_inputs
 from intaglio.network.load import load
 from intaglio.sim.simulator import verilator
-from intaglio.sim.simulator.build import build, cached
+from intaglio.sim.simulator.build import build, build_verilog, cached
 from intaglio.sim.simulator.machine import MachineStopped, Simulator, cycle_limit
 from intaglio.sim.simulator.run import run
-from intaglio.spec.commands import COMMAND_BYTES, Opcode, encode
+from intaglio.spec.commands import COMMAND_BYTES, Engine, Opcode, encode
 from intaglio.spec.config import AcceleratorConfig
 
 MODELS = Path(__file__).parent.parent / "intaglio" / "models"
 TINY = Path(__file__).with_name("tiny.toml")
+STUCK = Path(__file__).with_name("stuck.v")
 
 
 @pytest.fixture(scope="module")
@@ -160,7 +161,7 @@ def test_an_illegal_opcode_stops_the_machine_and_is_named(config, program, input
     index = first_of(program, Opcode.MAX_POOL)
     commands = bytearray(program.commands)
     commands[index * COMMAND_BYTES] = 0xFF
-    with pytest.raises(MachineStopped, match=f"at command {index}: ILLEGAL_OPCODE"):
+    with pytest.raises(MachineStopped, match=f"at command {index}: ILLEGAL_OPCODE: A command has an opcode"):
         infer(with_image(program, bytes(commands)), config, inputs)
 
 
@@ -202,6 +203,26 @@ def test_work_left_undone_is_no_success(config, program, inputs) -> None:
         infer(dataclasses.replace(program, commands=shorter), config, inputs)
 
 
+def test_a_machine_whose_done_sticks_is_one_line(config, program, inputs) -> None:
+    """One that answers like a machine, is done at once, and reports a completion of every engine in every cycle."""
+    widths = {
+        "FINGERPRINT": program.fingerprint,
+        "ENGINES": len(Engine),
+        "ADDRESS_BITS": config.scratchpad_elements.bit_length() - 1,
+        "LANES": config.vector_lanes,
+        "DATA_BITS": config.vector_lanes * config.element_bits,
+    }
+    text = STUCK.read_text()
+    for name, value in widths.items():
+        text = text.replace(f"`{name}", str(value))
+    with Simulator(build_verilog(text, "stuck"), config, program) as simulator:
+        image = {name: values[0] for name, values in inputs.items()}
+        with pytest.raises(
+            MachineStopped, match="reported the completion of [0-9,]+ commands of LOAD, and has"
+        ):
+            simulator.infer(image)
+
+
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_which_inference_stopped_the_machine_is_named(network, program, config, inputs, jobs) -> None:
     index = first_of(program, Opcode.LOAD)
@@ -221,7 +242,7 @@ def test_a_program_without_a_tap_is_refused(network, program, config, inputs) ->
 
 
 def test_nothing_to_run_is_refused(network, program, config) -> None:
-    with pytest.raises(ValueError, match="at least one"):
+    with pytest.raises(NetworkError, match="the inputs are input, not nothing"):
         run(network, program, config, {})
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from intaglio import golden, network
-from intaglio.network import exchange, integernet
+from intaglio.network.formats import exchange, integernet
 from intaglio.network.inputs import conform
 
 # Read when torch is loaded: its threads sleep when they wait; spinning, a busy machine takes ten times as long.

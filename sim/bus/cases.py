@@ -36,6 +36,9 @@ from intaglio.spec.limits import MARKS
 from intaglio.spec.registers import (
     CONTROL_ABORT,
     CONTROL_START,
+    COUNTERS,
+    REGISTERS,
+    SETTINGS,
     STATUS_BUSY,
     STATUS_DONE,
     STATUS_FAULT,
@@ -671,18 +674,6 @@ class Host:
         assert answer.resp == AxiResp.OKAY
 
 
-SETTINGS: dict[int, int] = {
-    Register.COMMAND_ADDRESS: 0,
-    Register.COMMAND_COUNT: 0,
-    Register.READ_BASE: 0,
-    Register.READ_LIMIT: 0,
-    Register.WRITE_BASE: 0,
-    Register.WRITE_LIMIT: 0,
-    Register.WATCHDOG: WATCHDOG_RESET,
-}
-COUNTERS = [register for register in Register if Register.CYCLES <= register < Register.MARKS]
-
-
 async def hosted(dut: Any, name: str) -> tuple[Stand, Host]:
     logging.getLogger("cocotb").setLevel(logging.WARNING)
     stand = Stand(dut, name)
@@ -699,7 +690,7 @@ async def registers_at_random(dut):
         Register.ID: int.from_bytes(b"INTG", "little"),
         Register.VERSION: 1,
         Register.FINGERPRINT: AcceleratorConfig.load(CONFIG).fingerprint,
-        **SETTINGS,
+        **{spec.register: spec.reset or 0 for spec in REGISTERS if spec.register in SETTINGS},
     }
     for register in COUNTERS:
         wanted[register] = stand.random.getrandbits(32)
@@ -710,7 +701,7 @@ async def registers_at_random(dut):
         assert await host.read(address) == words[address], hex(address)
     for _ in range(400):
         kind = stand.random.random()
-        address = 4 * stand.random.randrange(40) if kind < 0.5 else stand.random.choice(list(SETTINGS))
+        address = 4 * stand.random.randrange(40) if kind < 0.5 else stand.random.choice(SETTINGS)
         if address in (Register.CONTROL, Register.INTERRUPT):
             continue
         first = stand.random.randrange(4)
@@ -723,7 +714,7 @@ async def registers_at_random(dut):
             words[address] = int.from_bytes(new, "little")
         assert await host.read(address) == words[address], hex(address)
     for setting in SETTINGS:
-        assert int(getattr(dut, f"registers_{Register(setting).name.lower()}").value) == words[setting]
+        assert int(getattr(dut, f"registers_{setting.name.lower()}").value) == words[setting]
     assert host.starts == host.aborts == 0
 
 

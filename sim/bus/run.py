@@ -2,11 +2,12 @@
 
 from intaglio.hdl.verilog import emit
 from intaglio.sim.bus.top import READERS, WRITERS, Top
-from intaglio.sim.cocotb_runs import ROOT, build, simulate
+from intaglio.sim.cocotb_runs import build, simulate
+from intaglio.sim.simulator.cache import folder
 
 __all__ = ["TESTS", "run"]
 
-BUILD = ROOT / "build" / "bus"
+BUILD = folder() / "bus"
 OPTIONS = ["-Wno-WIDTHEXPAND", "-Wno-WIDTHTRUNC", "-O3", "--x-initial", "unique"]
 TIME_LIMIT_S = 900
 

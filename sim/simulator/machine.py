@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,9 +12,9 @@ import numpy.typing as npt
 
 from intaglio.compiler.program import Program
 from intaglio.sim.simulator.harness import MEMORY_LATENCY_CYCLES, Harness
-from intaglio.spec.commands import Opcode
+from intaglio.spec.commands import FORMATS, Engine, Opcode
 from intaglio.spec.config import AcceleratorConfig
-from intaglio.spec.registers import CONTROL_START, STATUS_DONE, WATCHDOG_RESET, Cause, Register
+from intaglio.spec.registers import CONTROL_START, COUNTERS, STATUS_DONE, WATCHDOG_RESET, Cause, Register
 
 RESET_CYCLES = 2
 SLICE_CYCLES = 200_000
@@ -25,10 +26,7 @@ SLOWEST_ELEMENT_CYCLES = 16
 SLOWEST_RUN_CYCLES = 200
 """Of the elementwise engine, for a run of one element: softmax's reciprocal."""
 UNSET = 0xA5
-"""Bytes of memory that nobody wrote before a start, so that a store that does not come is seen."""
-_COUNTERS = tuple(
-    register for register in Register if Register.CYCLES <= register <= Register.BUSY_ELEMENTWISE
-)
+"""Bytes that nobody wrote before a start, so that a store that does not come is seen, or a count on zeros."""
 
 
 class MachineStopped(RuntimeError):
@@ -37,9 +35,12 @@ class MachineStopped(RuntimeError):
 
 def fault_text(cause: int, command: int, address: int) -> str:
     """What is said of a machine that stopped itself: why, at which place in the list, at which address (0: none)."""
-    name = Cause(cause).name if cause in list(Cause) else f"cause {cause}"
+    if cause not in list(Cause):
+        return f"the machine stopped itself at command {command} for the unknown cause {cause}"
     where = f", address {address:#010x}" if address else ""
-    return f"the machine stopped itself at command {command}: {name}{where}"
+    return (
+        f"the machine stopped itself at command {command}: {Cause(cause).name}{where}: {Cause(cause).meaning}"
+    )
 
 
 @dataclass(frozen=True)
@@ -102,9 +103,12 @@ class Simulator:
         image = program.image_address
         self._initial[image : image + len(program.image)] = program.image
         self._taps = [
-            (probe, self._harness.add_probe(int(probe.engine), probe.sequence, probe.address, probe.elements))
+            (probe, self._harness.add_probe(probe.engine, probe.sequence, probe.address, probe.elements))
             for probe in program.probes
         ]
+        self._commands = Counter(
+            FORMATS[program.command(index)[0]].engine for index in range(program.command_count)
+        )
         self._limit = cycle_limit(program, config) + 4 * latency * (1 + program.command_count)
         if self._read(Register.FINGERPRINT) != program.fingerprint:
             self.close()
@@ -178,6 +182,11 @@ class Simulator:
             raise MachineStopped(
                 f"the machine counted {counted:,} cycles to its interrupt, there were {cycles:,}"
             )
+        for engine in Engine:
+            if (completed := self._harness.completed(engine)) != (given := self._commands[engine]):
+                raise MachineStopped(
+                    f"the machine reported the completion of {completed:,} commands of {engine.name}, and has {given:,}"
+                )
         if (taken := self._harness.probes_taken) != len(program.probes):
             raise MachineStopped(f"the machine ended with {taken} of {len(program.probes)} tensors computed")
         return self._collect()
@@ -193,7 +202,7 @@ class Simulator:
 
     def _collect(self) -> Inference:
         program, memory = self._program, self._harness.memory
-        counters = {register.name.lower(): self._read(register) for register in _COUNTERS}
+        counters = {register.name.lower(): self._read(register) for register in COUNTERS}
         cycles = counters["cycles"]
         marks = {layer.mark for layer in program.layers if layer.mark >= 0}
         stamps = {mark: self._read(Register.MARKS + 4 * mark) for mark in marks}

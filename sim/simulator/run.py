@@ -1,4 +1,4 @@
-"""Runs a program on simulated machines, several at once, and compares every tensor with golden."""
+"""Runs a program on machines, several at once, and compares every tensor with golden."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ import numpy.typing as npt
 from intaglio import golden
 from intaglio.compiler import LayerInfo, Program
 from intaglio.network import Network
+from intaglio.network.inputs import check_batch
 from intaglio.sim.simulator.build import build
 from intaglio.sim.simulator.functional.backend import FunctionalMachine, batch_size
 from intaglio.sim.simulator.inferences import Inferences
@@ -238,17 +240,20 @@ def run(
     Raises
     ------
     NetworkError
-        Where an input is of another shape or range.
+        Where an input is missing, unknown, of another shape or range, or their counts differ or are 0.
     ValueError
-        Where there is no inference, no such backend, a trace is wanted of the functional one, or the program lets a
-        tensor go by without a probe.
+        Where there is no such backend, a trace is wanted of the functional one, or the program lets a tensor go by
+        without a probe.
     WorkerLost
         Where a worker process was ended by something else.
-    sim.machine.MachineStopped, sim.build.BuildError, sim.verilator.VerilatorNotFound
+    MachineStopped
+        Where the machine stopped itself, did not come to an end, or is not right: which inference, and why.
+    BuildError, VerilatorNotFound
+        As `intaglio.sim.simulator.build.build`.
     """
-    count = min((len(values) for values in inputs.values()), default=0)
-    if not count or jobs < 1:
-        raise ValueError(f"`inputs` and `jobs` must be at least one, not {count} and {jobs}")
+    count = check_batch(network, inputs)
+    if jobs < 1:
+        raise ValueError(f"`jobs` must be at least 1, not {jobs}")
     if backend not in BACKENDS:
         raise ValueError(f"`backend` must be {' or '.join(BACKENDS)}, not {backend}")
     functional = backend == "functional"
@@ -307,6 +312,7 @@ def _run_part(first: int, inputs: Batch) -> _Part:
 def _parallel(job: _Job, batches: Iterable[tuple[int, Batch]], workers: int) -> Generator[_Part, None, None]:
     """A few batches a worker are handed out at a time."""
     others = set(multiprocessing.active_children())
+    started: set[BaseProcess] = set()
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start, initargs=(job, os.getpid()))
     waiting: set[Future[_Part]] = set()
@@ -316,21 +322,33 @@ def _parallel(job: _Job, batches: Iterable[tuple[int, Batch]], workers: int) -> 
             with _interrupts_held_back(), _one_thread_each():
                 while len(waiting) < 2 * workers and (batch := next(remaining, None)) is not None:
                     waiting.add(pool.submit(_run_part, *batch))
+                started |= set(multiprocessing.active_children()) - others
             if not waiting:
                 break
             finished, waiting = wait(waiting, return_when=FIRST_COMPLETED)
             for future in finished:
                 yield future.result()
     except BrokenProcessPool:
-        raise WorkerLost(
-            "a worker process ended before its work did, perhaps for want of memory; lower --jobs"
-        ) from None
+        pool.shutdown(wait=True)
+        raise WorkerLost(_lost(process.exitcode for process in started)) from None
     except BaseException:
         for process in set(multiprocessing.active_children()) - others:
             process.terminate()
         raise
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _lost(codes: Iterable[int | None]) -> str:
+    """Why a worker is gone. The pool itself terminates the others."""
+    code = next((code for code in codes if code not in (None, 0, -signal.SIGTERM)), None)
+    if code == -signal.SIGKILL:
+        how = "was killed, perhaps for want of memory"
+    elif code is not None and code < 0:
+        how = f"was ended by {signal.Signals(-code).name}"
+    else:
+        how = "ended before its work did" + (f", with exit code {code}" if code else "")
+    return f"a worker process {how}: use fewer `jobs`"
 
 
 @contextmanager

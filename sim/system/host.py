@@ -16,6 +16,7 @@ from cocotbext.axi import AxiBus, AxiLiteBus, AxiLiteMaster, AxiRam
 from cocotbext.axi.sparse_memory import SparseMemory
 
 from intaglio.sim.system.programs import Job
+from intaglio.spec import registers
 from intaglio.spec.registers import CONTROL_START, STATUS_DONE, STATUS_FAULT, Cause, Register
 
 __all__ = ["RULES", "SETTINGS", "Fault", "Host"]
@@ -40,14 +41,10 @@ RULES = {
     15: "the interrupt came with a burst open",
     16: "data without an address",
 }
-SETTINGS = (
-    Register.COMMAND_ADDRESS,
-    Register.COMMAND_COUNT,
-    Register.READ_BASE,
-    Register.READ_LIMIT,
-    Register.WRITE_BASE,
-    Register.WRITE_LIMIT,
+SETTINGS: tuple[Register, ...] = tuple(
+    register for register in registers.SETTINGS if register is not Register.WATCHDOG
 )
+"""What a run needs; the watchdog has a value after reset."""
 
 
 @dataclass(frozen=True)

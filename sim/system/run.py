@@ -4,13 +4,14 @@ from functools import cache
 from pathlib import Path
 
 from intaglio.hdl.verilog import emit_machine
-from intaglio.sim.cocotb_runs import ROOT, build, simulate
+from intaglio.sim.cocotb_runs import build, simulate
+from intaglio.sim.simulator.cache import folder
 from intaglio.sim.system.programs import CONFIG
 
 __all__ = ["TESTS", "run", "verilog"]
 
 HERE = Path(__file__).parent
-BUILD = ROOT / "build" / "system"
+BUILD = folder() / "system"
 OPTIONS = [
     "--no-public-flat-rw",  # the runner's own; stand.vlt says what is public
     "-Wno-WIDTHEXPAND",
@@ -57,7 +58,7 @@ TESTS = {
 @cache
 def verilog() -> str:
     """The machine's text, which takes seconds to make."""
-    return emit_machine(CONFIG)
+    return emit_machine(CONFIG, "machine", probes=True)
 
 
 def run(tests: str = "", seed: int = 1, machine: str | None = None) -> int:

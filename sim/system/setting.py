@@ -12,7 +12,6 @@ from intaglio.spec.registers import Register
 
 SMALL = job(network(1, small=True), 1)
 LARGE = job(network(2), 2)
-COUNTERS = [register for register in Register if Register.CYCLES <= register <= Register.BUSY_ELEMENTWISE]
 OPCODES = [
     opcode for opcode, entry in FORMATS.items() if entry.engine is not Engine.ELEMENTWISE or CONFIG.affine
 ]

@@ -6,11 +6,12 @@ import cocotb
 
 from intaglio.sim.system.host import SETTINGS, Fault, Host
 from intaglio.sim.system.programs import CONFIG, SOURCE, bare
-from intaglio.sim.system.setting import COUNTERS, LARGE, NEVER, PATTERN, SMALL, begin, check_counters, until
+from intaglio.sim.system.setting import LARGE, NEVER, PATTERN, SMALL, begin, check_counters, until
 from intaglio.spec.commands import Engine, Opcode
 from intaglio.spec.registers import (
     CONTROL_ABORT,
     CONTROL_START,
+    COUNTERS,
     ID_VALUE,
     STATUS_BUSY,
     STATUS_DONE,

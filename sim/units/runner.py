@@ -21,12 +21,14 @@ from cocotb_tools.runner import Verilator as VerilatorRunner
 from intaglio.hdl.catalogue import units
 from intaglio.hdl.verilog import emit
 from intaglio.sim.simulator import verilator
+from intaglio.sim.simulator.build import PACKAGES
+from intaglio.sim.simulator.cache import ELSEWHERE
+from intaglio.sim.simulator.cache import folder as cache_folder
 from intaglio.sim.units.bench import STAND, Bench, Configuration, top
 
 __all__ = ["BUILD", "Outcome", "build", "run", "simulate"]
 
-ROOT = Path(__file__).resolve().parents[2]
-BUILD = ROOT / "build" / "units"
+BUILD = cache_folder() / "units"
 
 TESTS = ("streams", "volume")
 TIME_LIMIT_S = 600
@@ -107,6 +109,7 @@ def build(
 ) -> Path:
     """The folder of a simulator of the configurations, built unless one of the same content is there."""
     _environment()
+    verilator.require_plain_path(BUILD, ELSEWHERE)
     tool = verilator.find()
     bench = top(configurations, selectors)
     arguments = [*OPTIONS, *flags]
@@ -202,7 +205,7 @@ def simulate(
             plusargs=["+verilator+rand+reset+2", f"+verilator+seed+{spec['seed'] % 2**31 or 1}"],
             extra_env={
                 "INTAGLIO_BENCH": json.dumps(spec),
-                "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path]),
+                "PYTHONPATH": os.pathsep.join([str(PACKAGES), *sys.path]),
                 "NO_COLOR": "1",
             },
             results_xml=str(work / "results.xml"),

@@ -20,8 +20,8 @@ from intaglio.sim.simulator.functional.storage import Space, State
 from intaglio.sim.simulator.functional.undefined import left_open
 from intaglio.sim.simulator.functional.windows import Values
 from intaglio.sim.simulator.machine import MachineStopped, fault_text
-from intaglio.spec.commands import FORMATS, SEQUENCE_BITS, WAITED, Engine, Opcode, decode
-from intaglio.spec.limits import QUEUE_DEPTH, WEIGHTS_QUEUE_DEPTH
+from intaglio.spec.commands import FORMATS, WAITED, Engine, Opcode, decode
+from intaglio.spec.limits import QUEUE_DEPTH, SEQUENCE_BITS, WEIGHTS_QUEUE_DEPTH
 from intaglio.spec.registers import Cause
 
 WAITS = {engine: f"wait_{engine.name.lower()}" for engine in WAITED}

@@ -9,13 +9,11 @@ import numpy as np
 import numpy.typing as npt
 
 from intaglio.sim.simulator.functional.arithmetic import Integers
+from intaglio.sim.simulator.machine import UNSET
 from intaglio.spec.commands import SOFTMAX_PLANES, TABLE_ENTRIES
 from intaglio.spec.config import AcceleratorConfig
 
 Bytes = npt.NDArray[np.uint8]
-
-UNSET = 0xA5
-"""What every byte holds that nobody wrote, so that a program that counts on zeros is seen."""
 
 
 class Space(enum.Enum):

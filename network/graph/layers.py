@@ -1,151 +1,20 @@
-"""The graph of a quantized network: tensors, layers, rescales.
+"""The layers of a graph, what each computes and the shape that it makes.
 
 Every layer with weights is ``accumulate -> rescale``: ``acc = sum(a * w) (+ bias)`` modulo ``2**accumulator_bits``,
 then a rescale per output channel that ends in a clamp to the output tensor's type. The others pool, combine two
-tensors, map each element by a function of its own, or move elements. Shapes leave out the batch: an image is
-``(height, width, channels)``, a vector ``(features,)``. A fully connected layer reads its input flattened in that
-order; importers permute weights that were trained for another.
+tensors, map each element by a function of its own, or move elements.
 """
 
 from __future__ import annotations
 
-import enum
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from functools import cached_property
+from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from intaglio.network.errors import NetworkError
-
-Integers = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float64]
-
-
-class Rounding(enum.Enum):
-    """How a signed ``x`` is divided by ``2**n``; in every mode ``n = 0`` returns ``x``."""
-
-    FLOOR = "floor"
-    """``x >> n``, towards minus infinity."""
-    HALF_UP = "half_up"
-    """``(x + 2**(n-1)) >> n``: to nearest, ties up (ARM's RSHL)."""
-    HALF_AWAY = "half_away"
-    """To nearest, ties away from zero (gemmlowp's ``RoundingDivideByPOT``)."""
-    HALF_EVEN = "half_even"
-    """To nearest, ties to even (``torch.round``, ONNX ``QuantizeLinear``)."""
-
-
-@dataclass(frozen=True)
-class TensorType:
-    """A two's complement or unsigned integer of `bits` bits."""
-
-    bits: int
-    signed: bool
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.bits <= 32:
-            raise NetworkError(f"a tensor's type must have 1 to 32 bits, not {self.bits}")
-
-    @property
-    def min(self) -> int:
-        return -(1 << (self.bits - 1)) if self.signed else 0
-
-    @property
-    def max(self) -> int:
-        return (1 << (self.bits - 1)) - 1 if self.signed else (1 << self.bits) - 1
-
-    @property
-    def dtype(self) -> np.dtype:
-        """The narrowest numpy integer that holds the type."""
-        width = next(w for w in (8, 16, 32) if self.bits <= w)
-        return np.dtype(f"{'' if self.signed else 'u'}int{width}")
-
-    def __str__(self) -> str:
-        return f"{'' if self.signed else 'u'}int{self.bits}"
-
-
-@dataclass(frozen=True)
-class Tensor:
-    """One value that flows through the graph: `shape` without the batch, real value ``scale * (q - zero_point)``.
-
-    `scale` is None where the format states none (integers mean themselves).
-    """
-
-    name: str
-    shape: tuple[int, ...]
-    type: TensorType
-    scale: float | None = None
-    zero_point: int = 0
-
-    @property
-    def size(self) -> int:
-        return int(np.prod(self.shape))
-
-
-@dataclass(frozen=True)
-class SbnqRescale:
-    """``clamp((acc - bias) >> shift)``, with ReLU before the shift if `relu` [sbnq: eq. 16, 19].
-
-    `bias`, `shift`: one integer an output channel; a negative shift is a left shift. The clamp is to
-    ``[-2**(N-1)+1, 2**(N-1)-1]`` for a signed output of N bits, to ``[0, 2**N-1]`` for an unsigned one.
-    """
-
-    bias: Integers
-    shift: Integers
-    relu: bool
-
-
-@dataclass(frozen=True)
-class AffineRescale:
-    """``clamp(zero_point + rescale(acc + bias, multiplier, exponent), low, high)`` [jacob2017: eq. 4-7, app. B].
-
-    `multiplier` (int32 M0) and `exponent` (e, positive = left) an output channel, ``M = M0 * 2**(e - 31)``.
-    `double_rounding`: SQRDMULH, then HALF_AWAY shift (TFLM, gemmlowp); else one HALF_AWAY of the exact product.
-    The output zero point is the output tensor's; `low`, `high` is the fused activation's range.
-    `real`: float64 an output channel, where the runtime multiplies by that instead of `multiplier` and `exponent`: the
-    product is rounded to float64, then half away from zero (LiteRT's fully connected layers). It is then single
-    rounding, and `multiplier`, `exponent` are what hardware takes for it.
-    """
-
-    bias: Integers
-    multiplier: Integers
-    exponent: Integers
-    double_rounding: bool
-    low: int
-    high: int
-    real: Floats | None = None
-
-
-@dataclass(frozen=True)
-class LlsqRescale:
-    """``clamp(HALF_UP((acc + bias) * mantissa, shift))``, mantissa 1 or 128...255, shift 0...31 [llsq: eq. 6]."""
-
-    bias: Integers
-    mantissa: Integers
-    shift: Integers
-
-
-@dataclass(frozen=True)
-class PowerOfTwoRescale:
-    """``clamp(round((acc + bias) / 2**shift))`` in a named rounding; a negative shift is a left shift [itbwn]."""
-
-    bias: Integers
-    shift: Integers
-    rounding: Rounding
-
-
-Rescale = SbnqRescale | AffineRescale | LlsqRescale | PowerOfTwoRescale
-
-
-@dataclass(frozen=True)
-class FixedPointScale:
-    """A real factor ``multiplier * 2**(exponent - 31)`` of a whole layer, rounded as in AffineRescale."""
-
-    multiplier: int
-    exponent: int
-    double_rounding: bool = True
+from intaglio.network.graph.rescales import FixedPointScale, Rescale
+from intaglio.network.graph.tensors import Integers, WeightType
 
 
 @dataclass(frozen=True)
@@ -161,10 +30,14 @@ class Layer:
         return type(self).__name__
 
     def output_shape(self, *shapes: tuple[int, ...]) -> tuple[int, ...]:
-        """The output's shape for inputs of these; a layer of one operand that keeps its shape need not say so."""
+        """The output's shape for inputs of `shapes`: that of the first, unless a kind of layer says otherwise.
+
+        Raises NetworkError, naming the layer, where the inputs do not fit it.
+        """
         return shapes[0]
 
     def macs(self, output_shape: tuple[int, ...]) -> int:
+        """Multiply-accumulates of one inference, padding counted; 0 of a layer without weights."""
         return 0
 
 
@@ -196,7 +69,7 @@ def _pooled_shape(
         raise NetworkError(f"layer {name}: pooling takes (height, width, channels), its input is {shape}")
     top, bottom, left, right = padding
     if max(top, bottom) >= kernel[0] or max(left, right) >= kernel[1]:
-        raise NetworkError(f"layer {name}: padding {padding} leaves windows without any element")
+        raise NetworkError(f"layer {name}: padding {padding} leaves a window nothing but padding")
     return (*_window_extents(shape, kernel, stride, padding, (1, 1)), shape[2])
 
 
@@ -209,7 +82,7 @@ class Conv2D(Layer):
     """
 
     weights: Integers
-    weight_type: TensorType
+    weight_type: WeightType
     rescale: Rescale
     accumulator_bits: int
     stride: tuple[int, int] = (1, 1)
@@ -235,7 +108,7 @@ class FullyConnected(Layer):
     """Matrix times the flattened input. `weights` is (output features, input features)."""
 
     weights: Integers
-    weight_type: TensorType
+    weight_type: WeightType
     rescale: Rescale
     accumulator_bits: int
 
@@ -254,7 +127,7 @@ class FullyConnected(Layer):
 
 @dataclass(frozen=True)
 class MaxPool2D(Layer):
-    """The greatest element of each window. Padding takes part in no maximum."""
+    """The greatest element of each window; padding never counts as the maximum."""
 
     kernel: tuple[int, int]
     stride: tuple[int, int]
@@ -274,7 +147,7 @@ class DepthwiseConv2D(Layer):
     """
 
     weights: Integers
-    weight_type: TensorType
+    weight_type: WeightType
     rescale: Rescale
     accumulator_bits: int
     stride: tuple[int, int] = (1, 1)
@@ -299,7 +172,7 @@ class DepthwiseConv2D(Layer):
 
 @dataclass(frozen=True)
 class AveragePool2D(Layer):
-    """The mean of each window, ties away from zero, clamped to `low`...`high`. Padding takes part in no mean."""
+    """The mean of each window, ties away from zero, clamped to `low`...`high`; padding is left out of the mean."""
 
     kernel: tuple[int, int]
     stride: tuple[int, int]
@@ -540,147 +413,3 @@ AnyLayer = (
     | Transpose
 )
 WeightLayer = Conv2D | DepthwiseConv2D | FullyConnected
-
-_SAME_PARAMETERS = (MaxPool2D, AveragePool2D, Pad, Concatenation, Reshape, StridedSlice, Transpose)
-"""What moves or compares stored integers: their meaning must stay."""
-
-
-def _check_range(what: str, values: Integers, low: int, high: int) -> None:
-    if values.size and (int(values.min()) < low or int(values.max()) > high):
-        worst = int(values.min()) if int(values.min()) < low else int(values.max())
-        raise NetworkError(f"{what}: {worst} is outside {low}...{high}")
-
-
-def _meaning(tensor: Tensor) -> tuple[TensorType, float | None, int]:
-    return tensor.type, tensor.scale, tensor.zero_point
-
-
-def _check_scale(what: str, scale: FixedPointScale, lowest: int = 0) -> None:
-    _check_range(f"{what}: multiplier", np.array([scale.multiplier]), lowest, 2**31 - 1)
-    _check_range(f"{what}: exponent", np.array([scale.exponent]), -31, 31)
-
-
-def _check_parameters(layer: AnyLayer, target: TensorType) -> None:
-    """The numbers of a layer without weights."""
-    where = f"layer {layer.name}"
-    for key, value in vars(layer).items():
-        if isinstance(value, FixedPointScale):
-            _check_scale(f"{where}: {key}", value, 1 - 2**31 if key == "negative" else 0)
-    if isinstance(layer, AveragePool2D | Add | Mul | Requantize):
-        if not target.min <= layer.low <= layer.high <= target.max:
-            raise NetworkError(f"{where}: a clamp to {layer.low}...{layer.high} does not fit {target}")
-    elif isinstance(layer, Pad):
-        _check_range(f"{where}: padding", np.array([layer.value]), target.min, target.max)
-    elif isinstance(layer, HardSwish):
-        multipliers = np.array([layer.output_multiplier, layer.relu_multiplier])
-        _check_range(f"{where}: multiplier", multipliers, -(2**15), 2**15 - 1)
-        _check_range(f"{where}: exponent", np.array([layer.output_exponent]), -31, 0)
-        _check_range(f"{where}: exponent", np.array([layer.relu_exponent]), -31, 31)
-    if isinstance(layer, Add) and not 0 <= layer.left_shift <= 22:
-        raise NetworkError(
-            f"{where}: a left shift of {layer.left_shift}; of operands of 9 bits at most 22 fits"
-        )
-
-
-@dataclass(frozen=True)
-class Network:
-    """A checked graph: layers in the order in which they run, every tensor by name.
-
-    Raises NetworkError, naming the layer, where shapes, types, channel counts or names do not fit together.
-    """
-
-    name: str
-    tensors: Mapping[str, Tensor]
-    layers: tuple[AnyLayer, ...]
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
-    source_format: str = field(default="")
-    constants: Mapping[str, Integers] = field(default_factory=dict)
-    """Tensors that layers read and that are the same in every inference, by name; of their tensor's shape."""
-
-    def __post_init__(self) -> None:
-        known = {*self.inputs, *self.constants}
-        if not self.layers:
-            raise NetworkError(f"network {self.name} has no layers")
-        for name, values in self.constants.items():
-            tensor = self.tensors[name]
-            if values.shape != tensor.shape:
-                raise NetworkError(
-                    f"constant {name}: its values are {values.shape}, its tensor {tensor.shape}"
-                )
-            _check_range(f"constant {name}", values, tensor.type.min, tensor.type.max)
-        for layer in self.layers:
-            for name in layer.inputs:
-                if name not in known:
-                    raise NetworkError(f"layer {layer.name}: its input {name} is not computed before it")
-            if layer.output in known:
-                raise NetworkError(f"layer {layer.name}: its output {layer.output} is already written")
-            known.add(layer.output)
-            self._check_layer(layer)
-        for name in self.outputs:
-            if name not in known:
-                raise NetworkError(f"network {self.name}: its output {name} is not computed")
-
-    def _check_layer(self, layer: AnyLayer) -> None:
-        sources, target = [self.tensors[name] for name in layer.inputs], self.tensors[layer.output]
-        operands = {Concatenation: len(sources), Add: 2, Sub: 2, Mul: 2}.get(type(layer), 1)
-        if len(sources) != operands or not operands:
-            raise NetworkError(f"layer {layer.name}: {layer.op} of {len(sources)} inputs")
-        if isinstance(layer, Conv2D | DepthwiseConv2D | MaxPool2D | AveragePool2D):
-            for what in ("stride", "dilation", "kernel"):
-                if min(getattr(layer, what, (1,))) < 1:
-                    raise NetworkError(f"layer {layer.name}: its {what} is {getattr(layer, what)}, below 1")
-            if min(layer.padding) < 0:
-                raise NetworkError(f"layer {layer.name}: its padding is {layer.padding}, below 0")
-        shape = layer.output_shape(*(source.shape for source in sources))
-        if min(shape, default=1) < 1 or shape != target.shape:
-            raise NetworkError(
-                f"layer {layer.name}: its output is {shape}, its tensor {target.name} {target.shape}"
-            )
-        if isinstance(layer, _SAME_PARAMETERS):
-            what = "pooling" if isinstance(layer, MaxPool2D | AveragePool2D) else layer.op
-            for source in sources:
-                if _meaning(source) != _meaning(target):
-                    raise NetworkError(
-                        f"layer {layer.name}: {what} cannot change the type or scale of a tensor"
-                    )
-        if isinstance(layer, Conv2D | DepthwiseConv2D | FullyConnected):
-            self._check_weights(layer)
-        else:
-            _check_parameters(layer, target.type)
-
-    def _check_weights(self, layer: WeightLayer) -> None:
-        if not 8 <= layer.accumulator_bits <= 48:
-            raise NetworkError(
-                f"layer {layer.name}: accumulators have 8...48 bits, not {layer.accumulator_bits}"
-            )
-        _check_range(
-            f"layer {layer.name}: weight", layer.weights, layer.weight_type.min, layer.weight_type.max
-        )
-        channels = layer.weights.shape[0]
-        for key, values in vars(layer.rescale).items():
-            if isinstance(values, np.ndarray) and values.shape != (channels,):
-                raise NetworkError(
-                    f"layer {layer.name}: {values.size} of {key} for {channels} output channels"
-                )
-        if isinstance(layer.rescale, LlsqRescale):
-            mantissa = layer.rescale.mantissa
-            if not bool(np.all((mantissa == 1) | ((mantissa >= 128) & (mantissa <= 255)))):
-                raise NetworkError(f"layer {layer.name}: a mantissa must be 1 or 128...255")
-            _check_range(f"layer {layer.name}: shift", layer.rescale.shift, 0, 31)
-        elif isinstance(layer.rescale, SbnqRescale | PowerOfTwoRescale):
-            _check_range(f"layer {layer.name}: shift", layer.rescale.shift, -31, 31)
-        elif isinstance(layer.rescale, AffineRescale):
-            _check_range(f"layer {layer.name}: multiplier", layer.rescale.multiplier, 0, 2**31 - 1)
-            _check_range(f"layer {layer.name}: exponent", layer.rescale.exponent, -31, 31)
-
-            real = layer.rescale.real
-            if real is not None and (
-                layer.rescale.double_rounding or not bool(np.all((real > 0) & (real < 2**31)))
-            ):
-                raise NetworkError(f"layer {layer.name}: a real factor is positive, and rounds once")
-
-    @cached_property
-    def macs(self) -> int:
-        """Multiply-accumulates of one inference, padding counted."""
-        return sum(layer.macs(self.tensors[layer.output].shape) for layer in self.layers)

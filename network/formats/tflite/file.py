@@ -1,4 +1,4 @@
-"""What a .tflite file says, as plain values: tensors, operators, their options. What it means is for `tflite.py`.
+"""What a .tflite file says, as plain values: tensors, operators, their options. What it means is for the others.
 
 Ref: TensorFlow Lite's schema, version 3; the `tflite` package's accessors
 """
@@ -15,14 +15,9 @@ import numpy.typing as npt
 import tflite
 
 from intaglio.network.errors import NetworkError
-from intaglio.network.files import shown
-from intaglio.network.flatbuffer import DamagedError, Table, Vector, verify
-
-MAX_RANK = 8
-MAX_NAME = 200
-"""Characters of a name, which error lines repeat; what is beyond is left out."""
-MAX_ELEMENTS = 1 << 24
-"""Of one computed tensor, its padding included; a number above is a damaged file, and must not become an allocation."""
+from intaglio.network.formats.tflite.flatbuffer import DamagedError, Table, Vector, verify
+from intaglio.network.importing.limits import MAX_AXES, MAX_ELEMENTS
+from intaglio.network.importing.naming import Names, printable
 
 _NUMBERS = Vector(4)
 _QUANTIZATION = Table({2: _NUMBERS, 3: Vector(8), 6: 4})
@@ -65,14 +60,25 @@ class FileOperator:
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
     options: Mapping[str, Any] | None
+    """Those that count, by name; None where the file has none and should."""
+
+    def option(self, name: str) -> Any:
+        """A number, or a tuple of them."""
+        return (self.options or {})[name]
 
 
 @dataclass(frozen=True)
 class File:
+    """All of it; tensors are referred to by their index."""
+
     tensors: tuple[FileTensor, ...]
     operators: tuple[FileOperator, ...]
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
+
+    def readers(self, index: int) -> list[FileOperator]:
+        """The operators that read the tensor `index`."""
+        return [operator for operator in self.operators if index in operator.inputs]
 
 
 _PADDED = ("Padding", "StrideH", "StrideW", "FusedActivationFunction")
@@ -138,7 +144,7 @@ def _read(model: Any, size: int) -> File:
             f"{model.SubgraphsLength()} subgraphs; give a network of one, without control flow"
         )
     graph = model.Subgraphs(0)
-    names: set[str] = set()
+    names = Names()
     tensors = tuple(_tensor(model, graph.Tensors(i), i, names, size) for i in range(graph.TensorsLength()))
     operators = tuple(_operator(model, graph.Operators(i), i) for i in range(graph.OperatorsLength()))
     inputs, outputs = (
@@ -162,17 +168,12 @@ def _integers(get: Callable[[int], Any], count: int) -> tuple[int, ...]:
 
 
 def _text(content: bytes | None) -> str:
-    """As an error line shows it."""
-    text = shown((content or b"").decode("utf-8", "replace"))
-    return text if len(text) <= MAX_NAME else f"{text[:MAX_NAME]}..."
+    return printable((content or b"").decode("utf-8", "replace"))
 
 
-def _tensor(model: Any, tensor: Any, index: int, names: set[str], size: int) -> FileTensor:
+def _tensor(model: Any, tensor: Any, index: int, names: Names, size: int) -> FileTensor:
     """Tensor `index` of a file of `size` bytes, beside those called `names`."""
-    name = _text(tensor.Name()) or f"tensor{index}"
-    if name in names:
-        name = f"{name}#{index}"
-    names.add(name)
+    name = names.take(_text(tensor.Name()) or f"tensor{index}", index)
     shape = _integers(tensor.Shape, tensor.ShapeLength())
     signature = _integers(tensor.ShapeSignature, tensor.ShapeSignatureLength())
     kind = _TYPES.get(tensor.Type(), f"type {tensor.Type()}")
@@ -180,8 +181,8 @@ def _tensor(model: Any, tensor: Any, index: int, names: set[str], size: int) -> 
     elements = 1
     for extent in shape:
         elements *= max(extent, 0)
-    if len(shape) > MAX_RANK or min(shape, default=1) < 1:
-        odd = f"its shape is {shape if len(shape) <= MAX_RANK else f'of {len(shape)} axes'}"
+    if len(shape) > MAX_AXES or min(shape, default=1) < 1:
+        odd = f"its shape is {shape if len(shape) <= MAX_AXES else f'of {len(shape)} axes'}"
     elif elements > MAX_ELEMENTS and elements > size:
         odd = f"its shape is {shape}, beyond {MAX_ELEMENTS} elements"
     elif signature and len(signature) != len(shape):
@@ -267,6 +268,6 @@ def _option(options: Any, name: str) -> Any:
     if name not in _VECTORS:
         return getattr(options, name)()
     count = getattr(options, f"{name}Length")()
-    if count > MAX_RANK:
+    if count > MAX_AXES:
         raise DamagedError(f"an operator's {name} has {count} elements")
     return _integers(getattr(options, name), count)
