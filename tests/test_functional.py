@@ -547,7 +547,7 @@ def test_a_machine_that_stops_itself_is_named(digits, images):
     network, program, config = digits
     index = first_of(program, Opcode.LOAD)
     with pytest.raises(
-        MachineStopped, match=rf"^inference 0: .* at command {index}: READ_REGION, address 0xffff0000$"
+        MachineStopped, match=rf"^inference 0: .* at command {index}: READ_REGION, address 0xffff0000: "
     ):
         run(
             network, changed(program, index, memory_address=0xFFFF_0000), config, images, backend="functional"
