@@ -20,7 +20,7 @@ test:     # every test; ARGS="tests/test_x.py -k name" chooses
 
 verilog:  # Verilog of the units and of the machine CONFIG=… into build/verilog/
 	@$(SETUP)
-	@$(PYTHON) -m intaglio generate $(if $(CONFIG),--config $(CONFIG)) --output build/verilog
+	@$(PYTHON) -m intaglio generate --units $(if $(CONFIG),--config $(CONFIG)) --output build/verilog
 
 sim:      # the cocotb benches alone
 	@$(SETUP) verilator sim

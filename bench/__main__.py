@@ -13,8 +13,9 @@ import json
 import os
 import platform
 import time
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -22,17 +23,14 @@ from rich.table import Table
 
 from bench import area, compare, ecp5, litert, networks, schemes_page, vela
 from bench.synthesis import CACHE, SynthesisError
-from intaglio import cli, golden
-from intaglio.api import compile_for, load_config
-from intaglio.compiler import compile_network
-from intaglio.console import Bar, say
+from intaglio import golden, session
+from intaglio.console import Bar, say, say_building
 from intaglio.demo import embedded
 from intaglio.network import NetworkError
 from intaglio.network.inputs import load_inputs
 from intaglio.network.load import load
 from intaglio.sim.simulator.build import BuildError, build
 from intaglio.sim.simulator.machine import MachineStopped
-from intaglio.sim.simulator.run import run
 from intaglio.spec.config import AcceleratorConfig
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "models" / "mlperf_tiny"
@@ -62,15 +60,13 @@ def _measure(table: Table, model: Path, inputs: Path, config: AcceleratorConfig 
     began = time.perf_counter()
     golden.run(network, batch, outputs_only=True)
     golden_seconds = time.perf_counter() - began
-    if config is None:
-        config, program = compile_for(network, None)
-    else:
-        program = compile_network(network, config)
+    compiled = session.compile(network, config)
+    config = compiled.config
     began = time.perf_counter()
     build(config)
     build_seconds = time.perf_counter() - began
     began = time.perf_counter()
-    result = run(network, program, config, batch, jobs=jobs)
+    result = session.run(compiled, batch, jobs=jobs)
     seconds = time.perf_counter() - began
     table.add_row(
         network.name,
@@ -119,7 +115,7 @@ def speed(
         "mismatches",
     ):
         table.add_column(heading, justify="left" if heading in ("network", "config") else "right")
-    chosen = load_config(config) if config else None
+    chosen = session.load_config(config) if config else None
     pairs = [(model, inputs)] if model is not None and inputs is not None else list(embedded())
     for network, images in pairs:
         _measure(table, network, images, chosen, jobs)
@@ -182,7 +178,7 @@ def on_ecp5(
 ) -> None:
     """What a machine takes of an ECP5 LFE5U-85F, its clock, and the path that limits it. Takes minutes."""
     try:
-        chosen = load_config(config)
+        chosen = session.load_config(config)
         say(f"bench: {config}: synthesis, placement and routing take some ten minutes")
         result = ecp5.implement(chosen, frequency_mhz=frequency, seed=seed)
     except (NetworkError, ecp5.FlowError) as error:
@@ -201,7 +197,7 @@ def areas(
 ) -> None:
     """What machines are made of, in transistors that Yosys estimates without a library. Takes minutes, once."""
     try:
-        chosen = [load_config(name) for name in configs or AcceleratorConfig.names()]
+        chosen = [session.load_config(name) for name in configs or AcceleratorConfig.names()]
         found = _areas(chosen, jobs)
     except (NetworkError, SynthesisError) as error:
         say(f"bench: {error}")
@@ -258,9 +254,7 @@ def compare_schemes(
 def _compare(
     candidates: list[compare.Candidate], floating: dict[str, float], limit: int | None, jobs: int
 ) -> compare.Comparison:
-    def simulate(*arguments: Any) -> Any:
-        return cli.simulate(*arguments, jobs=jobs, check=True, trace=None)
-
+    simulate = partial(session.run, jobs=jobs, building=say_building)
     rows = []
     for candidate in candidates:
         say(f"bench: {candidate.path.stem}")

@@ -19,8 +19,7 @@ import numpy.typing as npt
 
 from bench.area import Area
 from bench.synthesis import Size
-from intaglio import golden
-from intaglio.api import compile_for
+from intaglio import golden, session
 from intaglio.compiler import Program
 from intaglio.compiler.digits import weight_digits
 from intaglio.network import Network, NetworkError
@@ -28,7 +27,8 @@ from intaglio.network.files import shown
 from intaglio.network.graph import WeightLayer
 from intaglio.network.inputs import load_inputs, load_labels
 from intaglio.network.load import load
-from intaglio.report import accuracy_of, check_labels, scheme_of
+from intaglio.outcome import accuracy_of, check_labels
+from intaglio.report import scheme_of
 from intaglio.sim.simulator.run import RunResult
 from intaglio.spec.commands import Opcode
 from intaglio.spec.config import AcceleratorConfig
@@ -214,7 +214,7 @@ def run_network(candidate: Candidate, simulate: Simulate, limit: int | None = No
     Parameters
     ----------
     candidate : Candidate
-    simulate : as `intaglio.cli.simulate`, but for ``jobs``, ``check`` and ``trace``
+    simulate : as `intaglio.session.run`, of a compiled network and its inputs
     limit : test images to take from the front
 
     Raises
@@ -229,9 +229,10 @@ def run_network(candidate: Candidate, simulate: Simulate, limit: int | None = No
     count = len(next(iter(inputs.values())))
     labels = load_labels(candidate.labels, count)
     check_labels(network, labels)
-    config, program = compile_for(network, candidate.config)
+    compiled = session.compile(network, candidate.config)
+    config, program = compiled.config, compiled.program
     expected = golden.run(network, inputs, outputs_only=True)
-    result = simulate(network, program, config, inputs)
+    result = simulate(compiled, inputs)
     if result.mismatches is None:
         raise ValueError("`simulate` must compare with golden")
     weights = [layer for layer in network.layers if isinstance(layer, WeightLayer)]

@@ -38,7 +38,10 @@ class Binding:
         if values.dtype.kind not in "iu":
             raise NetworkError(f"input {self.tensor}: integers are wanted, not {values.dtype}")
         if values.shape[1:] != self.shape:
-            raise NetworkError(f"input {self.tensor}: a batch of {self.shape} is wanted, not {values.shape}")
+            wanted = ", ".join(map(str, ("N", *self.shape)))
+            raise NetworkError(
+                f"input {self.tensor}: shape {values.shape} given, a batch of shape ({wanted}) is wanted"
+            )
         if values.size and not self.type.min <= int(values.min()) <= int(values.max()) <= self.type.max:
             raise NetworkError(f"input {self.tensor}: {values.min()}...{values.max()} is outside {self.type}")
         values = values.reshape(len(values), self.size)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -68,7 +68,14 @@ class Result:
     overflows: Mapping[str, int]
 
 
-def run(network: Network, inputs: Inputs, *, outputs_only: bool = False, batch: int = BATCH) -> Result:
+def run(
+    network: Network,
+    inputs: Inputs,
+    *,
+    outputs_only: bool = False,
+    batch: int = BATCH,
+    progress: Callable[[int], None] = lambda done: None,
+) -> Result:
     """Run `network` on `inputs`.
 
     Parameters
@@ -77,6 +84,7 @@ def run(network: Network, inputs: Inputs, *, outputs_only: bool = False, batch: 
     inputs : integers of any dtype, (inferences, *shape of the tensor), by name; an array alone where there is one input
     outputs_only : keep the network's outputs alone
     batch : inferences computed at a time
+    progress : called with the number of inferences that are done
 
     Returns
     -------
@@ -104,6 +112,7 @@ def run(network: Network, inputs: Inputs, *, outputs_only: bool = False, batch: 
         for name, overflowed in part.overflows.items():
             overflows[name] += overflowed
         first += batch
+        progress(min(first, count))
     return Result(tensors, overflows)
 
 

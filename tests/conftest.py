@@ -31,6 +31,8 @@ def call(capsys, monkeypatch):
 
     def call(*arguments: object) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "stdout", sys.stdout)  # main puts another in its place
+        for name in ("COLUMNS", "NO_COLOR", "FORCE_COLOR"):  # whoever runs the tests may have them
+            monkeypatch.delenv(name, raising=False)
         with pytest.raises(SystemExit) as ended:
             cli.main([str(argument) for argument in arguments])
         printed = capsys.readouterr()

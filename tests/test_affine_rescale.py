@@ -22,8 +22,8 @@ def rescale(accumulator, multiplier, exponent, zero_point, low, high, rounding):
     else:
         wrapped = accumulator * 2 ** max(exponent, 0)
         wrapped = (wrapped + 2**31) % 2**32 - 2**31
-        high = floor(Fraction(wrapped * multiplier, 2**31) + Fraction(1, 2))
-        scaled = half_away(min(high, 2**31 - 1) * min(scale, 1))
+        first = floor(Fraction(wrapped * multiplier, 2**31) + Fraction(1, 2))
+        scaled = half_away(min(first, 2**31 - 1) * min(scale, 1))
     return min(max(scaled + zero_point, low), high)
 
 

@@ -16,8 +16,7 @@ from bench import area, compare, schemes_page
 from bench.__main__ import app
 from bench.area import Area
 from bench.synthesis import Size
-from intaglio import golden
-from intaglio.api import compile_for
+from intaglio import golden, session
 from intaglio.demo import MODELS
 from intaglio.network import NetworkError
 from intaglio.network.load import load
@@ -46,17 +45,17 @@ def idx(values):
     return gzip.compress(header + values.astype(np.uint8).tobytes(), mtime=0)
 
 
-def right_machine(network, program, config, inputs):
+def right_machine(compiled, inputs):
     """Golden's outputs as those of hardware, without a simulation."""
-    count = len(next(iter(inputs.values())))
+    network, count = compiled.network, len(next(iter(inputs.values())))
     outputs = golden.run(network, inputs, outputs_only=True).tensors
     counters = {"read_beats": 100.0, "write_beats": 3.0}
     cycles = tuple(400.0 for _ in network.layers)
     return RunResult(count, outputs, (), 2000.0, cycles, counters, 0, None, 5, 9000, 3.0, ())
 
 
-def wrong_machine(network, program, config, inputs):
-    result = right_machine(network, program, config, inputs)
+def wrong_machine(compiled, inputs):
+    result = right_machine(compiled, inputs)
     return dataclasses.replace(result, mismatches=7, outputs={"o": np.zeros((result.inferences, 10))})
 
 
@@ -185,7 +184,8 @@ def test_the_machine_that_is_named(folder):
 
 def test_weight_stream(folder):
     network = load(folder / MODEL)
-    config, program = compile_for(network, "sbnq8x8")
+    compiled = session.compile(network, "sbnq8x8")
+    config, program = compiled.config, compiled.program
     streamed = compare.weight_stream_bytes(program, config.bus_bytes)
     # No less than the weights as numbers, no more than what is streamed, each time that it is.
     commands = [program.command(index) for index in range(program.command_count)]
@@ -252,7 +252,7 @@ def test_plots_are_the_same_bytes_each_time(comparison, tmp_path):
 
 @plots
 def test_command(folder, tmp_path, monkeypatch):
-    monkeypatch.setattr("intaglio.cli.simulate", lambda *given, **options: right_machine(*given))
+    monkeypatch.setattr("intaglio.session.run", lambda *given, **options: right_machine(*given))
     monkeypatch.setattr(area, "measure", lambda configs, *rest: [fake_area(config) for config in configs])
     arrays = [Size(6400, 20, 3000), Size(1600, 10, 500), Size(400, 5, None)]
     monkeypatch.setattr(area, "measure_paper_arrays", lambda *rest: {False: arrays, True: arrays})
@@ -266,7 +266,7 @@ def test_command(folder, tmp_path, monkeypatch):
     assert written == {"schemes.md", "results.json", *plotted}
     assert Path("docs/schemes.md").read_bytes() == before
 
-    monkeypatch.setattr("intaglio.cli.simulate", lambda *given, **options: wrong_machine(*given))
+    monkeypatch.setattr("intaglio.session.run", lambda *given, **options: wrong_machine(*given))
     done = CliRunner().invoke(app, ["compare", "--models", str(folder), "--limit", "20"])
     assert done.exit_code == 1
     assert "hardware and golden differ: digits_sbnq4" in done.output

@@ -82,7 +82,6 @@ def check(library, config, network, seed):
     ) as simulator:
         for index in range(INFERENCES):
             found = simulator.infer({name: values[index] for name, values in inputs.items()})
-            assert sum(found.layer_cycles) == found.cycles
             overflows += found.counters["overflows"]
             for where, tensors in (("on chip", found.tensors), ("stored", found.outputs)):
                 for name, values in tensors.items():

@@ -25,9 +25,8 @@ from pathlib import Path
 from intaglio.network.files import reason
 from intaglio.sim.simulator import cache, leash, verilator
 from intaglio.sim.simulator.sources import imported
-from intaglio.spec.commands import Engine
+from intaglio.spec.c_header import harness_header
 from intaglio.spec.config import AcceleratorConfig
-from intaglio.spec.limits import BEAT_BYTES
 
 HERE = Path(__file__).parent
 PACKAGES = HERE.parents[2]
@@ -141,7 +140,7 @@ class _Machine:
     def stem(self) -> str:
         """The name of its folder, but for what it is built with."""
         made_for = [self.trace, _OPTIONS, _COMPILER_FLAGS, sys.platform, platform.machine()]
-        parts = [json.dumps(made_for).encode(), (HERE / _HARNESS).read_bytes(), _header().encode()]
+        parts = [json.dumps(made_for).encode(), (HERE / _HARNESS).read_bytes(), harness_header().encode()]
         digest = hashlib.sha256()
         for part in (*parts, *self.content):
             digest.update(hashlib.sha256(part).digest())
@@ -158,13 +157,6 @@ def _content(config: AcceleratorConfig, root: Path = PACKAGES) -> tuple[bytes, .
 @once
 def _sources(root: Path) -> tuple[bytes, ...]:
     return tuple(path.read_bytes() for path in imported(EMITTER, root).values())
-
-
-def _header() -> str:
-    """What the harness takes from the contract, as C++."""
-    constants = {"ENGINES": len(Engine), "BEAT_BYTES": BEAT_BYTES, "BEAT_SIZE": BEAT_BYTES.bit_length() - 1}
-    lines = [f"constexpr uint32_t {name} = {value};" for name, value in constants.items()]
-    return "\n".join(["#pragma once", "#include <cstdint>", "namespace spec {", *lines, "}", ""])
 
 
 def _tools() -> dict[str, str] | None:
@@ -245,7 +237,7 @@ def _file_errors(name: str, place: Path) -> Iterator[None]:
 def _make(machine: _Machine, text: str, tool: verilator.Verilator, work: Path, lock: int, log: Path) -> None:
     """Builds in `work`. All paths are relative to it, so that nothing depends on where the package lies."""
     (work / VERILOG).write_text(text)
-    (work / _HEADER).write_text(_header())
+    (work / _HEADER).write_text(harness_header())
     (work / _HARNESS).write_bytes((HERE / _HARNESS).read_bytes())
     temporary = work / "temporary"
     temporary.mkdir()

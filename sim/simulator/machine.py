@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from intaglio.compiler.program import Program
+from intaglio.compiler.program import LayerInfo, Program
 from intaglio.sim.simulator.harness import MEMORY_LATENCY_CYCLES, Harness
 from intaglio.spec.commands import FORMATS, Engine, Opcode
 from intaglio.spec.config import AcceleratorConfig
@@ -206,12 +206,7 @@ class Simulator:
         cycles = counters["cycles"]
         marks = {layer.mark for layer in program.layers if layer.mark >= 0}
         stamps = {mark: self._read(Register.MARKS + 4 * mark) for mark in marks}
-        # What follows the last layer's completion (the interrupt itself) is the last layer's.
-        stamps |= {-1: 0, max(marks, default=-1): cycles}
-        layer_cycles, before = [], 0
-        for layer in program.layers:
-            layer_cycles.append(stamps[layer.mark] - before)
-            before = stamps[layer.mark]
+        spent = layer_cycles(program.layers, stamps, cycles)
         outputs = {
             binding.tensor: binding.unpack(memory[binding.address : binding.address + binding.bytes])[0]
             for binding in program.outputs
@@ -221,7 +216,7 @@ class Simulator:
             binding.tensor: binding.unpack(memory[binding.address : binding.address + binding.bytes])[0]
             for binding in program.spills
         }
-        return Inference(outputs, tensors, cycles, tuple(layer_cycles), counters)
+        return Inference(outputs, tensors, cycles, spent, counters)
 
     def _raise_fault(self) -> None:
         cause = self._read(Register.FAULT_CAUSE)
@@ -238,6 +233,29 @@ class Simulator:
         if value is None:
             raise MachineStopped(f"the machine does not answer a read of register {int(register):#x}")
         return value
+
+
+def layer_cycles(layers: Iterable[LayerInfo], stamps: Mapping[int, int], cycles: int) -> tuple[int, ...]:
+    """Cycles of each layer, from the completion of the one before, in a run of `cycles` with these time stamps.
+
+    What follows the last stamp (the interrupt, an earlier layer's output on its way to memory) is the last layer's.
+
+    Raises MachineStopped where the stamps are not in the order of their numbers, or not within the run: then one was
+    not taken.
+    """
+    before = 0
+    for number, stamp in sorted(stamps.items()):
+        if not before < stamp <= cycles:
+            raise MachineStopped(
+                f"the machine's time stamp {number} is {stamp:,}, after {before:,} and in a run of {cycles:,} cycles"
+            )
+        before = stamp
+    ends = {**stamps, -1: 0, max(stamps, default=-1): cycles}
+    spent, before = [], 0
+    for layer in layers:
+        spent.append(ends[layer.mark] - before)
+        before = ends[layer.mark]
+    return tuple(spent)
 
 
 def cycle_limit(program: Program, config: AcceleratorConfig) -> int:

@@ -91,7 +91,7 @@ def loads(content: bytes, bits: int = 4, *, name: str = "integernet", where: str
         One line, ``where:line: what, and what to do``.
     """
     if isinstance(bits, bool) or not isinstance(bits, int) or not 2 <= bits <= 8:
-        raise NetworkError(f"{where}: an IntegerNet network has 2 to 8 bits, not {bits}; give --bits 2...8")
+        raise NetworkError(f"{where}: an IntegerNet network has 2 to 8 bits, not {bits}")
     return _Builder(_Lines(content, where), bits).build(name)
 
 
@@ -287,7 +287,7 @@ class _Builder:
     def _weights(self, block: _Line) -> tuple[_Line, Integers]:
         line = self._lines.following(block, "weights")
         low, high = self._weight_type.min, self._weight_type.max
-        hint = f"weights are integers of {self._bits} bits (--bits says how many)"
+        hint = f"weights are integers of {self._bits} bits (the argument `bits` says how many)"
         return line, self._lines.integers(line, line.words, "weight", low, high, hint)
 
     def _convolution(self, line: _Line, sizes: dict[str, int]) -> _Weights:
