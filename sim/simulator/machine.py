@@ -26,7 +26,7 @@ SLOWEST_ELEMENT_CYCLES = 16
 SLOWEST_RUN_CYCLES = 200
 """Of the elementwise engine, for a run of one element: softmax's reciprocal."""
 UNSET = 0xA5
-"""Bytes of memory that nobody wrote before a start, so that a store that does not come is seen."""
+"""Bytes that nobody wrote before a start, so that a store that does not come is seen, or a count on zeros."""
 
 
 class MachineStopped(RuntimeError):

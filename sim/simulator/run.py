@@ -1,4 +1,4 @@
-"""Runs a program on simulated machines, several at once, and compares every tensor with golden."""
+"""Runs a program on machines, several at once, and compares every tensor with golden."""
 
 from __future__ import annotations
 
@@ -251,18 +251,8 @@ def run(
     BuildError, VerilatorNotFound
         As `intaglio.sim.simulator.build.build`.
     """
-    count = check_batch(network, inputs)
-    if jobs < 1:
-        raise ValueError(f"`jobs` must be at least 1, not {jobs}")
-    if backend not in BACKENDS:
-        raise ValueError(f"`backend` must be {' or '.join(BACKENDS)}, not {backend}")
+    count = _checked(network, program, inputs, backend, jobs, check, trace)
     functional = backend == "functional"
-    if functional and trace is not None:
-        raise ValueError("`trace` needs the backend rtl: the functional one has no signals")
-    tensors = {layer.output for layer in network.layers}
-    seen = {probe.tensor for probe in program.probes} | {binding.tensor for binding in program.spills}
-    if check and (unprobed := tensors - seen):
-        raise ValueError(f"the program has no probe for {', '.join(sorted(unprobed))}")
     library = None if functional else build(config, trace is not None)
     job = _Job(library, config, program, network, check, trace)
     size = max(1, min(batch_size(program, config) if functional else BATCH, -(-count // jobs)))
@@ -279,7 +269,30 @@ def run(
             done += len(part.counters)
             progress(done)
     parts.sort(key=lambda part: part.first)
-    return _joined(parts, program, len(tensors), check, backend)
+    return _joined(parts, program, len({layer.output for layer in network.layers}), check, backend)
+
+
+def _checked(
+    network: Network,
+    program: Program,
+    inputs: Batch,
+    backend: str,
+    jobs: int,
+    check: bool,
+    trace: Path | None,
+) -> int:
+    """How many inferences there are. Raises where `run` says that arguments are refused."""
+    count = check_batch(network, inputs)
+    if jobs < 1:
+        raise ValueError(f"`jobs` must be at least 1, not {jobs}")
+    if backend not in BACKENDS:
+        raise ValueError(f"`backend` must be {' or '.join(BACKENDS)}, not {backend}")
+    if backend == "functional" and trace is not None:
+        raise ValueError("`trace` needs the backend rtl: the functional one has no signals")
+    seen = {probe.tensor for probe in program.probes} | {binding.tensor for binding in program.spills}
+    if check and (unprobed := {layer.output for layer in network.layers} - seen):
+        raise ValueError(f"the program has no probe for {', '.join(sorted(unprobed))}")
+    return count
 
 
 def _serial(job: _Job, batches: Iterable[tuple[int, Batch]]) -> Generator[_Part, None, None]:

@@ -11,9 +11,9 @@ import numpy.typing as npt
 from intaglio.compiler.program import Binding, Program
 from intaglio.sim.simulator.functional.interpreter import Interpreter, ListOrder, Order, Stopped
 from intaglio.sim.simulator.functional.legality import Grant
-from intaglio.sim.simulator.functional.storage import UNSET, InferencesDiffer, Memory, State, Watch
+from intaglio.sim.simulator.functional.storage import InferencesDiffer, Memory, State, Watch
 from intaglio.sim.simulator.inferences import Inferences
-from intaglio.sim.simulator.machine import MachineStopped
+from intaglio.sim.simulator.machine import UNSET, MachineStopped
 from intaglio.spec.commands import COMMAND_BYTES, Engine
 from intaglio.spec.config import AcceleratorConfig
 from intaglio.spec.registers import Cause

@@ -20,6 +20,7 @@ from intaglio.sim.simulator.functional.arithmetic import (
 from intaglio.sim.simulator.functional.storage import Bytes, Space, State, bytes_of, elements_of, numbers
 from intaglio.sim.simulator.functional.windows import Values, window_addresses
 from intaglio.spec.commands import OPERAND_SHIFT, SOFTMAX_PLANES, TABLE_ENTRIES, Operation, Scheme
+from intaglio.spec.limits import MEMORY_ADDRESS_BITS, RESULT_BITS
 from intaglio.spec.records import record_layout
 
 _SLAB = 1 << 20
@@ -39,7 +40,7 @@ def _parts(count: int, each: int) -> Iterator[Integers]:
 def row_addresses(values: Values) -> Integers:
     """Where each row of a LOAD or a STORE begins in memory."""
     offsets = np.arange(values["rows"]) * values["memory_pitch"]
-    return (values["memory_address"] + offsets) % (1 << 32)
+    return (values["memory_address"] + offsets) % (1 << MEMORY_ADDRESS_BITS)
 
 
 def _rows(state: State, values: Values) -> Iterator[tuple[Integers, Integers]]:
@@ -80,7 +81,7 @@ def rescale(state: State, values: Values) -> None:
     records = _records(state, values["bank"], scheme, channels)
     results = np.clip(by_scheme(state, values, sums, records), values["low"], values["high"])
     if values["wide"]:
-        results = (results[..., None] >> np.arange(0, 8, bits)).reshape(state.count, positions, -1)
+        results = (results[..., None] >> np.arange(0, RESULT_BITS, bits)).reshape(state.count, positions, -1)
     row, column = np.divmod(np.arange(positions), values["columns"])
     places = values["destination"] + row * values["destination_pitch"] + column * values["pixel_pitch"]
     state.put(places[:, None] + np.arange(results.shape[-1]), results)

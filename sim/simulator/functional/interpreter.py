@@ -17,10 +17,11 @@ from intaglio.sim.simulator.functional.legality import (
 )
 from intaglio.sim.simulator.functional.matmul import matmul, stream_bytes
 from intaglio.sim.simulator.functional.storage import Space, State
+from intaglio.sim.simulator.functional.undefined import left_open
 from intaglio.sim.simulator.functional.windows import Values
 from intaglio.sim.simulator.machine import MachineStopped, fault_text
-from intaglio.spec.commands import FORMATS, SEQUENCE_BITS, WAITED, Engine, Opcode, decode
-from intaglio.spec.limits import QUEUE_DEPTH, WEIGHTS_QUEUE_DEPTH
+from intaglio.spec.commands import FORMATS, WAITED, Engine, Opcode, decode
+from intaglio.spec.limits import QUEUE_DEPTH, SEQUENCE_BITS, WEIGHTS_QUEUE_DEPTH
 from intaglio.spec.registers import Cause
 
 WAITS = {engine: f"wait_{engine.name.lower()}" for engine in WAITED}
@@ -189,6 +190,8 @@ class Interpreter:
         self._state.command = index
         if refused_by_engine(opcode, values, self._state.config):
             raise Stopped(Cause.ILLEGAL_FIELD, index)
+        if self._state.watch is not None and (why := left_open(opcode, values, self._state.config)):
+            self._state.watch.undefined(index, why)
         if opcode is Opcode.WEIGHTS:
             complete = self._weights(index, values)
         elif opcode is Opcode.MATMUL:

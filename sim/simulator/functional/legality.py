@@ -22,12 +22,10 @@ from intaglio.spec.commands import (
     command_layout,
 )
 from intaglio.spec.config import AcceleratorConfig
+from intaglio.spec.limits import SOFTMAX_ELEMENTS
 from intaglio.spec.registers import Cause
 
 __all__ = ["Grant", "refused_at_dispatch", "refused_by_engine"]
-
-SOFTMAX_ELEMENTS = 4095
-"""Of a run at most: so many exponentials of 1 fit Q12.19."""
 
 
 def refused_at_dispatch(command: bytes, config: AcceleratorConfig) -> Cause:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import cache
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -39,6 +39,10 @@ def matmul(state: State, values: Values, stream: bytes) -> None:
     tile, parameters = config.tile_beats * config.bus_bytes, config.parameter_beats * config.bus_bytes
     state.parameters[bank] = stream[tile : tile + parameters]
     weights = _weights(values, stream[:tile] + stream[tile + parameters :], config)
+    if state.watch is not None and values["depthwise"]:
+        taps = min(config.depthwise_taps, values["first_output"] + 1)
+        if weights[:, :, taps:].any():
+            state.watch.undefined(state.command, "a tile has weights beyond the taps of the first output")
     state.set_outside(values["pad"])
     passes = _Passes(state, values, weights)
     positions = positions_of(values)
@@ -56,14 +60,13 @@ def _passes(values: Values) -> int:
 
 
 def _weights(values: Values, stream: bytes, config: AcceleratorConfig) -> Integers:
-    """What each pass multiplies by, (digits, passes of a digit, rows, columns)."""
-    kind, count = config.weight, config.rows * config.columns
+    """What each pass multiplies by, (digits, passes of a digit or one that serves all, rows, columns)."""
+    kind, digits = config.weight, values["digits"]
     tiles = np.frombuffer(stream, np.uint8).reshape(-1, config.tile_beats * config.bus_bytes)
-    weights = _decoded(kind)[elements_of(tiles, kind.bits)[:, :count]]
-    shape = (values["digits"], _passes(values) // values["digits"], config.rows, config.columns)
+    codes = elements_of(tiles, kind.bits)[:, : config.rows * config.columns]
     if values["one_tile"]:
-        weights = np.broadcast_to(weights.reshape(config.rows, config.columns), shape)
-    weights = weights.reshape(shape)
+        codes = np.repeat(codes, digits, axis=0)
+    weights = _decoded(kind)[codes].reshape(digits, -1, config.rows, config.columns)
     if kind.is_binary and values["weight_digits"]:
         # A bit of a weight in two's complement instead of 1 or -1, the first digit's that of the sign.
         weights = (weights < 0).astype(np.int64)
@@ -82,53 +85,67 @@ class _Passes:
 
     def __init__(self, state: State, values: Values, weights: Integers) -> None:
         self._state, self._values, self._weights = state, values, weights
-        config = state.config
-        self._digit_bits = config.weight_digit_bits if values["weight_digits"] else config.element_bits
-        shape = (values["kernel_rows"], values["kernel_columns"], values["chunks"])
-        self._kernel_row, self._kernel_column, self._chunk = np.indices(shape).reshape(3, -1)
+        self._positions = positions_of(values)
+        self._of_a_digit = _passes(values) // values["digits"]
+        self._digit_bits = (
+            state.config.weight_digit_bits if values["weight_digits"] else state.config.element_bits
+        )
 
     def bound(self) -> int:
         """No sum of any of the passes is larger, whatever the elements are."""
         of_digits = np.abs(self._weights).sum(axis=(1, 2)).max(axis=-1)
         shifted = sum(int(size) << self._above(digit) for digit, size in enumerate(of_digits))
-        return shifted << self._state.config.element_bits
+        times = self._of_a_digit if self._values["one_tile"] else 1
+        return shifted * times << self._state.config.element_bits
 
     def _above(self, digit: int) -> int:
         """How far a digit's sums move up until the last digit."""
         return self._digit_bits * (len(self._weights) - 1 - digit)
 
     def sum_without_overflow(self, kind: type[np.floating]) -> Floats:
-        """(inferences, positions, columns); many passes at once, as no partial sum can leave the range."""
-        state, config = self._state, self._state.config
-        positions = positions_of(self._values)
-        total = np.zeros((state.count, positions, config.columns), kind)
-        at_once = max(1, _SLAB // max(1, state.count * positions * config.rows))
-        for digit, weights in enumerate(self._weights):
-            scaled = (weights << self._above(digit)).astype(kind)
-            for first in range(0, len(scaled), at_once):
-                total += self._sums(digit, slice(first, first + at_once), scaled)
+        """(inferences, positions, columns); many passes in one product, as no partial sum can leave the range."""
+        total = np.zeros((self._state.count, self._positions, self._state.config.columns), kind)
+        for digit in range(len(self._weights)):
+            for part in self._parts():
+                weights = (self._tiles(digit, part) << self._above(digit)).astype(kind)
+                total += self._sums(digit, part, weights, apart=False)[0]
         return total
 
     def sum_pass_by_pass(self) -> Integers:
         """As the machine adds, with its overflows counted: (inferences, positions, columns)."""
-        state = self._state
-        bits = state.config.accumulator_bits
-        total = np.zeros((state.count, positions_of(self._values), state.config.columns), np.int64)
-        for digit, weights in enumerate(self._weights):
-            exact_weights = weights.astype(np.float64)
-            for number in range(len(weights)):
-                if digit and not number:
-                    total = total << self._digit_bits
-                sums = self._sums(digit, slice(number, number + 1), exact_weights)
-                exact = total + sums.astype(np.int64)
-                total = wrap(exact, bits)
-                state.overflows += np.count_nonzero(total != exact, axis=(1, 2))
+        state, bits = self._state, self._state.config.accumulator_bits
+        total = np.zeros((state.count, self._positions, state.config.columns), np.int64)
+        for digit in range(len(self._weights)):
+            total = total << self._digit_bits if digit else total
+            for part in self._parts():
+                weights = self._tiles(digit, part).astype(np.float64)
+                sums = self._sums(digit, part, weights, apart=True).astype(np.int64)
+                # Each pass adds its sums to what the pass before left, which has been wrapped.
+                after = wrap(total + np.cumsum(sums, axis=0), bits)
+                exact = np.concatenate([total[None], after[:-1]]) + sums
+                state.overflows += np.count_nonzero(after != exact, axis=(0, 2, 3))
+                total = after[-1]
         return total
 
-    def _sums(self, digit: int, part: slice, weights: Floats) -> Floats:
-        """Of some passes of a digit, with `weights` of that digit's passes: (inferences, positions, columns)."""
-        by_channel = self._depthwise if self._values["depthwise"] else self._dense
-        return by_channel(self._signed(digit), part, weights[part])
+    def _parts(self) -> Iterator[Integers]:
+        """A digit's passes, so many at a time that what is gathered for them makes a slab."""
+        config = self._state.config
+        each = self._state.count * self._positions * max(config.rows, config.columns)
+        at_once = max(1, _SLAB // max(1, each))
+        for first in range(0, self._of_a_digit, at_once):
+            yield np.arange(first, min(first + at_once, self._of_a_digit))
+
+    def _tiles(self, digit: int, part: Integers) -> Integers:
+        """(passes, rows, columns)"""
+        return self._weights[digit, np.zeros_like(part) if self._values["one_tile"] else part]
+
+    def _sums(self, digit: int, part: Integers, weights: Floats, apart: bool) -> Floats:
+        """Of some passes of a digit with their weights: (passes, inferences, positions, columns); all passes in one
+        unless `apart`.
+        """
+        return (self._depthwise if self._values["depthwise"] else self._dense)(
+            self._signed(digit), part, weights, apart
+        )
 
     def _signed(self, digit: int) -> bool:
         config = self._state.config
@@ -136,48 +153,53 @@ class _Passes:
             return bool(self._values["signed"] and (digit == 0 or self._values["weight_digits"]))
         return config.signed_activations
 
-    def _operands(
-        self, signed: bool, part: slice, vectors: Integers, lanes: int, kind: Any
-    ) -> tuple[Integers, Floats]:
-        """Addresses, (vectors, passes, lanes), and for each inference what lies there."""
+    def _addresses(self, part: Integers, vectors: Integers, lanes: int) -> Integers:
+        """Of the vectors' lanes, (vectors, passes, lanes)."""
         state, values = self._state, self._values
-        taps = self._kernel_row[part], self._kernel_column[part]
-        start = self._chunk[part] * state.config.rows
-        addresses = window_addresses(state, values, vectors, taps, start, lanes)
+        kernel, chunk = np.divmod(part, values["chunks"])
+        taps = np.divmod(kernel, values["kernel_columns"])
+        addresses = window_addresses(state, values, vectors, taps, chunk * state.config.rows, lanes)
         if state.config.weight.is_binary and values["last_lanes"]:
             # Binary weights have no zero: lanes past the run's end do not count.
-            last = self._chunk[part] == values["chunks"] - 1
-            past = last[:, None] & (np.arange(lanes) >= values["last_lanes"])
+            past = (chunk == values["chunks"] - 1)[:, None] & (np.arange(lanes) >= values["last_lanes"])
             addresses = np.where(past, state.nothing, addresses)
-        operands = numbers(state.patterns(addresses), state.config.element_bits, signed)
-        return addresses, operands.astype(kind)
+        return addresses
 
-    def _dense(self, signed: bool, part: slice, weights: Floats) -> Floats:
+    def _operands(self, addresses: Integers, signed: bool, kind: npt.DTypeLike) -> Floats:
+        """What each inference has there, (inferences, vectors, passes, lanes)."""
+        patterns = self._state.patterns(addresses)
+        return numbers(patterns, self._state.config.element_bits, signed).astype(kind)
+
+    def _dense(self, signed: bool, part: Integers, weights: Floats, apart: bool) -> Floats:
         state, config = self._state, self._state.config
-        positions = np.arange(positions_of(self._values))
-        addresses, operands = self._operands(signed, part, positions, config.rows, weights.dtype)
+        addresses = self._addresses(part, np.arange(self._positions), config.rows)
         if state.watch is not None:
             state.touch(addresses[:, weights.any(axis=2)])
-        sums = operands.reshape(state.count * len(positions), -1) @ weights.reshape(-1, config.columns)
-        return sums.reshape(state.count, len(positions), config.columns)
+        operands = self._operands(addresses, signed, weights.dtype)
+        operands = operands.reshape(state.count * self._positions, len(part), config.rows)
+        if apart:
+            sums = np.matmul(operands.transpose(1, 0, 2), weights)
+        else:
+            sums = operands.reshape(len(operands), -1) @ weights.reshape(-1, config.columns)
+        return sums.reshape(len(part) if apart else 1, state.count, self._positions, config.columns)
 
-    def _depthwise(self, signed: bool, part: slice, weights: Floats) -> Floats:
+    def _depthwise(self, signed: bool, part: Integers, weights: Floats, apart: bool) -> Floats:
         """Column c takes element c of a vector; row r of the array sees the vector read r steps before."""
         state, values, config = self._state, self._values, self._state.config
-        rows, columns = values["output_rows"], values["output_columns"]
-        kept = kept_vectors(values)
-        vectors = np.arange(rows * columns)
-        addresses, operands = self._operands(signed, part, vectors, config.columns, weights.dtype)
-        addresses = addresses.reshape(rows, columns, -1, config.columns)
-        operands = operands.reshape(state.count, rows, columns, -1, config.columns)
-        total = np.zeros((state.count, rows, len(kept), config.columns), weights.dtype)
-        for number, tile in enumerate(weights):
-            for row, of_row in enumerate(tile[: config.depthwise_taps]):
-                use = kept >= row
-                if not of_row.any():
-                    continue
-                seen = kept[use] - row
-                total[:, :, use] += operands[:, :, seen, number] * of_row
-                if state.watch is not None:
-                    state.touch(addresses[:, seen, number][..., of_row != 0])
-        return total.reshape(state.count, rows * len(kept), config.columns)
+        kept = np.tile(kept_vectors(values), values["output_rows"])
+        rows = np.repeat(np.arange(values["output_rows"]), self._positions // values["output_rows"])
+        shape = (len(part) if apart else 1, state.count, self._positions, config.columns)
+        total = np.zeros(shape, weights.dtype)
+        for row in range(config.depthwise_taps):
+            of_row = weights[:, row]
+            if not of_row.any():
+                continue
+            vectors = rows * values["output_columns"] + kept - row
+            addresses = self._addresses(part, vectors, config.columns)
+            # Before a row's first vector there is none.
+            addresses = np.where((kept < row)[:, None, None], state.nothing, addresses)
+            if state.watch is not None:
+                state.touch(addresses[:, of_row != 0])
+            products = self._operands(addresses, signed, weights.dtype) * of_row
+            total += np.moveaxis(products, 2, 0) if apart else products.sum(axis=2)
+        return total

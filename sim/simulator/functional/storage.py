@@ -9,13 +9,11 @@ import numpy as np
 import numpy.typing as npt
 
 from intaglio.sim.simulator.functional.arithmetic import Integers
+from intaglio.sim.simulator.machine import UNSET
 from intaglio.spec.commands import SOFTMAX_PLANES, TABLE_ENTRIES
 from intaglio.spec.config import AcceleratorConfig
 
 Bytes = npt.NDArray[np.uint8]
-
-UNSET = 0xA5
-"""What every byte holds that nobody wrote, so that a program that counts on zeros is seen."""
 
 
 class Space(enum.Enum):
@@ -30,11 +28,13 @@ class Space(enum.Enum):
 
 
 class Watch(Protocol):
-    """Is told what each command touches, by its place in the list."""
+    """Is told what each command touches, by its place in the list, and where the result of one is not defined."""
 
     def read(self, command: int, space: Space, elements: Integers) -> None: ...
 
     def write(self, command: int, space: Space, elements: Integers) -> None: ...
+
+    def undefined(self, command: int, why: str) -> None: ...
 
 
 class InferencesDiffer(Exception):
@@ -94,7 +94,7 @@ class State:
     overflows : (inferences,) additions that left the accumulator's range so far
     read_beats, write_beats : moved on the bus so far, of each inference
     command : place in the list of the command at work
-    watch : is told what commands touch, if anybody wants to know
+    watch : is told what commands do, if anybody wants to know
     """
 
     def __init__(

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from intaglio.sim.simulator.functional.arithmetic import Integers
+from intaglio.sim.simulator.functional.arithmetic import Integers, wrap
 from intaglio.sim.simulator.functional.storage import State
+from intaglio.spec.limits import WINDOW_ELEMENT_BITS, WINDOW_ROW_BITS
 
 Values = Mapping[str, int]
 
@@ -37,8 +38,10 @@ def window_addresses(
     column: Integers
     row, column = np.divmod(positions[:, None], values["output_columns"])
     y = values["first_row"] + row * values["row_stride"] + kernel_row * values["kernel_row_step"]
-    place = values["first_element"] + column * values["column_stride"]
-    place = (place + kernel_column * values["kernel_column_step"] + start)[..., None] + np.arange(lanes)
+    y = wrap(y, WINDOW_ROW_BITS)
+    first = values["first_element"] + column * values["column_stride"]
+    first = wrap(first + kernel_column * values["kernel_column_step"] + start, WINDOW_ELEMENT_BITS)
+    place = first[..., None] + np.arange(lanes)
     inside = (
         ((y >= 0) & (y < values["height"]))[..., None] & (place >= 0) & (place < values["width_elements"])
     )
