@@ -20,7 +20,7 @@ from intaglio.hdl.bus.axi import BusPorts
 from intaglio.hdl.machine import Machine
 from intaglio.spec.config import AcceleratorConfig
 
-__all__ = ["emit", "emit_machine", "payload_table", "write"]
+__all__ = ["emit", "emit_machine", "machine_name", "payload_table", "write"]
 
 # One flat module, without the wires and the bits of wires that nothing reads, which Verilator
 # would warn of; `rename` gives the parts without a name one that does not cite Yosys' sources.
@@ -107,7 +107,7 @@ def emit_machine(config: AcceleratorConfig, name: str | None = None, *, probes: 
     ----------
     config : AcceleratorConfig
     name : str or None
-        Of the module; ``intaglio_`` and the configuration's name if None. Machines of different names live in one
+        Of the module; `machine_name` if None. Machines of different names live in one
         design.
     probes : bool
         Whether the ports ``probe_*`` are there, which a simulation watches.
@@ -134,9 +134,13 @@ def emit_machine(config: AcceleratorConfig, name: str | None = None, *, probes: 
         f"    fingerprint = {config.fingerprint:#010x}",
         *(f"    {field} = {json.dumps(value)}" for field, value in fields),
     ]
-    if name is None:
-        name = "intaglio_" + re.sub(r"[^A-Za-z0-9_]", "_", config.name)
+    name = machine_name(config) if name is None else name
     return _text(BusPorts(machine), name, about, groups, ("UNUSEDSIGNAL",))
+
+
+def machine_name(config: AcceleratorConfig) -> str:
+    """The machine's module, where nobody names it: ``intaglio_`` and the configuration's name, as Verilog takes it."""
+    return "intaglio_" + re.sub(r"[^A-Za-z0-9_]", "_", config.name)
 
 
 def payload_table(component: wiring.Component) -> list[str]:

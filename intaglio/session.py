@@ -143,11 +143,9 @@ def run(
         network has several inputs; numbers become the network's as those of a file do
     labels : the class of each inference, for the accuracy: a file, or (inferences,) integers
     limit : inferences to take from the front
-    jobs : worker processes; 1 runs in this one, None takes one a core. With more, the calling script needs an
-        ``if __name__ == "__main__"``
+    jobs : worker processes; 1 runs in this one, None takes one a core; a script needs its ``__main__`` guard for more
     check : compare with the golden model
-    backend : ``rtl`` simulates the machine's Verilog; ``functional`` interprets its commands, without Verilator and
-        without a build, and counts no cycles
+    backend : ``rtl`` simulates the machine's Verilog; ``functional`` interprets its commands: no build, no cycles
     trace : write an FST trace of the first inference to this file
     building : called with the machines' names before they are built, which takes a minute and is done once
     progress : called with the number of inferences that are done
@@ -160,14 +158,7 @@ def run(
     intaglio.sim.simulator.machine.MachineStopped
         The machine stopped itself, or did not come to an end.
     """
-    if jobs is not None and jobs < 1:
-        raise ArgumentError("jobs", f"must be 1 or more, not {jobs}")
-    if backend not in BACKENDS:
-        raise ArgumentError("backend", f"there is no {backend}; give one of {', '.join(BACKENDS)}")
-    if trace is not None:
-        if backend != "rtl":
-            raise ArgumentError("trace", f"the {backend} backend has no waves; leave it out")
-        check_writable("trace", Path(trace))
+    _check_way(jobs, backend, trace)
     network = load(model, bits=bits, runtime=runtime)
     batch, count = inputs_of(inputs, network, limit)
     classes = labels_of(labels, network, count)
@@ -270,6 +261,18 @@ def prepare(
         building(tuple(missing))
     if len(missing) > 1:
         build_all(missing.values())
+
+
+def _check_way(jobs: int | None, backend: str, trace: Source | None) -> None:
+    """Raise NetworkError where a run cannot go the way that is asked for."""
+    if jobs is not None and jobs < 1:
+        raise ArgumentError("jobs", f"must be 1 or more, not {jobs}")
+    if backend not in BACKENDS:
+        raise ArgumentError("backend", f"there is no {backend}; give one of {', '.join(BACKENDS)}")
+    if trace is not None:
+        if backend != "rtl":
+            raise ArgumentError("trace", f"the {backend} backend has no waves; leave it out")
+        check_writable("trace", Path(trace))
 
 
 def _size(network: Network, config: AcceleratorConfig) -> tuple[bool, int, int, int, int, str]:

@@ -40,16 +40,16 @@ def generate(
         The configuration, the name or the folder is not usable.
     """
     accelerator, folder = load_config(config), Path(output)
-    if name is None:
-        name = f"intaglio_{re.sub(r'[^A-Za-z0-9_]', '_', accelerator.name)}"
-    if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name) is None:
+    if name is not None and re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name) is None:
         raise ArgumentError(
             "name", f"{shown(name)}: must be a Verilog identifier: a letter or _, then letters, digits and _"
         )
     # Amaranth is slow to import, and is not wanted where an argument is refused.
     from intaglio.hdl import catalogue
-    from intaglio.hdl.verilog import emit, emit_machine
+    from intaglio.hdl.verilog import emit, emit_machine, machine_name
 
+    if name is None:
+        name = machine_name(accelerator)
     chosen = catalogue.units() if units else {}
     if name in chosen:
         raise ArgumentError("name", f"{name} is the name of a unit, which is written beside; give another")
