@@ -171,6 +171,8 @@ def compare_netlists(
             f"; equal, renamed by a map of {len(result.cells) - ports:,} cells, {ports} ports and"
             f" {len(result.bits):,} bits{choices}{', from the same bytes' if same else ''}"
         )
+        if result.exchanged:
+            said += f"; operands that commute exchanged in {', '.join(result.exchanged)}"
     else:
         said += f"; DIFFERS in {len(result.differences):,} things"
         more += [f"  {line}" for line in result.differences[:12]]

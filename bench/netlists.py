@@ -22,6 +22,7 @@ import numpy.typing as npt
 
 Bit = int | str
 """A net's number, or a constant: 0, 1, x, z, or what a constant is masked by."""
+Pins = tuple[tuple[str, tuple[Bit, ...]], ...]
 Colours = npt.NDArray[np.uint64]
 
 SHOWN = 4
@@ -49,7 +50,7 @@ class Cell:
     name: str
     type: str
     parameters: tuple[tuple[str, Hashable], ...]
-    pins: tuple[tuple[str, tuple[Bit, ...]], ...]
+    pins: Pins
 
     def bits(self) -> Iterator[tuple[str, int, Bit]]:
         """Each pin: its port, its place there, and what it is connected to."""
@@ -58,19 +59,22 @@ class Cell:
                 yield port, place, bit
 
     @property
-    def key(self) -> tuple[Hashable, ...]:
-        """All of it but its name and which nets it is connected to."""
-        constants = tuple(
-            (port, tuple(bit if isinstance(bit, str) else None for bit in bits)) for port, bits in self.pins
-        )
-        return (self.type, self.parameters, constants)
+    def commutes(self) -> bool:
+        """Whether A and B may be exchanged: the same function of operands that are declared alike."""
+        given = dict(self.parameters)
+        alike = (given.get(f"A_{name}") == given.get(f"B_{name}") for name in ("WIDTH", "SIGNED"))
+        return self.type in COMMUTATIVE and all(alike)
 
     @property
-    def bare(self) -> tuple[Hashable, ...]:
-        """As `key`, whatever the constants and the contents of a memory are."""
-        parameters = tuple(pair for pair in self.parameters if not isinstance(pair[1], tuple))
-        shape = tuple((port, tuple(isinstance(bit, str) for bit in bits)) for port, bits in self.pins)
-        return (self.type, parameters, shape)
+    def exchanged(self) -> Pins:
+        """The pins with A and B exchanged."""
+        pins = dict(self.pins)
+        return tuple(sorted({**pins, "A": pins["B"], "B": pins["A"]}.items()))
+
+    def key(self, bare: bool) -> tuple[Hashable, ...]:
+        """Type, parameters and ports; `bare` of the contents of a memory."""
+        kept = tuple(pair for pair in self.parameters if not (bare and isinstance(pair[1], tuple)))
+        return (self.type, kept, tuple((port, len(bits)) for port, bits in self.pins))
 
     @property
     def kind(self) -> str:
@@ -101,16 +105,24 @@ class Netlist:
 
 OUTPUTS = frozenset({"Y", "Q", "RD_DATA", "X", "CO", "O"})
 """Ports of Yosys' own cells that drive nets."""
+COMMUTATIVE = frozenset(
+    {"$add", "$mul", "$and", "$or", "$xor", "$xnor", "$eq", "$ne", "$eqx", "$nex", "$logic_and", "$logic_or"}
+)
+"""Cells whose operands Yosys itself takes for exchangeable: of two that are equal so, it keeps the first it meets."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What was found: maps where the netlists are equal, else lines that say how they differ."""
+    """What was found: maps where the netlists are equal, else lines that say how they differ.
+
+    `chosen` counts choices among ties, `exchanged` lists the cells that commute and whose operands changed places.
+    """
 
     cells: Mapping[int, int] = field(default_factory=dict)
     bits: Mapping[int, int] = field(default_factory=dict)
     differences: tuple[str, ...] = ()
     chosen: int = 0
+    exchanged: tuple[str, ...] = ()
 
     @property
     def equal(self) -> bool:
@@ -139,7 +151,19 @@ def compare(old: Netlist, new: Netlist) -> Comparison:
     cells, bits = search.maps(decided)
     if wrong := next(verify(old, new, cells, bits), None):
         raise Undecided(f"the map that was found is none: {wrong}")
-    return Comparison(cells, bits, chosen=chosen)
+    swapped = tuple(
+        new.described(new.cells[fellow])
+        for index, fellow in cells.items()
+        if _mapped(old.cells[index].pins, bits) != new.cells[fellow].pins
+    )
+    return Comparison(cells, bits, chosen=chosen, exchanged=swapped)
+
+
+def _mapped(pins: Pins, bits: Mapping[int, int]) -> Pins:
+    return tuple(
+        (port, tuple(bits[bit] if isinstance(bit, int) else bit for bit in connected))
+        for port, connected in pins
+    )
 
 
 def _constants(old: Netlist, new: Netlist) -> tuple[str, ...]:
@@ -157,7 +181,8 @@ def verify(old: Netlist, new: Netlist, cells: Mapping[int, int], bits: Mapping[i
     """Whether maps take one netlist to the other, by looking at all of it: what is wrong, a line each.
 
     Independent of how the maps were found: both are one to one and onto; a cell's fellow has its type, parameters,
-    ports and constants, and is connected, bit by bit, to the fellows of its bits, which have their initial values.
+    ports and constants, and is connected, bit by bit, to the fellows of its bits, which have their initial values. The
+    operands of a cell that commutes may be exchanged, as wholes.
     """
     if sorted(cells) != list(range(len(old.cells))) or sorted(cells.values()) != list(range(len(new.cells))):
         yield "not every cell has one fellow"
@@ -171,11 +196,9 @@ def verify(old: Netlist, new: Netlist, cells: Mapping[int, int], bits: Mapping[i
         return
     for index, cell in enumerate(old.cells):
         fellow = new.cells[cells[index]]
-        mapped = tuple(
-            (port, tuple(bits[bit] if isinstance(bit, int) else bit for bit in connected))
-            for port, connected in cell.pins
-        )
-        if (cell.type, cell.parameters, mapped) != (fellow.type, fellow.parameters, fellow.pins):
+        mapped = _mapped(cell.pins, bits)
+        alike = (cell.type, cell.parameters) == (fellow.type, fellow.parameters)
+        if not alike or (mapped != fellow.pins and not (fellow.commutes and mapped == fellow.exchanged)):
             yield f"{old.described(cell)} -> {new.described(fellow)}: {_unlike(cell, fellow)}"
     for bit, other in bits.items():
         if old.initial.get(bit) != new.initial.get(other):
@@ -282,41 +305,55 @@ class _Numbers:
 
 
 class _Search:
-    """Both netlists as one graph: nodes are the cells and the bits of the old one, then those of the new one."""
+    """Both netlists as one graph: nodes are the cells, ports' parts and bits of the old one, then those of the new one.
+
+    A cell's node leads to a node for each of its ports, and that to its bits by their place, so that two operands that
+    commute are alike as wholes.
+    """
 
     def __init__(self, old: Netlist, new: Netlist, bare: bool = False) -> None:
         self._netlists = (old, new)
         self.differences: tuple[str, ...] = ()
-        numbers, slots = _Numbers(), _Numbers()
+        self._things: list[int | Cell | None] = []
+        numbers = _Numbers()
         seeds: list[int] = []
-        cells_at: list[int] = []
-        bits_at: list[int] = []
-        slot_of: list[int] = []
-        self._things: list[int | Cell] = []
-        self._offsets: list[int] = []
+        edges: list[tuple[int, int, int]] = []
+        borders = []
         for netlist in self._netlists:
-            self._offsets.append(len(self._things))
-            at = len(self._things) + len(netlist.cells)
+            borders.append(len(self._things))
             bits = sorted(_bits_of(netlist))
-            node = {bit: at + place for place, bit in enumerate(bits)}
-            for index, cell in enumerate(netlist.cells, self._offsets[-1]):
-                seeds.append(numbers.of(cell.bare if bare else cell.key))
-                for port, place, bit in cell.bits():
-                    if isinstance(bit, int):
-                        cells_at.append(index)
-                        bits_at.append(node[bit])
-                        slot_of.append(slots.of((port, place)))
-            seeds += [numbers.of((bare or netlist.initial.get(bit), bit in netlist.cut)) for bit in bits]
             self._things += [*netlist.cells, *bits]
+            seeds += [numbers.of(cell.key(bare)) for cell in netlist.cells]
+            seeds += [numbers.of((bare or netlist.initial.get(bit), bit in netlist.cut)) for bit in bits]
+            node = {bit: at for at, bit in enumerate(bits, borders[-1] + len(netlist.cells))}
+            for index, cell in enumerate(netlist.cells, borders[-1]):
+                commutes = cell.commutes
+                for port, connected in cell.pins:
+                    here = len(self._things)
+                    self._things.append(None)
+                    fixed = tuple((bare or bit) if isinstance(bit, str) else None for bit in connected)
+                    seeds.append(numbers.of(("port", fixed)))
+                    called = "operand" if commutes and port in ("A", "B") else port
+                    edges.append((index, here, numbers.of(("of", called))))
+                    edges += [
+                        (here, node[bit], numbers.of(("at", place)))
+                        for place, bit in enumerate(connected)
+                        if isinstance(bit, int)
+                    ]
+        self._border = borders[1]
         self._side = np.zeros(len(self._things), dtype=np.int64)
-        self._side[self._offsets[1] :] = 1
+        self._side[self._border :] = 1
         self._seeds = _mixed(np.array(seeds, dtype=np.uint64))
-        ends = np.array([cells_at + bits_at, bits_at + cells_at], dtype=np.int64)
-        labels = _mixed(np.array(slot_of, dtype=np.uint64) << np.uint64(32))
-        order = np.argsort(ends[0], kind="stable")
-        self._from = ends[1][order]
+        self._connect(np.array(edges, dtype=np.int64).reshape(-1, 3))
+
+    def _connect(self, edges: npt.NDArray[np.int64]) -> None:
+        """What a round adds up: for each node that is reached, in order, the nodes it is reached from, and labels."""
+        labels = _mixed(edges[:, 2].astype(np.uint64) << np.uint64(32))
+        reached = np.concatenate([edges[:, 0], edges[:, 1]])
+        order = np.argsort(reached, kind="stable")
+        self._from = np.concatenate([edges[:, 1], edges[:, 0]])[order]
         self._labels = np.concatenate([labels, labels + np.uint64(1)])[order]
-        self._reached, self._starts = np.unique(ends[0][order], return_index=True)
+        self._reached, self._starts = np.unique(reached[order], return_index=True)
 
     def first(self) -> Colours:
         """Colours of what is fixed."""
@@ -328,15 +365,22 @@ class _Search:
         while True:
             unequal, count = self._balance(colours)
             if unequal is not None:
-                if not any(isinstance(self._things[node], Cell) for node in unequal.tolist()):
-                    # Bits alone: the cells around them say more.
-                    unequal = self._balance(self._refined(colours))[0]
-                self.differences = tuple(self._told(unequal)) if unequal is not None else ()
+                self.differences = tuple(self._told(self._cells_around(colours, unequal)))
                 return None
             if count == classes:
                 return colours
             classes = count
             colours = self._refined(colours)
+
+    def _cells_around(self, colours: Colours, unequal: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """The first nodes to differ that are cells: where it is bits and ports alone, a few rounds on."""
+        for _ in range(4):
+            if any(isinstance(self._things[node], Cell) for node in unequal.tolist()):
+                break
+            colours = self._refined(colours)
+            found = self._balance(colours)[0]
+            unequal = unequal if found is None else found
+        return unequal
 
     def _refined(self, colours: Colours) -> Colours:
         """A round: what a colour was, and the sum of its neighbours' by the pins that lead there."""
@@ -415,13 +459,13 @@ class _Search:
 
     def maps(self, colours: Colours) -> tuple[dict[int, int], dict[int, int]]:
         """From the old netlist's cells and bits to the new one's of the same colour."""
-        border = self._offsets[1]
+        border = self._border
         old, new = np.argsort(colours[:border]), np.argsort(colours[border:]) + border
         cells, bits = {}, {}
         for node, fellow in zip(old.tolist(), new.tolist(), strict=True):
             thing, other = self._things[node], self._things[fellow]
             if isinstance(thing, int) and isinstance(other, int):
                 bits[thing] = other
-            else:
+            elif isinstance(thing, Cell):
                 cells[node] = fellow - border
         return cells, bits

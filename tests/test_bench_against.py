@@ -130,6 +130,22 @@ def test_a_change_is_found_and_named(old, new, says):
 
 
 @yosys
+def test_operands_that_commute_may_be_exchanged_as_wholes_and_are_listed():
+    """Yosys merges cells that are equal so, and which it keeps hangs on names."""
+    result = compared(DESIGN, changed("\\room.kept ^ \\words [c]", "\\words [c] ^ \\room.kept "))
+    assert result.equal
+    assert [said.split(" (")[0] for said in result.exchanged] == ["$xor y[0]"]
+    assert compared(DESIGN, RENAMED).exchanged == ()
+    # One bit of each alone is another thing, whatever an addition makes of it.
+    plain, crossed, back = (
+        changed("a + 8'h2a", both)
+        for both in ("a + b", "{a[7:1], b[0]} + {b[7:1], a[0]}", "{b[7:1], a[0]} + {a[7:1], b[0]}")
+    )
+    assert not compared(plain, crossed).equal
+    assert len(compared(crossed, back).exchanged) == 1
+
+
+@yosys
 def test_a_fingerprint_is_masked_where_it_is_a_word():
     other = changed("32'hdeadbeef", "32'h12345678")
     assert not compared(DESIGN, other).equal
