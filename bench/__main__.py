@@ -297,8 +297,9 @@ def against_revision(
     """Whether the machines are those of another revision: netlists but for names, and cycles. Takes minutes."""
     equal, root = True, against.ROOT
     try:
+        allowed = against.patterns(allow or [])
         with against.worktree(revision) as old:
-            for verdict in against.every_netlist(old, root, configs, allow or [], _step) if netlists else ():
+            for verdict in against.every_netlist(old, root, configs, allowed, _step) if netlists else ():
                 print("\n".join([verdict.line, *verdict.more]), flush=True)
                 equal &= verdict.equal
             if cycles_too:

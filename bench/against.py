@@ -77,6 +77,8 @@ def worktree(revision: str) -> Iterator[Path]:
         try:
             # What the revision builds lasts: its simulated machines take minutes, and are known by their content.
             (tree / "build").symlink_to(_made(FOLDER / "built").resolve())
+            for side in (tree, ROOT):
+                check(side)
             yield tree
         finally:
             _git("worktree", "remove", "--force", str(tree))
@@ -87,6 +89,23 @@ def _git(*arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(["git", "-C", str(ROOT), *arguments], capture_output=True, text=True)
     except OSError as error:
         raise AgainstError(f"git does not run: {error.strerror}") from error
+
+
+def check(tree: Path) -> None:
+    """Raises AgainstError where a tree's own package is not the one that runs there: an installed one would hide it."""
+    said = python(tree, "-c", "import intaglio; print(intaglio.__file__)")
+    if said.returncode:
+        raise AgainstError(f"a tree's package does not import: {last_line(said)}")
+    if not Path(said.stdout.strip()).resolve().is_relative_to(tree.resolve()):
+        raise AgainstError("another package `intaglio` than the tree's own is imported there")
+
+
+def patterns(allowed: Sequence[str]) -> list[re.Pattern[str]]:
+    """The regular expressions of ``--allow``."""
+    try:
+        return [re.compile(pattern) for pattern in allowed]
+    except re.error as error:
+        raise AgainstError(f"--allow: {error}; give a regular expression of names of nets") from error
 
 
 def _rooms(tree: Path) -> list[Path]:
@@ -141,7 +160,7 @@ def emit(tree: Path, config: str, folder: Path) -> str:
 
 
 def compare_netlists(
-    config: str, texts: Sequence[str], marks: Sequence[int], allowed: Sequence[str]
+    config: str, texts: Sequence[str], marks: Sequence[int], allowed: Sequence[re.Pattern[str]]
 ) -> Verdict:
     """Whether two machines' Verilog is the same but for names and fingerprints.
 
@@ -158,8 +177,10 @@ def compare_netlists(
     more = []
     for pattern in allowed:
         for place, called in enumerate(("before", "now")):
-            graphs[place], gone = netlists.without(graphs[place], re.compile(pattern))
-            more.append(f"  allowed by {pattern}, {called}: {len(gone):,} cells{'' if not gone else ':'}")
+            graphs[place], gone = netlists.without(graphs[place], pattern)
+            more.append(
+                f"  allowed by {pattern.pattern}, {called}: {len(gone):,} cells{'' if not gone else ':'}"
+            )
             more += [f"    {said}" for said in gone]
     result = netlists.compare(*graphs)
     kinds = Counter(cell.type for cell in graphs[1].cells if not cell.type.startswith("port "))
@@ -194,7 +215,7 @@ def every_netlist(
     old: Path,
     new: Path,
     configs: Sequence[str] | None,
-    allowed: Sequence[str],
+    allowed: Sequence[re.Pattern[str]],
     progress: Callable[[str], None],
 ) -> Iterator[Verdict]:
     """A verdict of each configuration; of all that either tree ships, if none is named."""

@@ -268,7 +268,9 @@ def test_a_verdict_says_what_was_compared_and_what_not():
     )
     assert "masked: fingerprint 0xdeadbeef -> 0x12345678 in $mux" in verdict.line
     assert verdict.line.endswith("probes left out: tap_seen -> probe_s")
-    verdict = against.compare_netlists("tiny", (DESIGN, changed("a - b", "b - a")), (1, 1), ["total$"])
+    verdict = against.compare_netlists(
+        "tiny", (DESIGN, changed("a - b", "b - a")), (1, 1), against.patterns(["total$"])
+    )
     assert not verdict.equal
     assert "DIFFERS" in verdict.line
     assert any("allowed by total$" in line for line in verdict.more)
@@ -358,6 +360,17 @@ def test_a_network_that_both_refuse_is_no_difference():
     assert list(rows.columns[5].cells) == ["equal", "refused by both, exit code 2: no room"]
     # But where none runs, nothing was compared.
     assert cycles.table({"m": refused}, {"m": refused})[1]
+
+
+def test_what_is_allowed_is_a_regular_expression():
+    with pytest.raises(cycles.AgainstError, match=r"\A--allow: [^\n]*regular expression"):
+        against.patterns(["("])
+
+
+def test_a_tree_runs_its_own_package(tmp_path):
+    against.check(against.ROOT)
+    with pytest.raises(cycles.AgainstError, match="package"):
+        against.check(tmp_path)
 
 
 def test_a_revision_that_is_none_is_one_line():
