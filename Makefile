@@ -5,7 +5,7 @@ SETUP  := sh tools/setup.sh
 # What is built for simulation is kept in the checkout, so that `clean` is clean.
 export INTAGLIO_CACHE ?= $(CURDIR)/build
 
-.PHONY: setup run test verilog sim formal fuzz lint bench fpga compare clean
+.PHONY: setup run test verilog sim formal fuzz lint bench fpga compare against clean
 
 setup:    # the environment alone: venv, pinned packages, Verilator
 	@$(SETUP) verilator
@@ -53,6 +53,10 @@ fpga:     # what the machine CONFIG=… takes of an ECP5, and its clock; takes m
 compare:  # the schemes side by side: accuracy, cycles, transistors, into docs/schemes.md; DATA=folder of MNIST's IDX files
 	@$(SETUP) verilator compare
 	@$(PYTHON) -m bench compare $(if $(DATA),--data $(DATA)) $(ARGS)
+
+against:  # whether the machines are those of revision REV=…, but for names: netlists and cycles; takes minutes
+	@$(SETUP) verilator formal
+	@$(PYTHON) -m bench against $(REV) $(ARGS)
 
 clean:
 	rm -rf build .venv *.egg-info .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache

@@ -5,6 +5,7 @@
 `python -m bench ecp5 [--config C]`: what a machine takes of an FPGA, and its clock.
 `python -m bench area [CONFIG ...]`: what machines are made of, in estimated transistors.
 `python -m bench compare --data DIR`: every trained network on its machine, and docs/schemes.md from that.
+`python -m bench against REV`: whether the machines are those of another revision, but for names.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from bench import area, compare, ecp5, litert, networks, schemes_page, vela
+from bench import against, area, compare, cycles, ecp5, litert, networks, schemes_page, vela
 from bench.synthesis import CACHE, SynthesisError
 from intaglio import golden, session
 from intaglio.console import Bar, say, say_building
@@ -267,6 +268,50 @@ def _compare(
     by_name = {config.name: entry for config, entry in zip(configs, found, strict=False)}
     planes = area.measure_planes(jobs)
     return compare.Comparison(rows, floating, by_name, found[len(configs) :], arrays, planes)
+
+
+@app.command("against", cls=against.Spread)
+def against_revision(
+    revision: Annotated[str, typer.Argument(metavar="REV", help="What this tree is compared with.")],
+    configs: Annotated[
+        list[str] | None, typer.Option(help="Configurations; all that ship if none is named.")
+    ] = None,
+    models: Annotated[
+        list[Path] | None,
+        typer.Option(help="Folders of networks, .tflite and model.txt, beside the embedded ones."),
+    ] = None,
+    allow: Annotated[
+        list[str] | None, typer.Option(help="Names of nets, a regular expression, whose drivers may differ.")
+    ] = None,
+    netlists: Annotated[bool, typer.Option(help="Compare the machines' netlists.")] = True,
+    cycles_too: Annotated[
+        bool, typer.Option("--cycles/--no-cycles", help="Compare networks' cycles.")
+    ] = True,
+    limit: Annotated[int, typer.Option(min=1, help="Inferences of each network.")] = cycles.INFERENCES,
+) -> None:
+    """Whether the machines are those of another revision: netlists but for names, and cycles. Takes minutes."""
+    equal, root = True, against.ROOT
+    try:
+        allowed = against.patterns(allow or [])
+        with against.worktree(revision) as old:
+            for verdict in against.every_netlist(old, root, configs, allowed, _step) if netlists else ():
+                print("\n".join([verdict.line, *verdict.more]), flush=True)
+                equal &= verdict.equal
+            if cycles_too:
+                table, problems = cycles.table(*against.every_cycle(old, root, models or [], limit, _step))
+                _console().print(table)
+                print("\n".join(problems) or "cycles: equal, and so are the outputs")
+                equal &= not problems
+    except cycles.AgainstError as error:
+        say(f"bench: {error}")
+        raise typer.Exit(1) from error
+    if not equal:
+        say(f"bench: differs from {revision}")
+        raise typer.Exit(1)
+
+
+def _step(said: str) -> None:
+    say(f"bench: {said}")
 
 
 if __name__ == "__main__":
