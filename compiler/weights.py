@@ -6,18 +6,18 @@ from dataclasses import replace
 
 import numpy as np
 
-from intaglio.compiler.accumulate import Accumulation, Affine
+from intaglio.compiler.accumulate import Accumulation
 from intaglio.compiler.digits import digits_of_weights
 from intaglio.compiler.program import Bytes, pack_codes
+from intaglio.compiler.rescales import Rescaling
 from intaglio.compiler.windows import Sweep
-from intaglio.network import LlsqRescale, SbnqRescale
 from intaglio.network.graph import Integers
 from intaglio.spec.config import AcceleratorConfig
 from intaglio.spec.records import record_layout
 
 
 def block_stream(
-    window: Accumulation, rescale: Affine | SbnqRescale | LlsqRescale, sweep: Sweep, config: AcceleratorConfig
+    window: Accumulation, rescale: Rescaling, sweep: Sweep, config: AcceleratorConfig
 ) -> tuple[bytes, bool]:
     """What one block of a layer consumes: for each group of `columns` output channels the first pass's tile, the
     group's parameters, the tiles of the other passes; and whether there is only one tile, which serves all passes.
@@ -109,7 +109,7 @@ def _local(window: Accumulation, sweep: Sweep, config: AcceleratorConfig) -> Int
 
 
 def _encode(weights: Integers, config: AcceleratorConfig) -> Bytes:
-    """Every weight's bits. `check.py` has seen that a layer's are values of the machine's weight type."""
+    """Every weight's bits. `operators/array.py` refuses a layer whose weights are not values of the machine's type."""
     operand = config.weight
     values = [v for v in range(operand.min, operand.max + 1) if v or not operand.is_binary]
     table = np.zeros(operand.max - operand.min + 1, np.uint8)
@@ -117,22 +117,14 @@ def _encode(weights: Integers, config: AcceleratorConfig) -> Bytes:
     return table[weights - operand.min]
 
 
-def _parameters(rescale: Affine | SbnqRescale | LlsqRescale, groups: int, config: AcceleratorConfig) -> Bytes:
+def _parameters(rescale: Rescaling, groups: int, config: AcceleratorConfig) -> Bytes:
     """Bytes of the groups' parameter records, (groups, bytes)."""
     channels = groups * config.columns
-    if isinstance(rescale, SbnqRescale):
-        scheme, values = "sbnq", {"bias": rescale.bias, "shift": rescale.shift}
-    elif isinstance(rescale, LlsqRescale):
-        scheme = "llsq"
-        values = {"bias": rescale.bias, "mantissa": rescale.mantissa, "shift": rescale.shift}
-    else:
-        scheme = "affine"
-        values = {"bias": rescale.bias, "multiplier": rescale.multiplier, "exponent": rescale.exponent}
     records = np.zeros((channels, config.record_bits // 8), np.uint8)
-    for name, field in record_layout(scheme, config.accumulator_bits).items():
+    for name, field in record_layout(rescale.scheme, config.accumulator_bits).items():
         first, size = field.start // 8, -(-field.bits // 8)
-        padded = np.pad(values[name].astype(np.int64), (0, channels - len(values[name])))
-        padded &= (1 << field.bits) - 1
+        values = rescale.records[name].astype(np.int64)
+        padded = np.pad(values, (0, channels - len(values))) & ((1 << field.bits) - 1)
         records[:, first : first + size] = padded.astype("<i8").view(np.uint8).reshape(-1, 8)[:, :size]
     data = records.reshape(groups, -1)
     return np.pad(data, [(0, 0), (0, config.parameter_beats * config.bus_bytes - data.shape[-1])])

@@ -3,18 +3,17 @@
 from amaranth.hdl import Module, Mux, ResetInserter, Signal, Value
 from amaranth.lib import enum, wiring
 from amaranth.lib.wiring import Out
-from amaranth.utils import exact_log2
 
 from intaglio.hdl.bus.axi import AXI4LiteSignature, AXI4Signature, pass_through
 from intaglio.hdl.bus.axi_read import ReadMaster
 from intaglio.hdl.bus.axi_write import WriteMaster
 from intaglio.hdl.bus.registers import Registers
 from intaglio.hdl.core import READERS, Core
-from intaglio.hdl.engines.dispatcher import FETCH_BEATS
 from intaglio.hdl.storage.memory import SyncMemory
-from intaglio.spec.commands import Engine
+from intaglio.hdl.storage.scratchpad import address_bits
+from intaglio.spec.commands import COMMAND_BEATS, Engine
 from intaglio.spec.config import AcceleratorConfig
-from intaglio.spec.limits import MARKS, WEIGHTS_QUEUE_DEPTH
+from intaglio.spec.limits import MARKS, REGISTER_BITS, WEIGHTS_QUEUE_DEPTH
 from intaglio.spec.registers import Cause
 
 __all__ = ["Machine"]
@@ -35,41 +34,52 @@ class Machine(wiring.Component):
     Parameters
     ----------
     config : AcceleratorConfig
+    probes : bool
+        Whether it has ports ``probe_*``, from which a simulation reads what is written on chip and what completes.
 
     Members
     -------
-    m_axi : Out(AXI4, 32-bit address, 64-bit data)
-    s_axil : Out(AXI4-Lite slave, 12-bit address, 32-bit data)
     irq : Out(1)
+    s_axil : Out(AXI4LiteSignature)
+        The registers; the machine is the slave.
+    m_axi : Out(AXI4Signature)
+        Memory.
     probe_* : Out
-        Left open in a design; a simulation reads from them what is written on chip and what completes.
+        Only with `probes`.
+
+    Raises
+    ------
+    TypeError
+        If `config` is of another type.
     """
 
-    def __init__(self, config: AcceleratorConfig) -> None:
+    def __init__(self, config: AcceleratorConfig, probes: bool = False) -> None:
         if not isinstance(config, AcceleratorConfig):
             raise TypeError(f"`config` must be an AcceleratorConfig, not {config!r}")
         self._config = config
-        self._core = Core(config)
+        self._core = Core(config, probes)
         self._registers = Registers(config)
-        self._reader = ReadMaster(len(READERS), (FETCH_BEATS // 4, _BURST_BEATS, _BURST_BEATS))
+        self._reader = ReadMaster(len(READERS), (COMMAND_BEATS, _BURST_BEATS, _BURST_BEATS))
         self._writer = WriteMaster(_BURST_BEATS)
-        probes = {
-            name: member
-            for name, member in self._core.signature.members.items()
-            if name.startswith("probe_") and name != "probe_write"
-        }
-        lanes = config.vector_lanes
+        self._has_probes = probes
         super().__init__(
             {
-                "m_axi": Out(AXI4Signature()),
-                "s_axil": Out(AXI4LiteSignature()),
                 "irq": Out(1),
-                **probes,
-                "probe_write_address": Out(exact_log2(config.scratchpad_elements)),
-                "probe_write_mask": Out(lanes),
-                "probe_write_data": Out(lanes * config.element_bits),
+                "s_axil": Out(AXI4LiteSignature()),
+                "m_axi": Out(AXI4Signature()),
+                **(self._probes() if probes else {}),
             }
         )
+
+    def _probes(self) -> dict[str, wiring.Member]:
+        core = self._core.signature.members
+        config = self._config
+        return {
+            **{name: core[name] for name in ("probe_done", "probe_write_valid", "probe_write_engine")},
+            "probe_write_address": Out(address_bits(config)),
+            "probe_write_mask": Out(config.vector_lanes),
+            "probe_write_data": Out(config.vector_lanes * config.element_bits),
+        }
 
     def elaborate(self, platform) -> Module:
         m = Module()
@@ -101,24 +111,34 @@ class Machine(wiring.Component):
             writer.flush.eq(~running),
             self.irq.eq(registers.irq),
             registers.busy.eq(state != _State.IDLE),
-            self.probe_done.eq(core.probe_done),
-            self.probe_write_valid.eq(core.probe_write_valid & running),
-            self.probe_write_engine.eq(core.probe_write_engine),
-            self.probe_write_address.eq(core.probe_write.address),
-            self.probe_write_mask.eq(core.probe_write.mask),
-            self.probe_write_data.eq(core.probe_write.data),
         ]
         pass_through(m, reader.bus, self.m_axi)
         pass_through(m, writer.bus, self.m_axi)
+        self._run(m, state)
+        self._count(m, state != _State.IDLE)
+        self._mark(m)
+        if self._has_probes:
+            m.d.comb += [
+                self.probe_done.eq(core.probe_done),
+                self.probe_write_valid.eq(core.probe_write_valid & running),
+                self.probe_write_engine.eq(core.probe_write_engine),
+                self.probe_write_address.eq(core.probe_write.address),
+                self.probe_write_mask.eq(core.probe_write.mask),
+                self.probe_write_data.eq(core.probe_write.data),
+            ]
+        return m
 
-        quiet = reader.idle & writer.idle
+    def _run(self, m: Module, state: Signal) -> None:
+        """A run from its start to its end."""
+        core, registers = self._core, self._registers
+        quiet = self._reader.idle & self._writer.idle
         stop, stuck = self._stop(m, state)
         with m.Switch(state):
             with m.Case(_State.IDLE):
                 with m.If(registers.start):
                     m.d.sync += state.eq(Mux(quiet, _State.RUN, _State.SETTLE))
             with m.Case(_State.SETTLE):
-                # A run before was given up while the bus still owed it answers: they are not this run's.
+                # An earlier run ended while the bus still owed it responses, which must not reach this one.
                 with m.If(stop):
                     m.d.comb += registers.finish.eq(1)
                     m.d.sync += state.eq(_State.IDLE)
@@ -132,14 +152,11 @@ class Machine(wiring.Component):
                 with m.If(quiet | stuck):
                     m.d.comb += registers.finish.eq(1)
                     m.d.sync += state.eq(_State.IDLE)
-        self._count(m, state != _State.IDLE)
-        self._mark(m)
-        return m
 
     def _stop(self, m: Module, state: Signal) -> tuple[Value, Value]:
         """Whatever stops a run, as one fault: the bus's, the core's, the watchdog's, the host's; and the watchdog."""
         core, reader, writer, registers = self._core, self._reader, self._writer, self._registers
-        waited = Signal(32)
+        waited = Signal(REGISTER_BITS)
         stuck = Signal()
         progress = core.progress | reader.progress | writer.progress
         m.d.sync += waited.eq(Mux((state == _State.IDLE) | progress, 0, waited + 1))
@@ -170,7 +187,7 @@ class Machine(wiring.Component):
             **{f"busy_{engine.name.lower()}": core.busy[engine] for engine in Engine},
         }
         for name, amount in events.items():
-            counter = Signal(32, name=f"count_{name}")
+            counter = Signal(REGISTER_BITS, name=f"count_{name}")
             m.d.comb += getattr(registers, name).eq(counter)
             with m.If(registers.start):
                 m.d.sync += counter.eq(0)
@@ -183,7 +200,7 @@ class Machine(wiring.Component):
         Taken a cycle after the completion, and of several in one cycle, each a cycle after the other.
         """
         registers = self._registers
-        m.submodules.marks = marks = SyncMemory(32, MARKS)
+        m.submodules.marks = marks = SyncMemory(REGISTER_BITS, MARKS)
         place = Signal(range(MARKS))
         late = Signal(range(len(Engine) * (WEIGHTS_QUEUE_DEPTH + 4)))
         """Marked commands without their time stamp: no more than the engines and their queues hold."""

@@ -15,11 +15,13 @@ from cocotb_tools.check_results import get_results
 from cocotb_tools.runner import Verilator
 
 from intaglio.sim.simulator import verilator
+from intaglio.sim.simulator.build import PACKAGES
+from intaglio.sim.simulator.cache import ELSEWHERE, folder
 
 __all__ = ["BUILD", "HASTY", "OPTIONS", "SPEC", "build", "simulate"]
 
-ROOT = Path(__file__).resolve().parents[1]
-BUILD = ROOT / "build"
+BUILD = folder()
+"""Simulators are kept with the built machines: a package that is installed may be read-only."""
 
 OPTIONS = (
     # Widths are Amaranth's habit; all other warnings stop the build.
@@ -51,7 +53,10 @@ def build(folder: Path, texts: Mapping[str, str], options: Sequence[str] = OPTIO
     ------
     RuntimeError
         If Verilator refuses the texts.
+    intaglio.sim.simulator.verilator.VerilatorNotFound
+        If it is missing, or cannot handle the folder's path.
     """
+    verilator.require_plain_path(folder, ELSEWHERE)
     os.environ.update(verilator.environment())
     tool = verilator.find()
     options = list(options)
@@ -154,7 +159,7 @@ def simulate(
             results_xml=str(work / "results.xml"),
             extra_env={
                 SPEC: json.dumps(spec),
-                "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path]),
+                "PYTHONPATH": os.pathsep.join([str(PACKAGES), *sys.path]),
                 "NO_COLOR": "1",
             },
             log_file=log,

@@ -5,21 +5,41 @@ from __future__ import annotations
 import dataclasses
 import math
 import tomllib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from intaglio.spec.commands import SOFTMAX_PLANES, TABLE_ENTRIES
 from intaglio.spec.fingerprint import fingerprint_of
+from intaglio.spec.limits import BEAT_BYTES, RESULT_BITS
 from intaglio.spec.operand import OperandType
-from intaglio.spec.records import RECORD_SCHEMES, record_bits
+from intaglio.spec.records import RECORD_SCHEMES, most_accumulator_bits, record_bits
 
 CONFIG_DIR = Path(__file__).parent / "configs"
 RESCALES = RECORD_SCHEMES
 """Rescale schemes that the machine can be configured with."""
+ELEMENT_BITS = (2, 4, 8)
+WEIGHT_TYPES = ("int8", "int4", "int2", "ternary", "binary")
+RANGES = {
+    "rows": (1, 64),
+    "columns": (1, 64),
+    "accumulator_bits": (8, 48),
+    "accumulator_depth": (16, 4096),
+    "scratchpad_bytes": (1 << 10, 1 << 20),
+    "weight_buffer_bytes": (1 << 9, 1 << 16),
+}
+"""Least and greatest value of each field that has such limits whatever the other fields say."""
+POWERS_OF_TWO = ("accumulator_depth", "scratchpad_bytes", "weight_buffer_bytes")
 
 
 def _ceil_power_of_two(value: int) -> int:
     return 1 << max(value - 1, 0).bit_length()
+
+
+def _either(choices: Sequence[object]) -> str:
+    """``a, b or c``."""
+    *most, last = map(str, choices)
+    return f"{', '.join(most)} or {last}" if most else last
 
 
 @dataclass(frozen=True)
@@ -46,8 +66,8 @@ class AcceleratorConfig:
     rescales : tuple of str
         Rescale schemes that the machine carries.
     rescale_lanes : int
-        Channels that the rescale works on in a cycle: `columns`, or a divisor of it whose records fill whole beats of
-        the bus.
+        Channels that the rescale works on in a cycle: `columns`, or a divisor of it that is a multiple of
+        ``bus_bits / gcd(record_bits, bus_bits)``, so that their records fill whole beats of the bus.
     scratchpad_bytes : int
         Activations on chip, a power of two, 1 KiB...1 MiB.
     weight_buffer_bytes : int
@@ -70,6 +90,25 @@ class AcceleratorConfig:
     depthwise_taps: int = 0
 
     def __post_init__(self) -> None:
+        self._check_types()
+        for name, (low, high) in RANGES.items():
+            self._check_between(name, low, high)
+        for name in POWERS_OF_TWO:
+            value = getattr(self, name)
+            if value & (value - 1):
+                low, high = RANGES[name]
+                raise ValueError(f"`{name}` must be a power of two between {low} and {high}, not {value}")
+        self._check_operands()
+        self._check_rescales()
+        self._check_between("depthwise_taps", 0, self.rows)
+        self._check_lanes()
+        tile_bytes = self.tile_beats * self.bus_bytes
+        if 2 * tile_bytes > self.weight_buffer_bytes:
+            raise ValueError(
+                f"`weight_buffer_bytes` must hold two tiles of {tile_bytes} bytes, not {self.weight_buffer_bytes}"
+            )
+
+    def _check_types(self) -> None:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if field.type == "int" and (not isinstance(value, int) or isinstance(value, bool)):
@@ -79,80 +118,64 @@ class AcceleratorConfig:
             if field.type.startswith("tuple") and (
                 not isinstance(value, tuple) or not value or not all(isinstance(item, str) for item in value)
             ):
-                raise TypeError(f"`{field.name}` must be a non-empty tuple of strings, not {value!r}")
-        self._check_between("rows", 1, 64)
-        self._check_between("columns", 1, 64)
-        self._check_between("accumulator_bits", 8, 48)
-        self._check_power_of_two("accumulator_depth", 16, 4096)
-        self._check_power_of_two("scratchpad_bytes", 1024, 1 << 20)
-        self._check_power_of_two("weight_buffer_bytes", 512, 1 << 16)
-        allowed = [
-            types
-            for bits in (2, 4, 8)
-            for types in ({f"uint{bits}"}, {f"int{bits}"}, {f"uint{bits}", f"int{bits}"})
-        ]
-        if set(self.activation_types) not in allowed or len(set(self.activation_types)) != len(
-            self.activation_types
-        ):
-            raise ValueError(
-                "`activation_types` must be int2, int4 or int8, its unsigned peer or both, "
-                f"not {', '.join(self.activation_types)}"
-            )
-        if self.weight_type not in ("int8", "int4", "int2", "ternary", "binary"):
-            raise ValueError(
-                f"`weight_type` must be int8, int4, int2, ternary or binary, not {self.weight_type}"
-            )
-        for scheme in self.rescales:
-            if scheme not in RESCALES or self.rescales.count(scheme) > 1:
-                raise ValueError(f"`rescales` must be different ones of {', '.join(RESCALES)}, not {scheme}")
-        if "affine" in self.rescales and (self.activation_types != ("int8",) or self.accumulator_bits > 32):
-            raise ValueError(
-                "`rescales` has affine, which takes int8 activations and accumulators of at most 32 bits, "
-                f"not {', '.join(self.activation_types)} and {self.accumulator_bits}"
-            )
-        if "llsq" in self.rescales and self.accumulator_bits > 32:
-            raise ValueError(
-                f"`rescales` has llsq, which takes accumulators of at most 32 bits, not {self.accumulator_bits}"
-            )
-        self._check_between("depthwise_taps", 0, self.rows)
-        self._check_between("rescale_lanes", 1, self.columns)
-        if self.columns % self.rescale_lanes:
-            raise ValueError(
-                f"`rescale_lanes` must be a divisor of `columns` ({self.columns}), not {self.rescale_lanes}"
-            )
-        if self.rescale_lanes != self.columns and self.rescale_lanes * self.record_bits % self.bus_bits:
-            whole = self.bus_bits // math.gcd(self.record_bits, self.bus_bits)
-            raise ValueError(
-                f"`rescale_lanes` must be `columns` ({self.columns}) or a multiple of {whole}, "
-                f"not {self.rescale_lanes}"
-            )
-        if self.vector_lanes * self.element_bits * 4 > self.scratchpad_bytes * 8:
-            raise ValueError(
-                f"`scratchpad_bytes` must hold at least four vectors, not {self.scratchpad_bytes}"
-            )
-        if 2 * self.tile_beats * 8 > self.weight_buffer_bytes:
-            raise ValueError(
-                f"`weight_buffer_bytes` must hold two tiles of {self.tile_beats * 8} bytes, "
-                f"not {self.weight_buffer_bytes}"
-            )
+                raise TypeError(f"`{field.name}` must be a non-empty list of strings, not {value!r}")
 
     def _check_between(self, name: str, low: int, high: int) -> None:
         if not low <= getattr(self, name) <= high:
             raise ValueError(f"`{name}` must be between {low} and {high}, not {getattr(self, name)}")
 
-    def _check_power_of_two(self, name: str, low: int, high: int) -> None:
-        value = getattr(self, name)
-        if not low <= value <= high or value & (value - 1):
-            raise ValueError(f"`{name}` must be a power of two between {low} and {high}, not {value}")
+    def _check_operands(self) -> None:
+        types = sorted(self.activation_types)
+        if types not in [
+            allowed
+            for bits in ELEMENT_BITS
+            for allowed in ([f"int{bits}"], [f"uint{bits}"], [f"int{bits}", f"uint{bits}"])
+        ]:
+            raise ValueError(
+                "`activation_types` must be int2, int4 or int8, or uint2, uint4 or uint8, or both of one width, "
+                f"not {', '.join(self.activation_types)}"
+            )
+        if self.weight_type not in WEIGHT_TYPES:
+            raise ValueError(f"`weight_type` must be {_either(WEIGHT_TYPES)}, not {self.weight_type}")
 
-    @property
-    def bus_bits(self) -> int:
-        """Data width of the AXI4 master."""
-        return 64
+    def _check_rescales(self) -> None:
+        for scheme in self.rescales:
+            if scheme not in RESCALES:
+                raise ValueError(f"`rescales` must be some of {', '.join(RESCALES)}, not {scheme}")
+            if self.rescales.count(scheme) > 1:
+                raise ValueError(f"`rescales` must name each scheme once, not {scheme} twice")
+            if self.accumulator_bits > (most := most_accumulator_bits(scheme)):
+                raise ValueError(
+                    f"`accumulator_bits` must be at most {most} where `rescales` has {scheme}, "
+                    f"not {self.accumulator_bits}"
+                )
+        if self.affine and self.activation_types != ("int8",):
+            raise ValueError(
+                "`activation_types` must be int8 alone where `rescales` has affine, "
+                f"not {', '.join(self.activation_types)}"
+            )
+
+    def _check_lanes(self) -> None:
+        allowed = [
+            lanes
+            for lanes in range(1, self.columns + 1)
+            if self.columns % lanes == 0
+            and (lanes == self.columns or lanes * self.record_bits % self.bus_bits == 0)
+        ]
+        if self.rescale_lanes not in allowed:
+            raise ValueError(
+                f"`rescale_lanes` must be {_either(allowed)} (`columns`, or a divisor of it whose records of "
+                f"{self.record_bits} bits fill whole beats of {self.bus_bits}), not {self.rescale_lanes}"
+            )
 
     @property
     def bus_bytes(self) -> int:
-        return self.bus_bits // 8
+        """Bytes of a beat of the AXI4 master."""
+        return BEAT_BYTES
+
+    @property
+    def bus_bits(self) -> int:
+        return 8 * self.bus_bytes
 
     @property
     def weight(self) -> OperandType:
@@ -190,8 +213,8 @@ class AcceleratorConfig:
 
     @property
     def result_elements(self) -> int:
-        """Elements of the widest result of a rescale: LLSQ's go up to 8 bits, the others' are elements."""
-        return 8 // self.element_bits if "llsq" in self.rescales else 1
+        """Elements of the widest result of a rescale: LLSQ's go up to RESULT_BITS, the others' are elements."""
+        return RESULT_BITS // self.element_bits if "llsq" in self.rescales else 1
 
     @property
     def activation_digits(self) -> bool:
@@ -201,7 +224,7 @@ class AcceleratorConfig:
     @property
     def weight_digits(self) -> bool:
         """Whether weights wider than the array's can be run in digits."""
-        return self.weight.bits < 8
+        return self.weight.bits < RESULT_BITS
 
     @property
     def weight_digit_bits(self) -> int:
@@ -260,10 +283,15 @@ class AcceleratorConfig:
         }
 
     @property
+    def step_lanes(self) -> int:
+        """Elements that the elementwise engine takes in a step: of the rescale's lanes a power of two, so that a
+        vector is whole steps."""
+        return 1 << (self.rescale_lanes.bit_length() - 1)
+
+    @property
     def tables(self) -> int:
         """Tables of one-operand functions: one for each element of a step, and all four bytes of softmax's."""
-        step_lanes = 1 << (self.rescale_lanes.bit_length() - 1)
-        return max(step_lanes, SOFTMAX_PLANES) if self.affine else 0
+        return max(self.step_lanes, SOFTMAX_PLANES) if self.affine else 0
 
     @property
     def fingerprint(self) -> int:
@@ -281,7 +309,7 @@ class AcceleratorConfig:
     def load(cls, name_or_path: str | Path) -> AcceleratorConfig:
         """The configuration that ships under a name, or that a TOML file holds.
 
-        Raises ValueError or TypeError, in one line, where there is none or it is not right.
+        Raises ValueError or TypeError, in one line, if there is none or it is not valid.
         """
         path = CONFIG_DIR / f"{name_or_path}.toml"
         if str(name_or_path) not in cls.names():

@@ -6,18 +6,18 @@ import hashlib
 import json
 from collections.abc import Mapping
 
-from intaglio.spec.commands import COMMAND_BYTES, FORMATS, HEADER, Engine, Operation, Scheme
-from intaglio.spec.records import RECORD_SCHEMES, record_layout
-from intaglio.spec.registers import REGISTERS, VERSION_VALUE
+from intaglio.spec import commands, limits, records, registers
 
 __all__ = ["fingerprint_of", "formats"]
 
 
 def formats() -> dict[str, object]:
-    """Every layout that a program is encoded in, and every register through which it is started, as plain values."""
+    """Every layout that a program is encoded in, every limit that its compiler relied on, and every register through
+    which it is started and watched, as plain values. Meanings for the reader are left out.
+    """
     return {
-        "command bytes": COMMAND_BYTES,
-        "header": [(field.name, field.bits, field.signed) for field in HEADER],
+        "command bytes": commands.COMMAND_BYTES,
+        "header": [(field.name, field.bits, field.signed) for field in commands.HEADER],
         "commands": [
             (
                 int(entry.opcode),
@@ -25,21 +25,34 @@ def formats() -> dict[str, object]:
                 [(field.name, field.bits, field.signed) for field in entry.fields],
                 list(entry.nonzero),
             )
-            for entry in FORMATS.values()
+            for entry in commands.FORMATS.values()
         ],
+        "arithmetic": [commands.OPERAND_SHIFT, commands.TABLE_ENTRIES, commands.SOFTMAX_PLANES],
+        "limits": [(name, value) for name, value, _ in limits.LIMITS],
         "enumerations": [
-            [(member.name, int(member)) for member in kind] for kind in (Engine, Scheme, Operation)
+            [(member.name, int(member)) for member in kind]
+            for kind in (commands.Engine, commands.Scheme, commands.Operation, registers.Cause)
         ],
         "records": [
-            [
-                (field.name, field.start, field.bits, field.signed)
-                for field in record_layout(scheme, bits).values()
-            ]
-            for scheme in RECORD_SCHEMES
-            for bits in (16, 24, 32, 48)
+            (
+                record.scheme,
+                record.accumulator_bits,
+                record.bits,
+                [(field.name, field.start, field.bits, field.signed) for field in record.fields],
+            )
+            for record in records.RECORDS
         ],
-        "registers": [(int(entry.register), entry.access.value, entry.count) for entry in REGISTERS],
-        "version": VERSION_VALUE,
+        "registers": [
+            (
+                int(entry.register),
+                entry.access.value,
+                entry.reset,
+                entry.count,
+                [(name, mask) for name, mask, _ in entry.bits],
+            )
+            for entry in registers.REGISTERS
+        ],
+        "version": registers.VERSION_VALUE,
     }
 
 

@@ -1,4 +1,6 @@
-"""The registers through which a host drives the machine, each once: offset, access, value after reset, meaning."""
+"""The registers through which a host drives the machine, each once: offset, access, value after reset, meaning; the
+bits of those that have some; the counters; the causes of a fault.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +8,18 @@ import enum
 from dataclasses import dataclass
 
 from intaglio.spec.commands import Engine
-from intaglio.spec.limits import MARKS
+from intaglio.spec.limits import BEAT_BYTES, MARKS, REGISTER_BITS
 
 __all__ = [
+    "CAUSE_BITS",
     "CONTROL_ABORT",
     "CONTROL_START",
     "COUNTERS",
     "ID_VALUE",
+    "INTERRUPT_PENDING",
     "REGISTERS",
     "REGISTER_ADDRESS_BITS",
+    "REGISTER_BYTES",
     "SETTINGS",
     "STATUS_BUSY",
     "STATUS_DONE",
@@ -27,6 +32,8 @@ __all__ = [
     "RegisterSpec",
 ]
 
+REGISTER_BYTES = REGISTER_BITS // 8
+REGISTER_ADDRESS_BITS = 12
 ID_VALUE = int.from_bytes(b"INTG", "little")
 VERSION_VALUE = 1
 CONTROL_START = 1
@@ -34,12 +41,14 @@ CONTROL_ABORT = 2
 STATUS_BUSY = 1
 STATUS_DONE = 2
 STATUS_FAULT = 4
+INTERRUPT_PENDING = 1
 WATCHDOG_RESET = 1 << 20
-REGISTER_ADDRESS_BITS = 12
+CAUSE_BITS = 8
+"""Of FAULT_CAUSE: those that may be set."""
 
 
 class Cause(enum.IntEnum):
-    """Why the machine stopped itself."""
+    """Why the machine stopped itself; `meaning` says it in a sentence."""
 
     NONE = 0
     ILLEGAL_OPCODE = 1
@@ -51,9 +60,27 @@ class Cause(enum.IntEnum):
     WATCHDOG = 7
     ABORTED = 8
 
+    @property
+    def meaning(self) -> str:
+        return _CAUSES[self]
+
+
+_CAUSES = {
+    Cause.NONE: "There was no fault since the start.",
+    Cause.ILLEGAL_OPCODE: "A command has an opcode that this machine does not implement.",
+    Cause.ILLEGAL_FIELD: "A command has a reserved bit set or a count out of range, or asks for something that this "
+    "machine does not implement.",
+    Cause.READ_REGION: "A command reads memory outside the region from READ_BASE to READ_LIMIT.",
+    Cause.WRITE_REGION: "A command writes memory outside the region from WRITE_BASE to WRITE_LIMIT.",
+    Cause.READ_ERROR: "The bus answered a read with an error.",
+    Cause.WRITE_ERROR: "The bus answered a write with an error.",
+    Cause.WATCHDOG: "Nothing moved for as many cycles as WATCHDOG says.",
+    Cause.ABORTED: "The host aborted the run.",
+}
+
 
 class Register(enum.IntEnum):
-    """Byte offsets of the AXI4-Lite registers, 32 bits each."""
+    """Byte offsets of the AXI4-Lite registers."""
 
     ID = 0x00
     VERSION = 0x04
@@ -97,18 +124,20 @@ class Access(enum.Enum):
 @dataclass(frozen=True)
 class RegisterSpec:
     """A register as a host sees it. `reset` is None where the value depends on the machine or is not defined;
-    `count` registers stand one after the other."""
+    `count` registers stand one after the other; `bits` are (name, mask, meaning) of those that have some.
+    """
 
     register: Register
     access: Access
     reset: int | None
     meaning: str
     count: int = 1
+    bits: tuple[tuple[str, int, str], ...] = ()
 
 
 def _settings() -> tuple[RegisterSpec, ...]:
     meanings = {
-        Register.COMMAND_ADDRESS: "where the command list begins in memory, a multiple of 8",
+        Register.COMMAND_ADDRESS: f"where the command list begins in memory, a multiple of {BEAT_BYTES}",
         Register.COMMAND_COUNT: "commands in the list",
         Register.READ_BASE: "first address of the region that the machine may read",
         Register.READ_LIMIT: "first address behind it",
@@ -130,7 +159,8 @@ def _settings() -> tuple[RegisterSpec, ...]:
 def _counters() -> tuple[RegisterSpec, ...]:
     meanings = {
         Register.CYCLES: "cycles from the start to the interrupt",
-        Register.OVERFLOWS: "additions that left the accumulator's range, LLSQ's of the bias among them",
+        Register.OVERFLOWS: "additions that left the accumulator's range, LLSQ's of the bias among them "
+        "(a warning: a sum may come back)",
         Register.READ_BEATS: "beats read on the bus",
         Register.WRITE_BEATS: "beats written on the bus",
         **{
@@ -154,15 +184,29 @@ REGISTERS = (
         Register.CONTROL,
         Access.WRITE,
         0,
-        f"write {CONTROL_START}: start (ignored while busy); write {CONTROL_ABORT}: abort (ignored while not); "
-        "reads 0",
+        "starts and ends a run; reads 0",
+        bits=(
+            ("CONTROL_START", CONTROL_START, "start; ignored while busy"),
+            ("CONTROL_ABORT", CONTROL_ABORT, "abort; ignored while not busy"),
+        ),
     ),
-    RegisterSpec(Register.STATUS, Access.READ, 0, "bit 0 busy, bit 1 done (without a fault), bit 2 fault"),
+    RegisterSpec(
+        Register.STATUS,
+        Access.READ,
+        0,
+        "where the run is",
+        bits=(
+            ("STATUS_BUSY", STATUS_BUSY, "busy"),
+            ("STATUS_DONE", STATUS_DONE, "done, without a fault"),
+            ("STATUS_FAULT", STATUS_FAULT, "a fault since the start"),
+        ),
+    ),
     RegisterSpec(
         Register.INTERRUPT,
         Access.WRITE_ONE_TO_CLEAR,
         0,
-        "bit 0: pending (the `irq` output). A start clears it, too",
+        "cleared by a start as well",
+        bits=(("INTERRUPT_PENDING", INTERRUPT_PENDING, "pending: the `irq` output"),),
     ),
     *_settings(),
     RegisterSpec(
@@ -177,7 +221,8 @@ REGISTERS = (
         Register.MARKS,
         Access.READ,
         None,
-        "the cycle counter when the i-th marked command completed, at MARKS + 4*i; undefined where none has",
+        f"the cycle counter when the i-th marked command completed, at MARKS + {REGISTER_BYTES}*i; "
+        "undefined where none has",
         count=MARKS,
     ),
 )

@@ -26,7 +26,8 @@ import numpy as np
 
 from bench.tflite_builder import TYPES, Builder
 from intaglio import golden
-from intaglio.network import NetworkError, tflite
+from intaglio.network import NetworkError
+from intaglio.network.formats import tflite
 from tests import tflite_cases
 
 ROOT = Path(__file__).parent.parent

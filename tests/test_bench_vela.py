@@ -112,7 +112,7 @@ def test_a_difference_and_a_missing_configuration_are_problems(model):
     assert table.row_count == 2
     assert len(problems) == 2
     assert problems[0] == "small on sbnq8x8: 3 elements differ from golden"
-    assert problems[1].startswith("small on nowhere: --config: no configuration nowhere")
+    assert problems[1].startswith("small on nowhere: `config`: no configuration nowhere")
 
 
 def test_inputs_are_in_range(model):

@@ -8,7 +8,8 @@ import pytest
 import intaglio
 from bench.tflite_builder import VALID, Builder
 from intaglio import golden
-from intaglio.network import NetworkError, tflite
+from intaglio.network import NetworkError
+from intaglio.network.formats import tflite
 from tests import tflite_cases
 
 
@@ -135,7 +136,7 @@ def test_what_is_refused(call, write, tmp_path) -> None:
     for arguments, words in {
         ("golden", path, "--inputs", tmp_path / "x.npy"): ["t0[0, 0, 1, 0] is 200", "outside -128...127"],
         ("golden", path, "--inputs", tmp_path / "nan.npy"): ["t0[0, 0, 1, 0] is nan", "not a finite number"],
-        ("inspect", path, "--runtime", "cmsis"): ["no runtime 'cmsis'", "litert, tflm"],
+        ("inspect", path, "--runtime", "cmsis"): ["unknown runtime 'cmsis'", "litert, tflm"],
         ("inspect", write(unsupported, "other.tflite")): [
             "other.tflite: operator 1 CUMSUM (mean): it is not supported"
         ],

@@ -17,9 +17,10 @@ from intaglio.hdl.engines.elementwise import Elementwise
 from intaglio.hdl.engines.softmax import PASSES, Softmax
 from intaglio.hdl.storage.scratchpad import READ_LATENCY
 from intaglio.hdl.storage.tables import Tables
-from intaglio.network import Add, FixedPointScale, Sub, Tensor, TensorType
+from intaglio.network import Add, FixedPointScale, Rounding, Sub, Tensor, TensorType
 from intaglio.spec.commands import FORMATS, Opcode, Operation, encode
 from intaglio.spec.config import AcceleratorConfig
+from tests.golden_definitions import Fixed, divide, one_over_one_plus
 
 BINARY = (Operation.ADD, Operation.SUBTRACT, Operation.MULTIPLY)
 SIZE = 2048
@@ -61,10 +62,6 @@ def sqrdmulh(a, b):
     return min((a * b + (1 << 30)) >> 31, (1 << 31) - 1)
 
 
-def saturate(x):
-    return min(max(x, -(1 << 31)), (1 << 31) - 1)
-
-
 def rescale(x, multiplier, exponent, double):
     if not double:
         return half_away(x * multiplier, 31 - exponent)
@@ -87,16 +84,16 @@ def binary(fields, a, b):
 
 
 def softmax_of(run, tables):
-    table = [sum(tables[plane][d] << 8 * plane for plane in range(4)) for d in range(256)]
+    """From the definition of fixed point, not from the page's line: exp is what the tables say."""
+    table = [Fixed(sum(tables[plane][d] << 8 * plane for plane in range(4)), 0) for d in range(256)]
     greatest = max(run)
-    total = sum(half_away(table[greatest - x], 12) for x in run)
-    h = 32 - total.bit_length()
-    half = ((total << h) - (1 << 31) + (1 << 31)) >> 1
-    y = 1515870810 + sqrdmulh(half, -1010580540)
-    for _ in range(3):
-        y = y + saturate(sqrdmulh(y, (1 << 29) - sqrdmulh(half, y)) << 2)
-    scale = saturate(y << 1)
-    return [min(max(-128 + half_away(sqrdmulh(scale, table[greatest - x]), 35 - h), -128), 127) for x in run]
+    total = sum(table[greatest - x].rescaled(12).raw for x in run)
+    headroom = 32 - total.bit_length()
+    reciprocal = one_over_one_plus(Fixed((total << headroom) - 2**31, 0))
+    results = (
+        divide((reciprocal * table[greatest - x]).raw, 35 - headroom, Rounding.HALF_AWAY) - 128 for x in run
+    )
+    return [min(max(result, -128), 127) for result in results]
 
 
 class Reference:

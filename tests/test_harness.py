@@ -206,6 +206,24 @@ def test_taps_of_several_engines_come_in_any_order(harness: Harness) -> None:
     assert [int(harness.probed[place][0]) for place in (early, both, late)] == [1, 1, 2]
 
 
+def test_nothing_is_taken_before_the_arm(harness: Harness) -> None:
+    """Whoever completes commands before a start has no place to put what is taken."""
+    first = harness.add_probe(engine=0, sequence=1, address=0, elements=1)
+    harness.write(0x54, 1)
+    harness.run(1)
+    assert (harness.probes_taken, harness.completed(0)) == (0, 0)
+    harness.arm()
+    harness.add_probe(engine=0, sequence=1, address=0, elements=1 << 20)
+    harness.write(0x54, 1)
+    harness.run(1)
+    assert harness.probes_taken == 0
+    harness.arm()
+    on_chip(harness, 0, 7, 1, command=0x50, value=1)
+    harness.run(1)
+    assert (harness.probes_taken, harness.completed(0), harness.completed(1)) == (2, 1, 0)
+    assert list(harness.probed[first]) == [7]
+
+
 def test_addresses_on_chip_wrap(harness: Harness) -> None:
     place = harness.add_probe(engine=0, sequence=1, address=254, elements=4)
     harness.arm()
@@ -232,15 +250,17 @@ def test_what_nobody_wrote_is_no_value(harness: Harness) -> None:
         ({"memory_bytes": 12}, "multiple of 8"),
         ({"memory_bytes": 0}, "multiple of 8"),
         ({"elements": 100}, "power of two"),
-        ({"lanes": 65}, "lanes"),
+        ({"lanes": 0}, "lanes"),
+        ({"lanes": 9}, "9 of 4 bits are more than the machine's probes carry"),
+        ({"lanes": 5, "element_bits": 8}, "5 of 8 bits are more"),
         ({"element_bits": 9}, "lanes"),
         ({"latency": 0}, "latency"),
     ],
 )
-def test_what_a_harness_refuses(parameters: dict[str, int], message: str) -> None:
+def test_what_a_harness_refuses(library: Path, parameters: dict[str, int], message: str) -> None:
     good = {"memory_bytes": 64, "elements": 256, "lanes": 4, "element_bits": 4, "latency": 32}
     with pytest.raises(ValueError, match=message):
-        Harness(TRAFFIC, **{**good, **parameters})
+        Harness(library, **{**good, **parameters})
 
 
 def test_verilog_that_is_wrong_is_one_line() -> None:

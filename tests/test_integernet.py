@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from intaglio.network import Conv2D, FullyConnected, MaxPool2D, Network, NetworkError, SbnqRescale, TensorType
+from intaglio.network.formats.integernet import dump, dumps, load, loads
 from intaglio.network.graph import PowerOfTwoRescale, Rounding
-from intaglio.network.integernet import dump, dumps, load, loads
 from intaglio.network.load import load as load_any
 
 
@@ -338,7 +338,7 @@ def test_what_the_format_cannot_say_is_not_written(tmp_path):
 
     def unsayable(*layers):
         changed = Network("changed", network.tensors, (*layers, *rest), network.inputs, network.outputs)
-        with pytest.raises(NetworkError, match="cannot say"):
+        with pytest.raises(NetworkError, match="cannot express"):
             dumps(changed)
 
     fields = {**vars(conv1)}

@@ -10,6 +10,7 @@ from intaglio.compiler import Probe, Program, Region
 from intaglio.golden import elementwise, max_pool2d, transcendental
 from intaglio.golden.rescale import affine, sbnq
 from intaglio.network import Add, FixedPointScale, Mul, Sub, Tensor, TensorType
+from intaglio.sim.simulator.functional.interpreter import Stopped
 from intaglio.spec.commands import FORMATS, Engine, Opcode, Operation, Scheme, encode
 from tests.interpreter import Machine, check_order, clocks
 from tests.networks import machine_of
@@ -225,9 +226,9 @@ def test_sbnq_rescale_is_goldens(signed):
     np.testing.assert_array_equal(found & 15, expected & 15)
 
 
-def test_a_scheme_that_the_machine_has_not():
+def test_a_scheme_this_machine_does_not_implement():
     config = int8_machine()
-    with pytest.raises(AssertionError, match="a scheme that the machine has not"):
+    with pytest.raises(Stopped, match="command 0: ILLEGAL_FIELD"):
         rescaled(np.zeros((1, 1), int), bytes(80), config, scheme=Scheme.SBNQ)
 
 
@@ -469,16 +470,28 @@ def test_garbage_is_noticed():
     assert len(found) == 3
 
 
+DEPTHWISE = {name: 1 for name in FORMATS[Opcode.MATMUL].nonzero} | {
+    "signed": 1, "depthwise": 1, "output_step": 1, "width_elements": 6, "height": 1,
+}  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("opcode", "values", "message"),
     [
         (Opcode.MAX_POOL, POOL | {"destination": 2}, "writes what it reads"),
         (Opcode.MAX_POOL, POOL | {"destination": 200, "output_columns": 2, "pixel_pitch": 2}, "an element twice"),
         (Opcode.STORE, STORE | {"rows": 2}, "a byte twice"),
-        (Opcode.STORE, STORE | {"memory_address": IMAGE + 125}, "window"),
-        (Opcode.LOAD, {"rows": 1}, "row_bytes"),
+        (Opcode.MATMUL, DEPTHWISE | {"output_columns": 4, "output_step": 2}, "whose last vector is not kept"),
+        (Opcode.MATMUL, DEPTHWISE | {"signed": 0}, "unsigned elements on a machine that has none"),
+        (Opcode.MATMUL, DEPTHWISE | {"chunks": 2}, "a depthwise command of several chunks"),
+        (Opcode.MATMUL, DEPTHWISE, "weights beyond the taps of the first output"),
+        (Opcode.RESCALE, CLAMPED | {"positions": 1, "columns": 1, "channels": 1, "low": 9, "high": 8}, "wrong order"),
     ],
 )  # fmt: skip
 def test_what_no_program_may_do(opcode, values, message):
     with pytest.raises(AssertionError, match=message):
-        machine_for(int8_machine(), [(opcode, values)], image=bytes(128)).run()
+        machine_for(
+            int8_machine(),
+            [(Opcode.WEIGHTS, {"memory_address": IMAGE, "beats": 16}), (opcode, values)],
+            image=bytes([1]) * 128,
+        ).run()

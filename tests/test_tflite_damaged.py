@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from bench.tflite_builder import TYPES, VALID, Builder
-from intaglio.network import NetworkError, tflite
+from intaglio.network import NetworkError
+from intaglio.network.formats import tflite
 from intaglio.network.load import load
 from tests import fuzz_tflite, tflite_cases
 

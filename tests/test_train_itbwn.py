@@ -204,7 +204,7 @@ def test_the_exported_network(digits):
     *narrow, last = (layer for layer in integers.layers if isinstance(layer, Conv2D | FullyConnected))
     binary = isinstance(model.blocks[0].weights.weight_quant.tensor_quant, itbwn.BinaryQuant)
     for layer in narrow:
-        assert str(layer.weight_type) == "int2"
+        assert str(layer.weight_type) == ("binary" if binary else "int2")
         assert np.unique(layer.weights).tolist() == ([-1, 1] if binary else [-1, 0, 1])
         assert integers.tensors[layer.output].zero_point == -128
     assert str(last.weight_type) == "int8"

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from intaglio.network.integernet import dumps, load
+from intaglio.network.formats.integernet import dumps, load
 
 torch = pytest.importorskip("torch", reason="the extra `train` is not installed")
 

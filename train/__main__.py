@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 
 from intaglio import golden, network
-from intaglio.network import exchange, integernet
+from intaglio.network.formats import exchange, integernet
 from intaglio.network.inputs import conform
 
+MISSING = "training needs {}, which is not installed: pip install 'intaglio[train]', in a checkout '.[train]'"
 # Read when torch is loaded: its threads sleep when they wait; spinning, a busy machine takes ten times as long.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 try:
@@ -22,10 +23,10 @@ try:
     import torch
 
     from intaglio.train import data, loop
+    from intaglio.train.definition import DEFINITIONS
+    from intaglio.train.schemes import SCHEMES, exported
 except ModuleNotFoundError as error:
-    sys.exit(f"training needs {error.name}, which is not installed; pip install '.[train]'")
-from intaglio.train.definition import DEFINITIONS
-from intaglio.train.schemes import SCHEMES, exported
+    sys.exit(MISSING.format(error.name))
 
 
 def _arguments(words: list[str] | None) -> argparse.Namespace:
@@ -83,7 +84,7 @@ def main(words: list[str] | None = None) -> int:
     try:
         module = scheme.load()
     except ModuleNotFoundError as error:
-        print(f"train: needs {error.name}, which is not installed; pip install '.[train]'", file=sys.stderr)
+        print(MISSING.format(error.name), file=sys.stderr)
         return 2
     try:
         dataset = data.load(arguments.dataset, arguments.data)

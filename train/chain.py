@@ -76,7 +76,7 @@ class IntegerLayer:
 
     place: Place
     weights: Integers
-    weight_type: network.TensorType
+    weight_type: network.WeightType
     rescale: Rescale
     accumulator_bits: int
     type: network.TensorType

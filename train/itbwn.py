@@ -53,7 +53,6 @@ PIXEL_SCALE = 1 / 255
 ZERO_POINT = -128
 """An unsigned 8-bit value q is stored as the int8 ``q - 128``."""
 INT8 = network.TensorType(8, signed=True)
-NARROW = network.TensorType(2, signed=True)
 ACCUMULATOR_BITS = 32
 LEAST_FACTOR = 2.0**-21
 """Of the rescale, in steps of the output: smaller ones become this, by which sums still add up to nothing."""
@@ -103,6 +102,13 @@ class TernaryWeight(_UnitScale):
     tensor_quant = TwnQuant
     threshold = DELTA
     bit_width = 2
+
+
+WEIGHT_TYPES: dict[type, network.WeightType] = {
+    BinaryWeight: network.BinaryType(),
+    TernaryWeight: network.TensorType(2, signed=True),
+}
+"""Of each quantizer, the type of the weights that it exports."""
 
 
 class BatchNorm(nn.Module):
@@ -171,6 +177,7 @@ class Block(nn.Module):
     def __init__(self, place: Place, weight_quant: type) -> None:
         super().__init__()
         self.place = place
+        self.weight_type = WEIGHT_TYPES[weight_quant]
         self.weights = _weights(place.shape, bias=False, weight_quant=weight_quant)
         self.norm = BatchNorm(place.shape[0])
         self.activation = qnn.QuantReLU(act_quant=Uint8ActPerTensorFloat, return_quant_tensor=True)
@@ -295,7 +302,9 @@ def _narrow(block: Block, step: float) -> IntegerLayer:
     factor = np.maximum(np.abs(signed) * step / scale, LEAST_FACTOR)
     bias = np.clip(offset / scale / factor, -FARTHEST_BIAS, FARTHEST_BIAS)
     rescale = _rescale(factor, bias, weights)
-    return IntegerLayer(block.place, weights, NARROW, rescale, ACCUMULATOR_BITS, INT8, scale, ZERO_POINT)
+    return IntegerLayer(
+        block.place, weights, block.weight_type, rescale, ACCUMULATOR_BITS, INT8, scale, ZERO_POINT
+    )
 
 
 def _last(model: ItbwnNetwork, step: float) -> IntegerLayer:

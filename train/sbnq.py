@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from intaglio import network
-from intaglio.network.integernet import ACCUMULATOR_BITS
+from intaglio.network.formats.integernet import ACCUMULATOR_BITS
 from intaglio.train.chain import IntegerLayer, Place, accumulate, integers, places, pooled
 from intaglio.train.chain import to_network as to_chain
 from intaglio.train.definition import Layers

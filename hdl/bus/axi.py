@@ -10,6 +10,8 @@ from amaranth.lib import data, enum, wiring
 from amaranth.lib.wiring import In, Out
 
 from intaglio.hdl.checks import check_integer
+from intaglio.spec.limits import BEAT_BYTES, COMMAND_INDEX_BITS, MEMORY_ADDRESS_BITS, REGISTER_BITS
+from intaglio.spec.registers import CAUSE_BITS, REGISTER_ADDRESS_BITS
 
 __all__ = [
     "BOUNDARY_BYTES",
@@ -27,7 +29,10 @@ __all__ = [
 
 BOUNDARY_BYTES = 4096
 """No burst crosses a multiple of this [AXI: A3.4.1]."""
-MAX_BURST_BEATS = 256
+LENGTH_BITS = 8
+"""Of AxLEN: beats of a burst less one."""
+MAX_BURST_BEATS = 1 << LENGTH_BITS
+_BEAT_BITS = 8 * BEAT_BYTES
 CACHE_NORMAL_BUFFERABLE = 0b0011
 """Normal memory, not cacheable, bufferable [AXI: A4.4]."""
 
@@ -49,7 +54,7 @@ def _read_members(address_bits: int, data_bits: int, id_bits: int) -> dict[str, 
     return {
         "arid": Out(id_bits),
         "araddr": Out(address_bits),
-        "arlen": Out(8),
+        "arlen": Out(LENGTH_BITS),
         "arsize": Out(3),
         "arburst": Out(BurstType),
         "arcache": Out(4),
@@ -69,7 +74,7 @@ def _write_members(address_bits: int, data_bits: int, id_bits: int) -> dict[str,
     return {
         "awid": Out(id_bits),
         "awaddr": Out(address_bits),
-        "awlen": Out(8),
+        "awlen": Out(LENGTH_BITS),
         "awsize": Out(3),
         "awburst": Out(BurstType),
         "awcache": Out(4),
@@ -101,29 +106,35 @@ class _Bus(wiring.Signature):
 class AXI4ReadSignature(_Bus):
     """Channels AR and R of an AXI4 bus, seen by the master."""
 
-    def __init__(self, address_bits: int = 32, data_bits: int = 64, id_bits: int = 1) -> None:
+    def __init__(
+        self, address_bits: int = MEMORY_ADDRESS_BITS, data_bits: int = _BEAT_BITS, id_bits: int = 1
+    ) -> None:
         super().__init__(_read_members(address_bits, data_bits, id_bits), address_bits, data_bits)
 
 
 class AXI4WriteSignature(_Bus):
     """Channels AW, W and B of an AXI4 bus, seen by the master."""
 
-    def __init__(self, address_bits: int = 32, data_bits: int = 64, id_bits: int = 1) -> None:
+    def __init__(
+        self, address_bits: int = MEMORY_ADDRESS_BITS, data_bits: int = _BEAT_BITS, id_bits: int = 1
+    ) -> None:
         super().__init__(_write_members(address_bits, data_bits, id_bits), address_bits, data_bits)
 
 
 class AXI4Signature(_Bus):
     """All five channels of an AXI4 bus, seen by the master."""
 
-    def __init__(self, address_bits: int = 32, data_bits: int = 64, id_bits: int = 1) -> None:
+    def __init__(
+        self, address_bits: int = MEMORY_ADDRESS_BITS, data_bits: int = _BEAT_BITS, id_bits: int = 1
+    ) -> None:
         parameters = (address_bits, data_bits, id_bits)
-        super().__init__(_read_members(*parameters) | _write_members(*parameters), address_bits, data_bits)
+        super().__init__(_write_members(*parameters) | _read_members(*parameters), address_bits, data_bits)
 
 
 class AXI4LiteSignature(_Bus):
-    """An AXI4-Lite bus, seen by the slave; without ``awprot`` and ``arprot``, of which ours takes no notice."""
+    """An AXI4-Lite bus, seen by the slave; without ``awprot`` and ``arprot``, which it ignores."""
 
-    def __init__(self, address_bits: int = 12, data_bits: int = 32) -> None:
+    def __init__(self, address_bits: int = REGISTER_ADDRESS_BITS, data_bits: int = REGISTER_BITS) -> None:
         members = {
             "awaddr": In(address_bits),
             "awvalid": In(1),
@@ -146,12 +157,14 @@ class AXI4LiteSignature(_Bus):
         super().__init__(members, address_bits, data_bits)
 
 
-FAULT_LAYOUT = data.StructLayout({"cause": 8, "command": 32, "address": 32})
-"""Why (`intaglio.spec.commands.Cause`), the index of the command in the list, the address in memory."""
+FAULT_LAYOUT = data.StructLayout(
+    {"cause": CAUSE_BITS, "command": COMMAND_INDEX_BITS, "address": MEMORY_ADDRESS_BITS}
+)
+"""Why (`intaglio.spec.registers.Cause`), the index of the command in the list, the address in memory."""
 
 
 class FaultSignature(wiring.Signature):
-    """A fault: ``payload`` counts in each cycle in which ``valid`` is high. Nobody takes it: there is no ``ready``."""
+    """A fault: ``payload`` is one in each cycle in which ``valid`` is high. It has no ``ready``: none is held back."""
 
     def __init__(self) -> None:
         super().__init__({"valid": Out(1), "payload": Out(FAULT_LAYOUT)})

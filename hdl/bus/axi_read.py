@@ -6,22 +6,29 @@ from amaranth.lib.wiring import In, Out
 
 from intaglio.hdl.bus.axi import (
     CACHE_NORMAL_BUFFERABLE,
+    LENGTH_BITS,
     MAX_BURST_BEATS,
     AXI4ReadSignature,
     BurstType,
     FaultSignature,
     Response,
 )
-from intaglio.hdl.bus.bursts import BEAT_OFFSET_BITS, BurstSplitter, check_outstanding
+from intaglio.hdl.bus.bursts import BEAT_ADDRESS_BITS, BEAT_OFFSET_BITS, BurstSplitter, check_outstanding
 from intaglio.hdl.checks import check_integer
 from intaglio.hdl.storage.fifo import Fifo
 from intaglio.hdl.storage.register_slice import RegisterSlice
+from intaglio.spec.limits import BEAT_BYTES, COMMAND_INDEX_BITS, MEMORY_ADDRESS_BITS, TRANSFER_BITS
 from intaglio.spec.registers import Cause
 
-__all__ = ["READ_BEAT", "READ_TRANSFER", "ReadClientSignature", "ReadMaster"]
+__all__ = ["READ_BEAT", "READ_TRANSFER", "UNBOUNDED_SPACE", "ReadClientSignature", "ReadMaster"]
 
-READ_TRANSFER = data.StructLayout({"address": 32, "beats": 24, "command": 32})
-READ_BEAT = data.StructLayout({"data": 64, "last": 1})
+READ_TRANSFER = data.StructLayout(
+    {"address": MEMORY_ADDRESS_BITS, "beats": TRANSFER_BITS, "command": COMMAND_INDEX_BITS}
+)
+READ_BEAT = data.StructLayout({"data": 8 * BEAT_BYTES, "last": 1})
+_SPACE_BITS = 16
+UNBOUNDED_SPACE = (1 << _SPACE_BITS) - 1
+"""The space of a client that takes every beat as it comes."""
 
 
 class ReadClientSignature(wiring.Signature):
@@ -32,7 +39,7 @@ class ReadClientSignature(wiring.Signature):
     transfer : Out(stream)
         ``address``: in bytes, the low 3 bits are ignored; ``beats``: of 8 bytes, 1 or more; ``command``: the index that
         a fault reports. Served in order.
-    space : Out(16)
+    space : Out
         Beats that the client can take now. It may fall only by the beats that were delivered, in the cycle after each
         at the latest, and must reach the longest burst again and again.
     data : In(stream)
@@ -43,7 +50,7 @@ class ReadClientSignature(wiring.Signature):
         super().__init__(
             {
                 "transfer": Out(stream.Signature(READ_TRANSFER)),
-                "space": Out(16),
+                "space": Out(_SPACE_BITS),
                 "data": In(stream.Signature(READ_BEAT)),
             }
         )
@@ -72,7 +79,7 @@ class ReadMaster(wiring.Component):
     -------
     clients : In(ReadClientSignature) array
     bus : Out(AXI4ReadSignature)
-    region_base, region_limit : In(32)
+    region_base, region_limit : In(MEMORY_ADDRESS_BITS)
         Every beat that is read lies in ``[region_base, region_limit)``: a transfer of which one does not is dropped
         with the fault READ_REGION at its first beat. They must not change while anything is pending.
     fault : Out(FaultSignature)
@@ -82,7 +89,7 @@ class ReadMaster(wiring.Component):
         While high, no burst is issued but the one whose address is on the bus already, arriving data and offered
         transfers are dropped. When `idle` has been high in such a cycle, all is as after reset.
     idle : Out(1)
-        Nothing is on its way, nor about to be. Transfers may still be pending while `flush` is low.
+        Nothing is in flight or about to be issued. Transfers may still be pending while `flush` is low.
     progress : Out(1)
         A handshake on AR or R.
     beat : Out(1)
@@ -112,8 +119,8 @@ class ReadMaster(wiring.Component):
             {
                 "clients": In(ReadClientSignature()).array(count),
                 "bus": Out(AXI4ReadSignature()),
-                "region_base": In(32),
-                "region_limit": In(32),
+                "region_base": In(MEMORY_ADDRESS_BITS),
+                "region_limit": In(MEMORY_ADDRESS_BITS),
                 "fault": Out(FaultSignature()),
                 "flush": In(1),
                 "idle": Out(1),
@@ -169,7 +176,7 @@ class ReadMaster(wiring.Component):
             self.idle.eq(issuer.idle),
             self.fault.valid.eq(Cat(fault.valid for fault in faults).any() & ~self.flush),
         ]
-        # The first that is valid; one pulse lost to another of the same cycle stops the machine no less.
+        # The first that is valid: of several faults in one cycle, any stops the machine.
         with m.If(returner.fault.valid):
             m.d.comb += self.fault.payload.eq(returner.fault.payload)
         for fault in faults[1:]:
@@ -180,7 +187,14 @@ class ReadMaster(wiring.Component):
 
 def _issued_layout(clients: int) -> data.StructLayout:
     """What is remembered of a burst until its data have come."""
-    return data.StructLayout({"client": range(max(clients, 2)), "beat": 29, "last": 1, "command": 32})
+    return data.StructLayout(
+        {
+            "client": range(max(clients, 2)),
+            "beat": BEAT_ADDRESS_BITS,
+            "last": 1,
+            "command": COMMAND_INDEX_BITS,
+        }
+    )
 
 
 class _Issuer(wiring.Component):
@@ -194,10 +208,10 @@ class _Issuer(wiring.Component):
         super().__init__(
             {
                 "bursts": In(burst).array(count),
-                "space": In(16).array(count),
+                "space": In(_SPACE_BITS).array(count),
                 "delivered": In(1).array(count),
-                "address": Out(32),
-                "length": Out(8),
+                "address": Out(MEMORY_ADDRESS_BITS),
+                "length": Out(LENGTH_BITS),
                 "valid": Out(1),
                 "ready": In(1),
                 "issued": Out(stream.Signature(_issued_layout(count))),
@@ -261,7 +275,7 @@ class _Returner(wiring.Component):
     """Hands each beat to the client that the oldest burst in flight belongs to."""
 
     def __init__(self, clients: int) -> None:
-        self._beat = data.StructLayout({"data": 64, "error": 1, "last": 1})
+        self._beat = data.StructLayout({"data": 8 * BEAT_BYTES, "error": 1, "last": 1})
         super().__init__(
             {
                 "i": In(stream.Signature(self._beat)),

@@ -6,26 +6,34 @@ from amaranth.lib.wiring import In, Out
 
 from intaglio.hdl.bus.axi import (
     CACHE_NORMAL_BUFFERABLE,
+    LENGTH_BITS,
     MAX_BURST_BEATS,
     AXI4WriteSignature,
     BurstType,
     FaultSignature,
     Response,
 )
-from intaglio.hdl.bus.bursts import BEAT_BYTES, BEAT_OFFSET_BITS, BurstSplitter, check_outstanding
+from intaglio.hdl.bus.bursts import BEAT_ADDRESS_BITS, BEAT_OFFSET_BITS, BurstSplitter, check_outstanding
 from intaglio.hdl.checks import check_integer
 from intaglio.hdl.storage.fifo import Fifo
-from intaglio.spec.registers import Cause
+from intaglio.spec.limits import BEAT_BYTES, COMMAND_INDEX_BITS, MEMORY_ADDRESS_BITS, TRANSFER_BITS
+from intaglio.spec.registers import CAUSE_BITS, Cause
 
-__all__ = ["WRITE_TRANSFER", "WriteMaster"]
+__all__ = ["WRITE_BEAT", "WRITE_TRANSFER", "WriteMaster"]
 
-WRITE_TRANSFER = data.StructLayout({"address": 32, "bytes": 24, "command": 32})
+WRITE_TRANSFER = data.StructLayout(
+    {"address": MEMORY_ADDRESS_BITS, "bytes": TRANSFER_BITS, "command": COMMAND_INDEX_BITS}
+)
+WRITE_BEAT = data.StructLayout({"data": 8 * BEAT_BYTES})
+_ALL_BYTES = (1 << BEAT_BYTES) - 1
 
 _ENDS = data.StructLayout({"first_byte": BEAT_OFFSET_BITS, "last_byte": BEAT_OFFSET_BITS})
 """Lanes of the first byte of a transfer's first beat and of the last byte of its last."""
-_PROMISED = data.StructLayout({"length": 8, "first_strobes": 8, "last_strobes": 8})
+_PROMISED = data.StructLayout(
+    {"length": LENGTH_BITS, "first_strobes": BEAT_BYTES, "last_strobes": BEAT_BYTES}
+)
 """The data of a burst that follow: beats less one, strobes of the first beat and of the last."""
-_FLIGHT = data.StructLayout({"beat": 29, "last": 1, "command": 32})
+_FLIGHT = data.StructLayout({"beat": BEAT_ADDRESS_BITS, "last": 1, "command": COMMAND_INDEX_BITS})
 
 
 class WriteMaster(wiring.Component):
@@ -54,7 +62,7 @@ class WriteMaster(wiring.Component):
     done : Out(1)
         A pulse for each transfer whose last response has come, in order; none for one that failed.
     bus : Out(AXI4WriteSignature)
-    region_base, region_limit : In(32)
+    region_base, region_limit : In(MEMORY_ADDRESS_BITS)
         Every beat that is touched lies in ``[region_base, region_limit)``: a transfer of which one does not is dropped
         with the fault WRITE_REGION at its first beat. They must not change while anything is pending.
     fault : Out(FaultSignature)
@@ -65,7 +73,7 @@ class WriteMaster(wiring.Component):
         without strobes; offered transfers and data are dropped. When `idle` has been high in such a cycle, all is as
         after reset.
     idle : Out(1)
-        Nothing is on its way, nor about to be. Transfers may still be pending while `flush` is low.
+        Nothing is in flight or about to be issued. Transfers may still be pending while `flush` is low.
     progress : Out(1)
         A handshake on AW, W or B.
     beat : Out(1)
@@ -83,11 +91,11 @@ class WriteMaster(wiring.Component):
         super().__init__(
             {
                 "transfer": In(stream.Signature(WRITE_TRANSFER)),
-                "data": In(stream.Signature(data.StructLayout({"data": 64}))),
+                "data": In(stream.Signature(WRITE_BEAT)),
                 "done": Out(1),
                 "bus": Out(AXI4WriteSignature()),
-                "region_base": In(32),
-                "region_limit": In(32),
+                "region_base": In(MEMORY_ADDRESS_BITS),
+                "region_limit": In(MEMORY_ADDRESS_BITS),
                 "fault": Out(FaultSignature()),
                 "flush": In(1),
                 "idle": Out(1),
@@ -128,7 +136,7 @@ class WriteMaster(wiring.Component):
         with m.If(failed):
             m.d.comb += self.fault.payload.eq(
                 Cat(
-                    Const(Cause.WRITE_ERROR, 8),
+                    Const(Cause.WRITE_ERROR, CAUSE_BITS),
                     flight.o.payload.command,
                     Const(0, BEAT_OFFSET_BITS),
                     flight.o.payload.beat,
@@ -140,7 +148,7 @@ class WriteMaster(wiring.Component):
         """Transfers of bytes as transfers of beats."""
         transfer = self.transfer.payload
         offset = transfer.address[:BEAT_OFFSET_BITS]
-        past = Signal(25)
+        past = Signal(TRANSFER_BITS + 1)
         """Where the byte after the last lies, counted from the first beat."""
         m.d.comb += [
             past.eq(offset + transfer.bytes),
@@ -176,10 +184,10 @@ class WriteMaster(wiring.Component):
             flight.valid.eq(issue),
             promised.payload.length.eq(payload.length),
             promised.payload.first_strobes.eq(
-                Mux(payload.first, Const(0xFF, 8) << payload.tag.first_byte, 0xFF)
+                Mux(payload.first, Const(_ALL_BYTES, BEAT_BYTES) << payload.tag.first_byte, _ALL_BYTES)
             ),
             promised.payload.last_strobes.eq(
-                Mux(payload.last, Const(0xFF, 8) >> ~payload.tag.last_byte, 0xFF)
+                Mux(payload.last, Const(_ALL_BYTES, BEAT_BYTES) >> ~payload.tag.last_byte, _ALL_BYTES)
             ),
             flight.payload.eq(Cat(payload.beat, payload.last, payload.command)),
         ]
@@ -194,15 +202,15 @@ class WriteMaster(wiring.Component):
 
 
 class _DataFiller(wiring.Component):
-    """Sends the data of the bursts that were announced; those without strobes if nobody has any more."""
+    """Sends the data of the bursts that were announced; in a flush, beats without strobes in place of them."""
 
     def __init__(self) -> None:
         super().__init__(
             {
                 "promised": In(stream.Signature(_PROMISED)),
-                "i": In(stream.Signature(data.StructLayout({"data": 64}))),
-                "data": Out(64),
-                "strobes": Out(8),
+                "i": In(stream.Signature(WRITE_BEAT)),
+                "data": Out(8 * BEAT_BYTES),
+                "strobes": Out(BEAT_BYTES),
                 "last": Out(1),
                 "valid": Out(1),
                 "ready": In(1),
@@ -212,7 +220,7 @@ class _DataFiller(wiring.Component):
 
     def elaborate(self, platform) -> Module:
         m = Module()
-        sent = Signal(8)
+        sent = Signal(LENGTH_BITS)
         """Beats of the oldest burst that are sent."""
         burst = self.promised.payload
         first = Signal()
@@ -234,9 +242,9 @@ class _DataFiller(wiring.Component):
                 sent.eq(Mux(last, 0, sent + 1)),
                 self.data.eq(self.i.payload.data),
                 self.strobes.eq(
-                    Mux(first, burst.first_strobes, 0xFF)
-                    & Mux(last, burst.last_strobes, 0xFF)
-                    & ~self.flush.replicate(8)
+                    Mux(first, burst.first_strobes, _ALL_BYTES)
+                    & Mux(last, burst.last_strobes, _ALL_BYTES)
+                    & ~self.flush.replicate(BEAT_BYTES)
                 ),
                 self.last.eq(last),
                 self.valid.eq(1),

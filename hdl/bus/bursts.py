@@ -1,19 +1,20 @@
-"""Transfers of any length, cut into the bursts of an AXI4 bus, inside the window that the host granted."""
+"""Transfers of any length, cut into the bursts of an AXI4 bus, inside the region that the host granted."""
 
 from amaranth.hdl import Cat, Const, Module, Mux, ShapeLike, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
+from amaranth.utils import exact_log2
 
-from intaglio.hdl.bus.axi import BOUNDARY_BYTES, FAULT_LAYOUT, MAX_BURST_BEATS, FaultSignature
+from intaglio.hdl.bus.axi import BOUNDARY_BYTES, FAULT_LAYOUT, LENGTH_BITS, MAX_BURST_BEATS, FaultSignature
 from intaglio.hdl.checks import check_integer
-from intaglio.spec.registers import Cause
+from intaglio.spec.limits import BEAT_BYTES, COMMAND_INDEX_BITS, MEMORY_ADDRESS_BITS, TRANSFER_BITS
+from intaglio.spec.registers import CAUSE_BITS, Cause
 
-__all__ = ["BEAT_BYTES", "BEAT_OFFSET_BITS", "BurstSplitter", "check_outstanding"]
+__all__ = ["BEAT_ADDRESS_BITS", "BEAT_OFFSET_BITS", "BurstSplitter", "check_outstanding"]
 
-BEAT_BYTES = 8
-BEAT_OFFSET_BITS = 3
-BEAT_ADDRESS_BITS = 32 - BEAT_OFFSET_BITS
-COUNT_BITS = 24
+BEAT_OFFSET_BITS = exact_log2(BEAT_BYTES)
+"""Bits of a byte's address within a beat."""
+BEAT_ADDRESS_BITS = MEMORY_ADDRESS_BITS - BEAT_OFFSET_BITS
 
 
 def check_outstanding(value: object) -> int:
@@ -27,8 +28,8 @@ def check_outstanding(value: object) -> int:
 class BurstSplitter(wiring.Component):
     """Cuts transfers into bursts: as long as `max_burst_beats`, the 4 KiB boundaries and what is left allow.
 
-    A transfer of which a beat lies outside ``[region_base, region_limit)`` is dropped whole, with a fault. Sums have a
-    bit more: one that runs past the top of the address space is outside, too. A transfer of 0 beats is dropped.
+    A transfer of which a beat lies outside ``[region_base, region_limit)`` is dropped whole, with a fault; one that
+    runs past the top of the address space is outside as well. A transfer of 0 beats is dropped.
 
     Latency: 2 cycles from a transfer taken to its first burst offered. Throughput: one burst a cycle, the first of the
     next transfer right behind the last of this.
@@ -48,7 +49,7 @@ class BurstSplitter(wiring.Component):
         Payload: ``beat`` (address of the first beat, in beats), ``beats``, ``command``, ``tag``.
     burst : Out(stream)
         Payload: ``beat``, ``length`` (beats less one), ``first`` and ``last`` of its transfer, ``command``, ``tag``.
-    region_base, region_limit : In(32)
+    region_base, region_limit : In(MEMORY_ADDRESS_BITS)
     fault : Out(FaultSignature)
         A pulse, with the address of the transfer's first beat. Latency: 2 cycles from the transfer taken.
     flush : In(1)
@@ -59,17 +60,29 @@ class BurstSplitter(wiring.Component):
         self.max_burst_beats = check_integer("max_burst_beats", max_burst_beats, 1, MAX_BURST_BEATS)
         self._cause = cause
         self._transfer = data.StructLayout(
-            {"beat": BEAT_ADDRESS_BITS, "beats": COUNT_BITS, "command": 32, "tag": tag_shape}
+            {
+                "beat": BEAT_ADDRESS_BITS,
+                "beats": TRANSFER_BITS,
+                "command": COMMAND_INDEX_BITS,
+                "tag": tag_shape,
+            }
         )
         self._burst = data.StructLayout(
-            {"beat": BEAT_ADDRESS_BITS, "length": 8, "first": 1, "last": 1, "command": 32, "tag": tag_shape}
+            {
+                "beat": BEAT_ADDRESS_BITS,
+                "length": LENGTH_BITS,
+                "first": 1,
+                "last": 1,
+                "command": COMMAND_INDEX_BITS,
+                "tag": tag_shape,
+            }
         )
         super().__init__(
             {
                 "transfer": In(stream.Signature(self._transfer)),
                 "burst": Out(stream.Signature(self._burst)),
-                "region_base": In(32),
-                "region_limit": In(32),
+                "region_base": In(MEMORY_ADDRESS_BITS),
+                "region_limit": In(MEMORY_ADDRESS_BITS),
                 "fault": Out(FaultSignature()),
                 "flush": In(1),
             }
@@ -113,8 +126,12 @@ class BurstSplitter(wiring.Component):
                 left.beats.eq(Mux(inside, left.beats - beats, 0)),
                 first.eq(0),
                 self.burst.valid.eq(inside),
-                self.burst.payload.eq(Cat(left.beat, (beats - 1)[:8], first, last, left.command, left.tag)),
-                fault.eq(Cat(Const(self._cause, 8), left.command, Const(0, BEAT_OFFSET_BITS), left.beat)),
+                self.burst.payload.eq(
+                    Cat(left.beat, (beats - 1)[:LENGTH_BITS], first, last, left.command, left.tag)
+                ),
+                fault.eq(
+                    Cat(Const(self._cause, CAUSE_BITS), left.command, Const(0, BEAT_OFFSET_BITS), left.beat)
+                ),
             ]
         with m.If(self.transfer.valid & self.transfer.ready):
             m.d.sync += [left.eq(self.transfer.payload), first.eq(1)]

@@ -3,16 +3,19 @@
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
+from amaranth.utils import exact_log2
 
 from intaglio.hdl.bus.axi import AXI4LiteSignature, FaultSignature, pass_through
 from intaglio.spec.config import AcceleratorConfig
-from intaglio.spec.limits import MARKS
+from intaglio.spec.limits import MARKS, REGISTER_BITS
 from intaglio.spec.registers import (
     CONTROL_ABORT,
     CONTROL_START,
     COUNTERS,
     ID_VALUE,
+    INTERRUPT_PENDING,
     REGISTER_ADDRESS_BITS,
+    REGISTER_BYTES,
     REGISTERS,
     SETTINGS,
     VERSION_VALUE,
@@ -22,7 +25,9 @@ from intaglio.spec.registers import (
 __all__ = ["Registers"]
 
 _RESET = {entry.register: entry.reset for entry in REGISTERS}
-MARK_INDEX_BITS = (MARKS - 1).bit_length()
+_MARK_INDEX_BITS = exact_log2(MARKS)
+_OFFSET_BITS = exact_log2(REGISTER_BYTES)
+"""Bits of a byte's address within a register."""
 
 
 class Registers(wiring.Component):
@@ -30,8 +35,8 @@ class Registers(wiring.Component):
 
     Address and data of a write may come in any order; every response is OKAY. Byte lanes below an
     address that is no multiple of 4 are neither written nor read [AXI: A3.4.3].
-    A register that does not exist reads 0, and writes to it or to one that is read-only have no effect, nor have writes
-    to a register of `SETTINGS` while `busy` is high. CONTROL: a start is ignored while busy, an abort while not.
+    A register that does not exist reads 0. Writes to it, to a read-only register, and to one of `SETTINGS` while `busy`
+    is high are ignored. CONTROL: a start is ignored while busy, an abort while not.
 
     Latency: the response is valid 2 cycles after address (and data) are accepted; one read and one write at a time.
 
@@ -45,7 +50,7 @@ class Registers(wiring.Component):
     bus : Out(AXI4LiteSignature)
     irq : Out(1)
         High from `finish` until the host writes 1 to INTERRUPT, or a start.
-    command_address, command_count, read_base, read_limit, write_base, write_limit, watchdog : Out(32)
+    command_address, command_count, read_base, read_limit, write_base, write_limit, watchdog : Out(REGISTER_BITS)
     start, abort : Out(1)
         Pulses. A start clears the interrupt, STATUS and the fault.
     busy : In(1)
@@ -54,11 +59,11 @@ class Registers(wiring.Component):
         A pulse: the run is over. STATUS says done, unless there was a fault.
     fault : In(FaultSignature)
         The first since the start is kept, and can be read at once.
-    cycles, overflows, read_beats, write_beats, busy_load, ... busy_store : In(32)
+    cycles, overflows, read_beats, write_beats, busy_load, ... : In(REGISTER_BITS)
         One for each register of `COUNTERS`.
     mark_enable : Out(1)
-    mark_address : Out(8)
-    mark_data : In(32)
+    mark_address : Out(range(MARKS))
+    mark_data : In(REGISTER_BITS)
         A read port of the memory of time stamps: data in the cycle after the address.
     """
 
@@ -68,18 +73,18 @@ class Registers(wiring.Component):
         self._fingerprint = config.fingerprint
         super().__init__(
             {
-                "bus": Out(AXI4LiteSignature(REGISTER_ADDRESS_BITS)),
+                "bus": Out(AXI4LiteSignature()),
                 "irq": Out(1),
-                **{register.name.lower(): Out(32, init=_RESET[register]) for register in SETTINGS},
+                **{register.name.lower(): Out(REGISTER_BITS, init=_RESET[register]) for register in SETTINGS},
                 "start": Out(1),
                 "abort": Out(1),
                 "busy": In(1),
                 "finish": In(1),
                 "fault": In(FaultSignature()),
-                **{register.name.lower(): In(32) for register in COUNTERS},
+                **{register.name.lower(): In(REGISTER_BITS) for register in COUNTERS},
                 "mark_enable": Out(1),
-                "mark_address": Out(MARK_INDEX_BITS),
-                "mark_data": In(32),
+                "mark_address": Out(_MARK_INDEX_BITS),
+                "mark_data": In(REGISTER_BITS),
             }
         )
 
@@ -92,7 +97,7 @@ class Registers(wiring.Component):
         fault = Signal.like(self.fault.payload)
         m.d.comb += [
             self.mark_enable.eq(port.read),
-            self.mark_address.eq(port.read_address[2:]),
+            self.mark_address.eq(port.read_address[_OFFSET_BITS:]),
         ]
         self._read(
             m,
@@ -121,34 +126,34 @@ class Registers(wiring.Component):
     def _read(self, m: Module, port: "_Port", values: dict) -> None:
         """Data in the cycle after the address, as a memory gives them."""
         marked = Signal()
-        value = Signal(32)
+        value = Signal(REGISTER_BITS)
         with m.If(port.read):
             m.d.sync += [value.eq(0), marked.eq(port.read_address >= Register.MARKS)]
-            with m.If(port.read_address >= Register.MARKS + 4 * MARKS):
+            with m.If(port.read_address >= Register.MARKS + REGISTER_BYTES * MARKS):
                 m.d.sync += marked.eq(0)
-            with m.Switch(port.read_address[2:]):
+            with m.Switch(port.read_address[_OFFSET_BITS:]):
                 for register, source in values.items():
-                    with m.Case(register >> 2):
+                    with m.Case(register >> _OFFSET_BITS):
                         m.d.sync += value.eq(source)
         m.d.comb += port.read_data.eq(Mux(marked, self.mark_data, value))
 
     def _write(self, m: Module, port: "_Port") -> None:
         lanes = port.write_strobes & _lanes(port.write_address)
         strobes = Cat(bit.replicate(8) for bit in lanes)
-        bits = Signal(32)
+        bits = Signal(REGISTER_BITS)
         m.d.comb += bits.eq(port.write_data & strobes)
         with m.If(port.write):
-            with m.Switch(port.write_address[2:]):
-                with m.Case(Register.CONTROL >> 2):
+            with m.Switch(port.write_address[_OFFSET_BITS:]):
+                with m.Case(Register.CONTROL >> _OFFSET_BITS):
                     m.d.comb += [
                         self.start.eq((bits & CONTROL_START).any() & ~self.busy),
                         self.abort.eq((bits & CONTROL_ABORT).any() & self.busy),
                     ]
-                with m.Case(Register.INTERRUPT >> 2):
-                    with m.If(bits[0]):
+                with m.Case(Register.INTERRUPT >> _OFFSET_BITS):
+                    with m.If(bits[exact_log2(INTERRUPT_PENDING)]):
                         m.d.sync += self.irq.eq(0)
                 for register in SETTINGS:
-                    with m.Case(register >> 2):
+                    with m.Case(register >> _OFFSET_BITS):
                         setting = getattr(self, register.name.lower())
                         with m.If(~self.busy):
                             m.d.sync += setting.eq((setting & ~strobes) | bits)
@@ -156,7 +161,7 @@ class Registers(wiring.Component):
 
 def _lanes(address: Value) -> Value:
     """A bit for each byte of a word that is not below the address."""
-    return (Const(0xF, 4) << address[:2])[:4]
+    return (Const((1 << REGISTER_BYTES) - 1, REGISTER_BYTES) << address[:_OFFSET_BITS])[:REGISTER_BYTES]
 
 
 class _Port(wiring.Component):
@@ -165,14 +170,14 @@ class _Port(wiring.Component):
     def __init__(self) -> None:
         super().__init__(
             {
-                "bus": Out(AXI4LiteSignature(REGISTER_ADDRESS_BITS)),
+                "bus": Out(AXI4LiteSignature()),
                 "write": Out(1),
                 "write_address": Out(REGISTER_ADDRESS_BITS),
-                "write_data": Out(32),
-                "write_strobes": Out(4),
+                "write_data": Out(REGISTER_BITS),
+                "write_strobes": Out(REGISTER_BYTES),
                 "read": Out(1),
                 "read_address": Out(REGISTER_ADDRESS_BITS),
-                "read_data": In(32),
+                "read_data": In(REGISTER_BITS),
             }
         )
 

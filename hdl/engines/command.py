@@ -5,12 +5,10 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from intaglio.hdl.storage.fifo import Fifo
-from intaglio.spec.commands import FORMATS, SEQUENCE_BITS, WAITED, Opcode, command_layout
-from intaglio.spec.limits import QUEUE_DEPTH, WEIGHTS_QUEUE_DEPTH
+from intaglio.spec.commands import FORMATS, WAITED, Opcode, command_layout
+from intaglio.spec.limits import COMMAND_INDEX_BITS, QUEUE_DEPTH, SEQUENCE_BITS, WEIGHTS_QUEUE_DEPTH
 
-__all__ = ["COMMAND_INDEX_BITS", "CommandQueue", "body_layout", "command_signature"]
-
-COMMAND_INDEX_BITS = 32
+__all__ = ["CommandQueue", "body_layout", "command_signature", "pack_entry"]
 
 
 def body_layout(opcode: Opcode) -> data.StructLayout:
@@ -42,7 +40,7 @@ class CommandQueue(wiring.Component):
         Payload: ``waits`` (one sequence number an engine of `WAITED`), then `command_signature`'s.
     o : Out(command_signature)
     completed : In(SEQUENCE_BITS) array
-        Commands that each engine of `WAITED` has completed since the start, modulo ``2**16``.
+        Commands that each engine of `WAITED` has completed since the start, modulo ``2**SEQUENCE_BITS``.
     """
 
     def __init__(self, opcode: Opcode) -> None:
@@ -79,7 +77,7 @@ class CommandQueue(wiring.Component):
 
 
 def pack_entry(word: Signal, opcode: Opcode, index: Signal) -> Cat:
-    """The entry of a queue from the 512 bits of a command and its place in the list."""
+    """The entry of a queue from the bits of a command and its place in the list."""
     places = command_layout(opcode)
     bits = {name: word[start : start + field.bits] for name, (start, field) in places.items()}
     return Cat(

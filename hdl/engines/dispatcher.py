@@ -7,31 +7,33 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from intaglio.hdl.bus.axi_read import READ_BEAT, READ_TRANSFER
-from intaglio.hdl.engines.command import COMMAND_INDEX_BITS, CommandQueue, command_signature, pack_entry
+from intaglio.hdl.engines.command import CommandQueue, command_signature, pack_entry
 from intaglio.hdl.storage.fifo import Fifo
 from intaglio.spec.commands import (
+    COMMAND_BEATS,
     COMMAND_BITS,
     COMMAND_BYTES,
     FORMATS,
-    SEQUENCE_BITS,
+    HEADER,
     WAITED,
     Engine,
     Opcode,
     command_layout,
 )
+from intaglio.spec.limits import BEAT_BYTES, COMMAND_INDEX_BITS, MEMORY_ADDRESS_BITS, SEQUENCE_BITS
 from intaglio.spec.registers import Cause
 
 __all__ = ["FETCH_BEATS", "Dispatcher"]
 
-FETCH_BEATS = 32
+FETCH_BEATS = 4 * COMMAND_BEATS
 """Beats of commands that are fetched ahead: four commands."""
-_BEATS_A_COMMAND = COMMAND_BYTES // 8
+_BEAT_BITS = 8 * BEAT_BYTES
 
 
 class Dispatcher(wiring.Component):
     """Fetches `count` commands from `address` and queues each for its engine, in order, when the queue has room.
 
-    Throughput: a command in 8 cycles, as fast as the bus brings it.
+    Throughput: a command in COMMAND_BEATS cycles, as fast as the bus brings it.
 
     Parameters
     ----------
@@ -39,7 +41,7 @@ class Dispatcher(wiring.Component):
 
     Members
     -------
-    address, count : In(32)
+    address, count : In
         The command list; stable while the machine runs.
     transfer : Out(stream of READ_TRANSFER)
     beats : In(stream of READ_BEAT)
@@ -58,11 +60,11 @@ class Dispatcher(wiring.Component):
 
     def __init__(self, opcodes: Collection[Opcode] = tuple(FORMATS)) -> None:
         self._opcodes = opcodes
-        self._fifo = Fifo(64, FETCH_BEATS)
+        self._fifo = Fifo(_BEAT_BITS, FETCH_BEATS)
         super().__init__(
             {
-                "address": In(32),
-                "count": In(32),
+                "address": In(MEMORY_ADDRESS_BITS),
+                "count": In(COMMAND_INDEX_BITS),
                 "transfer": Out(stream.Signature(READ_TRANSFER)),
                 "beats": In(stream.Signature(READ_BEAT)),
                 "space": Out(self._fifo.space.shape()),
@@ -87,7 +89,7 @@ class Dispatcher(wiring.Component):
         sent = Signal()
         known = Signal()
         legal = Signal()
-        opcode = word[:8]
+        opcode = word[: HEADER[0].bits]
         for code in self._opcodes:
             name = code.name.lower()
             m.submodules[name] = queue = CommandQueue(code)
@@ -116,11 +118,11 @@ class Dispatcher(wiring.Component):
 
     def _fetch(self, m: Module) -> None:
         """Asks for the whole list, a command a transfer, as far ahead as the buffer holds."""
-        asked = Signal(32)
+        asked = Signal(COMMAND_INDEX_BITS)
         m.d.comb += [
             self.transfer.valid.eq(asked != self.count),
             self.transfer.payload.address.eq(self.address + asked * COMMAND_BYTES),
-            self.transfer.payload.beats.eq(_BEATS_A_COMMAND),
+            self.transfer.payload.beats.eq(COMMAND_BEATS),
             self.transfer.payload.command.eq(asked),
         ]
         with m.If(self.transfer.valid & self.transfer.ready):
@@ -135,12 +137,12 @@ class Dispatcher(wiring.Component):
 
     def _assemble(self, m: Module) -> tuple[Signal, Signal]:
         """The command at hand and whether it is whole; the next one's beats push it out once it is taken."""
-        beats = [Signal(64, name=f"beat_{index}") for index in range(_BEATS_A_COMMAND)]
-        held = Signal(range(_BEATS_A_COMMAND + 1))
+        beats = [Signal(_BEAT_BITS, name=f"beat_{index}") for index in range(COMMAND_BEATS)]
+        held = Signal(range(COMMAND_BEATS + 1))
         whole = Signal()
         self._taken = Signal()
         source = self._fifo.o
-        m.d.comb += [whole.eq(held == _BEATS_A_COMMAND), source.ready.eq(~whole)]
+        m.d.comb += [whole.eq(held == COMMAND_BEATS), source.ready.eq(~whole)]
         with m.If(self._taken):
             m.d.sync += held.eq(0)
         with m.Elif(source.valid & source.ready):
@@ -160,7 +162,7 @@ class Dispatcher(wiring.Component):
             with m.If(self.done[engine]):
                 m.d.sync += count.eq(count + 1)
             completed.append(count)
-        total = Signal(33)
+        total = Signal(COMMAND_INDEX_BITS + 1)
         m.d.sync += total.eq(total + sum(self.done[engine] for engine in Engine))
         m.d.comb += [
             self.finished.eq(total == self.count),

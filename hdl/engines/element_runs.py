@@ -7,21 +7,18 @@ from amaranth.utils import exact_log2
 
 from intaglio.hdl.engines.command import body_layout
 from intaglio.hdl.engines.softmax import PASSES
-from intaglio.hdl.storage.fifo import Fifo
+from intaglio.hdl.storage.credits import Credits, depth_to_cover
+from intaglio.hdl.storage.delay import delayed
+from intaglio.hdl.storage.fifo import FIFO_LATENCY, Fifo
 from intaglio.hdl.storage.scratchpad import READ_LATENCY, address_bits, read_signature, write_signature
 from intaglio.spec.commands import SOFTMAX_PLANES, TABLE_ENTRIES, Opcode, Operation
 from intaglio.spec.config import AcceleratorConfig
 
-__all__ = ["ElementReader", "ElementWriter", "is_any", "step_lanes"]
+__all__ = ["ElementReader", "ElementWriter", "is_any"]
 
 _BINARY = (Operation.ADD, Operation.SUBTRACT, Operation.MULTIPLY)
-_VECTORS = 8
-"""Vectors of each operand that are asked for or wait: more than the cycles from a read to its vector's last step."""
-
-
-def step_lanes(config: AcceleratorConfig) -> int:
-    """Elements of a step: of the rescale's lanes a power of two, so that a vector is whole steps."""
-    return 1 << (config.rescale_lanes.bit_length() - 1)
+_PAIR_LATENCY = 1 + READ_LATENCY + FIFO_LATENCY
+"""Cycles from a vector of operand a asked for to its step: operand b's is asked for in the cycle after."""
 
 
 def is_any(body: data.View, *operations: Operation) -> Value:
@@ -48,9 +45,9 @@ class _Walk:
         name: str,
     ) -> None:
         lane_bits = exact_log2(config.vector_lanes)
-        self.channel = Signal(24, name=f"{name}_channel")
+        self.channel = Signal(len(body.channels), name=f"{name}_channel")
         """The step's first element of the run."""
-        self.pixel = Signal(24, name=f"{name}_pixel")
+        self.pixel = Signal(len(body.pixels), name=f"{name}_pixel")
         turn = Signal(range(PASSES), name=f"{name}_turn")
         self.lane = self.channel[:lane_bits]
         self.vector = Cat(Const(0, lane_bits), self.channel[lane_bits:])
@@ -100,7 +97,7 @@ class ElementReader(wiring.Component):
     def __init__(self, config: AcceleratorConfig) -> None:
         self._config = config
         vector_bits = config.vector_lanes * config.element_bits
-        elements = data.ArrayLayout(signed(config.element_bits), step_lanes(config))
+        elements = data.ArrayLayout(signed(config.element_bits), config.step_lanes)
         super().__init__(
             {
                 "body": In(body_layout(Opcode.ELEMENTWISE)),
@@ -129,7 +126,7 @@ class ElementReader(wiring.Component):
     def elaborate(self, platform) -> Module:
         m = Module()
         config = self._config
-        lanes, bits = step_lanes(config), config.element_bits
+        lanes, bits = config.step_lanes, config.element_bits
         body = self.body
         one_by_one = is_any(body, Operation.SOFTMAX)
         whole = is_any(body, Operation.LOAD_TABLE)
@@ -141,9 +138,12 @@ class ElementReader(wiring.Component):
         step = Signal()
         walk = _Walk(m, config, body, stride=stride, step=step, turns=turns, name="step")
         vector_taken = Signal()
-        m.submodules.a = a = Fifo(self.data.shape(), _VECTORS)
-        m.submodules.b = b = Fifo(self.data.shape(), _VECTORS)
-        arriving = self._ask(m, turns, two, a_splat, vector_taken)
+        # A credit is for a vector of each operand.
+        m.submodules.credits = credits = Credits(depth_to_cover(_PAIR_LATENCY))
+        m.submodules.a = a = Fifo(self.data.shape(), credits.depth)
+        m.submodules.b = b = Fifo(self.data.shape(), credits.depth)
+        m.d.comb += credits.give_back[0].eq(vector_taken)
+        arriving = self._ask(m, turns, two, a_splat, credits)
         for waiting, arrives in zip((a, b), arriving, strict=True):
             m.d.comb += [
                 waiting.i.valid.eq(arrives),
@@ -171,7 +171,7 @@ class ElementReader(wiring.Component):
         return m
 
     def _ask(
-        self, m: Module, turns: Value, two: Value, a_splat: Value, vector_taken: Signal
+        self, m: Module, turns: Value, two: Value, a_splat: Value, credits: Credits
     ) -> tuple[Value, Value]:
         """Asks for the vectors, of two operands in turn; whether one of a, of b, is on `data`."""
         config = self._config
@@ -180,7 +180,6 @@ class ElementReader(wiring.Component):
         pair_asked = Signal()
         all_asked = Signal()
         second = Signal()
-        room = Signal(range(_VECTORS + 1), init=_VECTORS)
         walk = _Walk(
             m,
             config,
@@ -195,12 +194,12 @@ class ElementReader(wiring.Component):
         a_address = body.a_source + a_offset + Mux(a_splat, 0, walk.channel)
         b_address = body.b_source + b_offset + Mux(body.b_splat, 0, walk.channel)
         m.d.comb += [
-            self.read.valid.eq(self.go & ~all_asked & (second | (room != 0))),
+            self.read.valid.eq(self.go & ~all_asked & (second | credits.available)),
             self.read.payload.eq(Mux(second, b_address, a_address)[: address_bits(config)]),
             asked.eq(self.read.valid & self.read.ready),
             pair_asked.eq(asked & (second | ~two)),
+            credits.take.eq(asked & ~second),
         ]
-        m.d.sync += room.eq(room - (asked & ~second) + vector_taken)
         with m.If(asked):
             m.d.sync += second.eq(two & ~second)
         with m.If(self.done):
@@ -208,11 +207,7 @@ class ElementReader(wiring.Component):
         with m.Elif(pair_asked & walk.last):
             m.d.sync += all_asked.eq(1)
 
-        arriving = Cat(asked & ~second, asked & second)
-        for stage in range(READ_LATENCY):
-            later = Signal(2, name=f"arriving_{stage}")
-            m.d.sync += later.eq(arriving)
-            arriving = later
+        arriving = delayed(m, Cat(credits.take, asked & second), READ_LATENCY, "arriving")
         return arriving[0], arriving[1]
 
 
@@ -241,7 +236,7 @@ class ElementWriter(wiring.Component):
         super().__init__(
             {
                 "body": In(body_layout(Opcode.ELEMENTWISE)),
-                "i": In(stream.Signature(step_lanes(config) * config.element_bits)),
+                "i": In(stream.Signature(config.step_lanes * config.element_bits)),
                 "write": Out(write_signature(config)),
                 "done": Out(1),
             }
@@ -250,7 +245,7 @@ class ElementWriter(wiring.Component):
     def elaborate(self, platform) -> Module:
         m = Module()
         config = self._config
-        lanes, bits = step_lanes(config), config.element_bits
+        lanes, bits = config.step_lanes, config.element_bits
         step_bits = exact_log2(lanes)
         body = self.body
         one_by_one = is_any(body, Operation.SOFTMAX)

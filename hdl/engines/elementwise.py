@@ -1,24 +1,23 @@
 """The ELEMENTWISE engine: sums, products, functions by table and softmax of tensors in the scratchpad."""
 
-from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
+from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from intaglio.hdl.engines.affine_lanes import work_layout
-from intaglio.hdl.engines.command import COMMAND_INDEX_BITS, command_signature
-from intaglio.hdl.engines.element_runs import ElementReader, ElementWriter, is_any, step_lanes
-from intaglio.hdl.engines.softmax import MOST_ELEMENTS, Softmax
-from intaglio.hdl.storage.fifo import Fifo
+from intaglio.hdl.engines.affine_lanes import AFFINE_LATENCY, results_layout, work_layout
+from intaglio.hdl.engines.binary_arithmetic import BinaryArithmetic
+from intaglio.hdl.engines.command import command_signature
+from intaglio.hdl.engines.element_runs import ElementReader, ElementWriter, is_any
+from intaglio.hdl.engines.softmax import Softmax
+from intaglio.hdl.storage.credits import Credits, depth_to_cover
+from intaglio.hdl.storage.fifo import FIFO_LATENCY, Fifo
 from intaglio.hdl.storage.scratchpad import read_signature, write_signature
 from intaglio.hdl.storage.tables import Tables
-from intaglio.hdl.units.binary_arithmetic import BinaryArithmetic
 from intaglio.spec.commands import SOFTMAX_PLANES, TABLE_ENTRIES, Opcode, Operation
 from intaglio.spec.config import AcceleratorConfig
+from intaglio.spec.limits import COMMAND_INDEX_BITS, SOFTMAX_ELEMENTS
 
 __all__ = ["Elementwise"]
-
-_RESULTS = 16
-"""Steps whose results are under way or wait: more than the cycles from work taken to its room being free again."""
 
 
 class Elementwise(wiring.Component):
@@ -51,7 +50,7 @@ class Elementwise(wiring.Component):
         The last vector of a command is being written, of LOAD_TABLE to the tables.
     busy : Out(1)
     fault, fault_command : Out
-        There is no such operation, or not of such counts.
+        Unknown operation, or count out of range.
 
     Raises
     ------
@@ -71,7 +70,7 @@ class Elementwise(wiring.Component):
                 "write": Out(write_signature(config)),
                 "work": Out(stream.Signature(work_layout(config.rescale_lanes))),
                 "result_valid": In(1),
-                "results": In(data.ArrayLayout(signed(32), config.rescale_lanes)),
+                "results": In(results_layout(config.rescale_lanes)),
                 "done": Out(1),
                 "done_mark": Out(1),
                 "busy": Out(1),
@@ -83,20 +82,21 @@ class Elementwise(wiring.Component):
     def elaborate(self, platform) -> Module:
         m = Module()
         config = self._config
-        lanes = step_lanes(config)
+        lanes = config.step_lanes
         command = self.command.payload
         m.submodules.reader = reader = ElementReader(config)
         m.submodules.arithmetic = arithmetic = BinaryArithmetic(lanes)
         m.submodules.tables = tables = Tables(max(lanes, SOFTMAX_PLANES), config.vector_lanes)
         m.submodules.softmax = softmax = Softmax()
-        m.submodules.results = results = Fifo(lanes * config.element_bits, _RESULTS)
+        # From work taken to its result having left the buffer in front of the writer.
+        m.submodules.credits = credits = Credits(depth_to_cover(AFFINE_LATENCY + FIFO_LATENCY))
+        m.submodules.results = results = Fifo(lanes * config.element_bits, credits.depth)
         m.submodules.writer = writer = ElementWriter(config)
         wiring.connect(m, reader.read, wiring.flipped(self.read))
         wiring.connect(m, results.o, writer.i)
         wiring.connect(m, writer.write, wiring.flipped(self.write))
 
         go = Signal()
-        room = Signal(range(_RESULTS + 1), init=_RESULTS)
         m.d.comb += [
             go.eq(self.command.valid & _legal(command.body)),
             *(Value.cast(unit.body).eq(command.body) for unit in (reader, arithmetic, writer)),
@@ -104,11 +104,12 @@ class Elementwise(wiring.Component):
             reader.go.eq(go),
             reader.done.eq(self.done),
         ]
-        loaded, looking = self._deal(m, reader, arithmetic, tables, softmax, room)
-        storing = self._work(m, arithmetic, softmax, room)
+        loaded, looking = self._deal(m, reader, arithmetic, tables, softmax, credits.available)
+        storing = self._work(m, arithmetic, softmax, credits.available)
         self._collect(m, tables, softmax, results, looking)
-        m.d.sync += room.eq(room - (storing | looking) + (results.o.valid & results.o.ready))
         m.d.comb += [
+            credits.take.eq(storing | looking),
+            credits.give_back[0].eq(results.o.valid & results.o.ready),
             self.fault.eq(self.command.valid & ~go),
             self.fault_command.eq(command.index),
             self.busy.eq(go),
@@ -118,9 +119,9 @@ class Elementwise(wiring.Component):
         ]
         return m
 
-    def _deal(self, m: Module, reader, arithmetic, tables, softmax, room: Signal) -> tuple[Signal, Signal]:
-        """Hands the operands to whom the command wants; whether a last vector goes to the tables, and whether
-        elements are looked up."""
+    def _deal(self, m: Module, reader, arithmetic, tables, softmax, room: Value) -> tuple[Signal, Signal]:
+        """Hands the operands to the unit that the operation needs. Returns whether a last vector goes to the tables,
+        and whether elements are looked up."""
         body = self.command.payload.body
         steps = reader.o
         elements = softmax.elements
@@ -138,7 +139,7 @@ class Elementwise(wiring.Component):
         ]
         with m.Switch(body.operation):
             with m.Case(Operation.LOOKUP):
-                m.d.comb += [steps.ready.eq(room != 0), looking.eq(steps.valid & steps.ready)]
+                m.d.comb += [steps.ready.eq(room), looking.eq(steps.valid & steps.ready)]
             with m.Case(Operation.LOAD_TABLE):
                 m.d.comb += [steps.ready.eq(1), loaded.eq(steps.valid & steps.payload.last)]
                 for table in range(len(tables.indices)):
@@ -151,7 +152,7 @@ class Elementwise(wiring.Component):
                 m.d.comb += [steps.ready.eq(arithmetic.i.ready), arithmetic.i.valid.eq(steps.valid)]
         return loaded, looking
 
-    def _work(self, m: Module, arithmetic, softmax, room: Signal) -> Signal:
+    def _work(self, m: Module, arithmetic, softmax, room: Value) -> Signal:
         """What the lanes work on; whether they take work whose results are the command's."""
         body = self.command.payload.body
         work = self.work.payload
@@ -159,7 +160,7 @@ class Elementwise(wiring.Component):
         free = Signal()
         storing = Signal()
         m.d.comb += [
-            free.eq((room != 0) | ~final),
+            free.eq(room | ~final),
             storing.eq(self.work.valid & self.work.ready & final),
         ]
         with m.If(is_any(body, Operation.SOFTMAX)):
@@ -194,7 +195,7 @@ class Elementwise(wiring.Component):
 
     def _collect(self, m: Module, tables, softmax, results: Fifo, looking: Signal) -> None:
         """Results from the lanes, or from the tables."""
-        lanes, bits = step_lanes(self._config), self._config.element_bits
+        lanes, bits = self._config.step_lanes, self._config.element_bits
         is_softmax = is_any(self.command.payload.body, Operation.SOFTMAX)
         looked = Signal()
         m.d.sync += looked.eq(looking)
@@ -213,9 +214,9 @@ class Elementwise(wiring.Component):
 
 
 def _legal(body: data.View) -> Value:
-    """Whether there is such an operation, and of such counts."""
+    """Whether the operation is known, and its counts in range."""
     loads = is_any(body, Operation.LOAD_TABLE)
     planes = (body.pixels == 1) | (body.pixels == SOFTMAX_PLANES)
     loadable = planes & (body.channels == TABLE_ENTRIES)
-    summable = body.channels <= MOST_ELEMENTS
+    summable = body.channels <= SOFTMAX_ELEMENTS
     return is_any(body, *Operation) & (~loads | loadable) & (~is_any(body, Operation.SOFTMAX) | summable)

@@ -1,21 +1,20 @@
 """The POOL engine: the greatest element of each window, channel by channel."""
 
-from amaranth.hdl import Cat, Module, Mux, Signal, Value
+from amaranth.hdl import Cat, Module, Mux, Shape, Signal, Value
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
-from intaglio.hdl.engines.command import command_signature
+from intaglio.hdl.engines.command import body_layout, command_signature
 from intaglio.hdl.engines.window import POOL_ORDER, Window
-from intaglio.hdl.storage.fifo import Fifo
+from intaglio.hdl.storage.credits import Credits, depth_to_cover
+from intaglio.hdl.storage.delay import delayed
+from intaglio.hdl.storage.fifo import FIFO_LATENCY, Fifo
 from intaglio.hdl.storage.scratchpad import READ_LATENCY, address_bits, read_signature, write_signature
 from intaglio.spec.commands import Opcode
 from intaglio.spec.config import AcceleratorConfig
 
 __all__ = ["Pool"]
-
-_VECTORS = 8
-"""Vectors that may be between the scratchpad's read and write ports: more than the latency between them."""
 
 
 class Pool(wiring.Component):
@@ -64,33 +63,21 @@ class Pool(wiring.Component):
         )
         wiring.connect(m, wiring.flipped(self.command), window.command)
         vector = window.o.payload
-        room = Signal(range(_VECTORS + 1), init=_VECTORS)
+        # From a vector asked for to its result having left the buffer in front of the write port.
+        m.submodules.credits = credits = Credits(depth_to_cover(READ_LATENCY + FIFO_LATENCY), ends=2)
         ask = Signal()
         m.d.comb += [
-            self.read.valid.eq(window.o.valid & (room != 0)),
+            self.read.valid.eq(window.o.valid & credits.available),
             self.read.payload.eq(vector.address),
-            window.o.ready.eq(self.read.ready & (room != 0)),
+            window.o.ready.eq(self.read.ready & credits.available),
             ask.eq(self.read.valid & self.read.ready),
             self.busy.eq(window.o.valid),
         ]
-        asked = self._describe(m, vector, ask)
-        for stage in range(READ_LATENCY):
-            later = Signal(asked.shape(), name=f"asked_{stage}")
-            m.d.sync += later.eq(asked)
-            asked = later
-
-        # The maximum so far, compared as unsigned numbers: a signed element has its sign turned round.
-        greatest = [Signal(config.element_bits, name=f"greatest_{lane}") for lane in range(lanes)]
-        maximum = []
-        for lane, held in enumerate(greatest):
-            element = Mux(asked.inside[lane], self.data.word_select(lane, config.element_bits), asked.pad)
-            bigger = _ordered(element, asked.signed) > _ordered(held, asked.signed)
-            maximum.append(Mux(asked.first | bigger, element, held))
-        with m.If(asked.valid):
-            m.d.sync += [held.eq(value) for held, value in zip(greatest, maximum, strict=True)]
+        asked = delayed(m, self._describe(m, vector, ask), READ_LATENCY, "asked")
+        maximum = self._maximum(m, asked)
 
         result = data.StructLayout({"vector": self.write.payload.shape(), "last": 1, "mark": 1})
-        m.submodules.results = results = Fifo(result, _VECTORS)
+        m.submodules.results = results = Fifo(result, credits.depth)
         whole = asked.valid & asked.last_of_window
         stored = Signal()
         m.d.comb += [
@@ -107,10 +94,26 @@ class Pool(wiring.Component):
             self.done.eq(stored & results.o.payload.last),
             self.done_mark.eq(results.o.payload.mark),
         ]
-        # Every vector asked for takes room until it is merged into its window's maximum or that is written.
-        merged = asked.valid & ~asked.last_of_window
-        m.d.sync += room.eq(room - ask + merged + stored)
+        # A vector asked for holds its credit until it is merged into its window's maximum, or that is written.
+        m.d.comb += [
+            credits.take.eq(ask),
+            credits.give_back[0].eq(asked.valid & ~asked.last_of_window),
+            credits.give_back[1].eq(stored),
+        ]
         return m
+
+    def _maximum(self, m: Module, asked: data.View) -> list[Value]:
+        """The greatest element of the window so far, in each lane, the vector just read included."""
+        bits = self._config.element_bits
+        greatest = [Signal(bits, name=f"greatest_{lane}") for lane in range(self._config.vector_lanes)]
+        maximum: list[Value] = []
+        for lane, held in enumerate(greatest):
+            element = Mux(asked.inside[lane], self.data.word_select(lane, bits), asked.pad)
+            bigger = _ordered(element, asked.signed) > _ordered(held, asked.signed)
+            maximum.append(Mux(asked.first | bigger, element, held))
+        with m.If(asked.valid):
+            m.d.sync += [held.eq(value) for held, value in zip(greatest, maximum, strict=True)]
+        return maximum
 
     def _describe(self, m: Module, vector: data.View, ask: Signal) -> data.View:
         """What has to be known of a vector when it comes out of the scratchpad."""
@@ -134,8 +137,9 @@ class Pool(wiring.Component):
         )
         line = Signal(address_bits(config))
         pixel = Signal(address_bits(config))
-        # As far as any number of chunks goes: none may come round to the channels again.
-        channel = Signal(16 + exact_log2(lanes))
+        # Wide enough for any number of chunks: if it wrapped, later chunks would write the first channels again.
+        chunk_bits = Shape.cast(body_layout(Opcode.MAX_POOL)["chunks"].shape).width
+        channel = Signal(chunk_bits + exact_log2(lanes))
         window_last = vector.last.kernel_columns & vector.last.kernel_rows
         pixel_last = window_last & vector.last.chunks
         all_last = Value.cast(vector.last).all()
@@ -164,4 +168,5 @@ class Pool(wiring.Component):
 
 
 def _ordered(element: Value, is_signed: Value) -> Value:
+    """An element as an unsigned number of the same order: a signed one has its sign turned round."""
     return Cat(element[:-1], element[-1] ^ is_signed)

@@ -1,19 +1,20 @@
 """The RESCALE engine: drains an accumulator bank through the rescale lanes into the scratchpad."""
 
-from typing import Any
-
-from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
+from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from intaglio.hdl.engines.affine_lanes import AFFINE_LATENCY, work_layout
-from intaglio.hdl.engines.command import COMMAND_INDEX_BITS, command_signature
-from intaglio.hdl.storage.scratchpad import address_bits, write_signature
+from intaglio.hdl.engines.affine_lanes import AFFINE_LATENCY, VALUE_BITS, results_layout, work_layout
+from intaglio.hdl.engines.command import command_signature
+from intaglio.hdl.engines.rescale_walk import RescaleWalk, group_shape
+from intaglio.hdl.storage.delay import delayed
+from intaglio.hdl.storage.scratchpad import write_signature
 from intaglio.hdl.units.llsq import LLSQ
 from intaglio.hdl.units.saturate import clamp
 from intaglio.hdl.units.sbnq import SBNQ
 from intaglio.spec.commands import Opcode, Scheme
 from intaglio.spec.config import AcceleratorConfig
+from intaglio.spec.limits import COMMAND_INDEX_BITS, RESULT_BITS
 from intaglio.spec.records import RecordField, record_layout
 
 __all__ = ["Rescale"]
@@ -44,17 +45,16 @@ class Rescale(wiring.Component):
     done, done_mark : Out(1)
         The last vector of a command is being written.
     fault, fault_command : Out
-        The command names more positions or channels than there are.
+        A command has more positions or channels than there are, or a scheme this machine does not implement.
     busy : Out(1)
     """
 
     def __init__(self, config: AcceleratorConfig) -> None:
         self._config = config
-        self._groups = config.columns // config.rescale_lanes
         lanes = (
             {
                 "work": Out(stream.Signature(work_layout(config.rescale_lanes))),
-                "results": In(data.ArrayLayout(signed(32), config.rescale_lanes)),
+                "results": In(results_layout(config.rescale_lanes)),
             }
             if config.affine
             else {}
@@ -65,7 +65,7 @@ class Rescale(wiring.Component):
                 "read_enable": Out(1),
                 "read_bank": Out(1),
                 "read_address": Out(range(config.accumulator_depth)),
-                "read_group": Out(range(max(self._groups, 2))),
+                "read_group": Out(group_shape(config)),
                 "totals": In(config.columns * config.accumulator_bits),
                 "parameters": In(config.rescale_lanes * config.record_bits),
                 **lanes,
@@ -82,18 +82,32 @@ class Rescale(wiring.Component):
     def elaborate(self, platform) -> Module:
         m = Module()
         config = self._config
-        read = _delayed(m, self._walk(m), 1, "read")
+        m.submodules.walk = walk = RescaleWalk(config)
+        wiring.connect(m, wiring.flipped(self.command), walk.command)
+        m.d.comb += [
+            getattr(self, name).eq(getattr(walk, name))
+            for name in (
+                "read_enable",
+                "read_bank",
+                "read_address",
+                "read_group",
+                "fault",
+                "fault_command",
+                "busy",
+            )
+        ]
+        read = delayed(m, walk.asked, 1, "read")
 
         # The schemes side by side, the shorter ones as late as the longest.
         paths = {Scheme[name.upper()]: getattr(self, f"_{name}")(m, read) for name in config.rescales}
         latency = max(taken for _, taken in paths.values())
-        rescaled = _delayed(m, read, latency, "rescaled")
+        rescaled = delayed(m, read, latency, "rescaled")
         results = Signal(config.rescale_lanes * config.result_elements * config.element_bits)
         for scheme, (values, taken) in paths.items():
             joined = Signal(results.shape(), name=f"joined_{scheme.name.lower()}")
             m.d.comb += joined.eq(Cat(values))
             with m.If((rescaled.scheme == scheme.value) | (len(paths) == 1)):
-                m.d.comb += results.eq(_delayed(m, joined, latency - taken, f"late_{scheme.name.lower()}"))
+                m.d.comb += results.eq(delayed(m, joined, latency - taken, f"late_{scheme.name.lower()}"))
         m.d.comb += [
             self.write.valid.eq(rescaled.valid),
             self.write.payload.address.eq(rescaled.address),
@@ -103,79 +117,6 @@ class Rescale(wiring.Component):
             self.done_mark.eq(rescaled.mark),
         ]
         return m
-
-    def _walk(self, m: Module) -> data.View:
-        """Asks for the lanes of every position in turn; what has to be known of them when they come."""
-        config = self._config
-        command = self.command.payload
-        body = command.body
-        position = Signal(16)
-        column = Signal(16)
-        channel = Signal(range(config.columns + config.rescale_lanes))
-        group = Signal(range(max(self._groups, 2)))
-        line = Signal(address_bits(config))
-        pixel = Signal(address_bits(config))
-        wide = body.wide & (config.result_elements > 1)
-        known = Cat(body.scheme == Scheme[name.upper()].value for name in config.rescales).any()
-        legal = known & ~(body.wide & (body.scheme != Scheme.LLSQ)) & ~(body.wide & ~wide)
-        legal = legal & (body.positions <= config.accumulator_depth) & (body.channels <= config.columns)
-        go = Signal()
-        channels_last = channel + config.rescale_lanes >= body.channels
-        columns_last = column + 1 == body.columns
-        last = channels_last & (position + 1 == body.positions)
-        m.d.comb += [
-            go.eq(self.command.valid & legal),
-            self.fault.eq(self.command.valid & ~legal),
-            self.fault_command.eq(command.index),
-            self.busy.eq(self.command.valid),
-            self.command.ready.eq(go & last),
-            self.read_enable.eq(go),
-            self.read_bank.eq(body.bank),
-            self.read_address.eq(position),
-            self.read_group.eq(group),
-        ]
-        with m.If(go):
-            m.d.sync += [
-                channel.eq(Mux(channels_last, 0, channel + config.rescale_lanes)),
-                group.eq(Mux(channels_last, 0, group + 1)),
-            ]
-            with m.If(channels_last):
-                next_line = line + body.destination_pitch
-                m.d.sync += [
-                    position.eq(Mux(last, 0, position + 1)),
-                    column.eq(Mux(last | columns_last, 0, column + 1)),
-                    line.eq(Mux(last, 0, Mux(columns_last, next_line, line))),
-                    pixel.eq(Mux(last, 0, Mux(columns_last, next_line, pixel + body.pixel_pitch))),
-                ]
-
-        wide_shift = config.result_elements.bit_length() - 1
-        lanes = [channel + lane < body.channels for lane in range(config.rescale_lanes)]
-        carried = ("scheme", "relu", "double", "signed", "wide", "zero_point", "low", "high")
-        asked = Signal(
-            data.StructLayout(
-                {
-                    "valid": 1,
-                    "last": 1,
-                    "mark": 1,
-                    "group": group.shape(),
-                    "mask": config.vector_lanes,
-                    "address": address_bits(config),
-                    **{name: body.shape()[name].shape for name in carried},
-                }
-            )
-        )
-        m.d.comb += [
-            asked.valid.eq(go),
-            asked.last.eq(last),
-            asked.mark.eq(command.mark),
-            asked.group.eq(group),
-            asked.address.eq(body.destination + pixel + (channel << Mux(wide, wide_shift, 0))),
-            asked.mask.eq(
-                Mux(wide, Cat(lane.replicate(config.result_elements) for lane in lanes), Cat(lanes))
-            ),
-            *(asked[name].eq(body[name]) for name in carried),
-        ]
-        return asked
 
     def _operands(self, read: data.View) -> list[tuple[Value, Value]]:
         """Total and parameter record of each lane."""
@@ -208,7 +149,7 @@ class Rescale(wiring.Component):
                 unit.o.ready.eq(1),
             ]
             results.append(unit.o.payload)
-        rescaled = _delayed(m, read, unit.latency, "shifted")
+        rescaled = delayed(m, read, unit.latency, "shifted")
 
         # The range of a type that is narrower than an element.
         bits = config.element_bits
@@ -231,7 +172,7 @@ class Rescale(wiring.Component):
         results = []
         lost = Signal(config.rescale_lanes)
         for lane, (total, record) in enumerate(self._operands(read)):
-            unit = LLSQ(bits, 8)
+            unit = LLSQ(bits, RESULT_BITS)
             m.submodules[f"llsq_{lane}"] = unit
             bias = _field(record, fields["bias"])[:bits].as_signed()
             m.d.comb += [
@@ -240,8 +181,8 @@ class Rescale(wiring.Component):
                 unit.i.payload.bias.eq(bias),
                 unit.i.payload.mantissa.eq(_field(record, fields["mantissa"])),
                 unit.i.payload.shift.eq(_field(record, fields["shift"])),
-                unit.i.payload.low.eq(read.low[:9].as_signed()),
-                unit.i.payload.high.eq(read.high[:9].as_signed()),
+                unit.i.payload.low.eq(read.low[: RESULT_BITS + 1].as_signed()),
+                unit.i.payload.high.eq(read.high[: RESULT_BITS + 1].as_signed()),
                 unit.o.ready.eq(1),
             ]
             exact = total + bias
@@ -250,7 +191,7 @@ class Rescale(wiring.Component):
             m.d.sync += lost[lane].eq(active & used & (exact[bits] != exact[bits - 1]))
             results.append(unit.o.payload)
         m.d.sync += self.overflows.eq(sum(lost[lane] for lane in range(config.rescale_lanes)))
-        rescaled = _delayed(m, read, unit.latency, "scaled")
+        rescaled = delayed(m, read, unit.latency, "scaled")
         narrow = Cat(result[: config.element_bits] for result in results)
         joined = Mux(rescaled.wide, Cat(results), narrow) if config.result_elements > 1 else Cat(results)
         return [joined], unit.latency
@@ -269,7 +210,7 @@ class Rescale(wiring.Component):
         ]
         for lane, (total, record) in enumerate(self._operands(read)):
             m.d.sync += [
-                work.values[lane].eq((total + _field(record, fields["bias"]).as_signed())[:32]),
+                work.values[lane].eq((total + _field(record, fields["bias"]).as_signed())[:VALUE_BITS]),
                 work.multipliers[lane].eq(_field(record, fields["multiplier"])),
                 work.exponents[lane].eq(_field(record, fields["exponent"])),
             ]
@@ -279,12 +220,3 @@ class Rescale(wiring.Component):
 def _field(record: Value, field: RecordField) -> Value:
     """The bits of a field of a rescale record."""
     return record[field.start : field.stop]
-
-
-def _delayed(m: Module, value: Any, cycles: int, name: str) -> Any:
-    """`value` some cycles later."""
-    for cycle in range(cycles):
-        later = Signal(value.shape(), name=f"{name}_{cycle}")
-        m.d.sync += later.eq(value)
-        value = later
-    return value

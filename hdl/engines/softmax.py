@@ -6,27 +6,25 @@
 from amaranth.hdl import C, Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
+from amaranth.utils import exact_log2
 
 from intaglio.hdl.engines.affine_lanes import AFFINE_LATENCY, work_layout
 from intaglio.hdl.units.saturate import saturate
+from intaglio.spec.commands import TABLE_ENTRIES
+from intaglio.spec.limits import SOFTMAX_SUM_BITS
 
-__all__ = ["MOST_ELEMENTS", "PASSES", "Softmax"]
+__all__ = ["PASSES", "Softmax"]
 
 PASSES = 3
 """How often the elements of a run are read: for the greatest, for the sum, for the results."""
 
-MOST_ELEMENTS = 4095
-"""Of a run: so many exponentials of 1 fit Q12.19."""
-
-_SUM_SHIFT = 12
-"""Integer bits of the sum of exponentials, Q12.19; an exponential is Q0.31."""
 _48_17, _MINUS_32_17 = 1515870810, -1010580540  # 48/17 and -32/17 in Q2.29
 _ONE = 1 << 29  # in Q2.29
 _NEWTON_STEPS = 3
 _PRODUCTS = 1 + 2 * _NEWTON_STEPS
 """SQRDMULHs of a reciprocal."""
-_RESULT_SHIFT = 35
-"""From a result in Q0.31 of a sum of 12 integer bits to units of 1/256: 12 + 31 - 8."""
+_RESULT_SHIFT = SOFTMAX_SUM_BITS + 31 - 8
+"""From a result in Q0.31 of a sum of SOFTMAX_SUM_BITS integer bits to units of 1/256."""
 _ZERO_POINT = -128
 _INT8 = (-128, 127)
 _INT32 = (-(1 << 31), (1 << 31) - 1)
@@ -36,8 +34,8 @@ class Softmax(wiring.Component):
     """Takes the elements of a run PASSES times, and asks for the rescales whose results are the run's
     (`docs/architecture.md`: SOFTMAX).
 
-    The table's entries are 0…2**31 − 1 and no more than 4,095 elements make a run, so that the sum fits 32 bits; it
-    is not 0.
+    The table's entries are 0…2**31 − 1 and no more than SOFTMAX_ELEMENTS elements make a run, so that the sum fits
+    32 bits; it is not 0.
 
     Throughput: PASSES cycles an element, and up to 90 cycles a run for the reciprocal of its sum, when the lanes are
     free.
@@ -63,7 +61,7 @@ class Softmax(wiring.Component):
             {
                 "elements": In(stream.Signature(data.StructLayout({"value": signed(8), "last": 1}))),
                 "table_enable": Out(1),
-                "table_index": Out(8),
+                "table_index": Out(exact_log2(TABLE_ENTRIES)),
                 "table_entry": In(32),
                 "work": Out(stream.Signature(work_layout(1))),
                 "result_valid": In(1),
@@ -86,13 +84,10 @@ class Softmax(wiring.Component):
         estimated = Signal()
         looked = Signal()
         """The entry of the element taken last waits for its turn."""
-        all_taken = Signal()
-        under_way = Signal(range(AFFINE_LATENCY + 2))
-        """Work of the results' pass whose results are not here."""
         m.d.comb += [
             taken.eq(self.elements.valid & self.elements.ready),
             worked.eq(self.work.valid & self.work.ready),
-            self.table_index.eq((greatest - element.value)[:8]),
+            self.table_index.eq((greatest - element.value)[: len(self.table_index)]),
         ]
 
         with m.FSM():
@@ -124,19 +119,9 @@ class Softmax(wiring.Component):
                 with m.If(estimated):
                     m.next = "RESULTS"
             with m.State("RESULTS"):
-                m.d.comb += [
-                    self.storing.eq(1),
-                    self.elements.ready.eq(~all_taken & (~looked | worked)),
-                    self.table_enable.eq(taken),
-                ]
-                self._result(m, looked, zeros, estimate)
-                m.d.sync += under_way.eq(under_way + worked - self.result_valid)
-                with m.If(taken):
-                    m.d.sync += [looked.eq(1), all_taken.eq(element.last)]
-                with m.Elif(worked):
-                    m.d.sync += looked.eq(0)
-                with m.If(all_taken & ~looked & (under_way == 0)):
-                    m.d.sync += [all_taken.eq(0), greatest.eq(_INT8[0])]
+                self._rescale(m, looked, zeros, estimate)
+                with m.If(self._results(m, taken, worked, looked)):
+                    m.d.sync += greatest.eq(_INT8[0])
                     m.next = "MAXIMUM"
         return m
 
@@ -172,7 +157,28 @@ class Softmax(wiring.Component):
                 better = estimate + _shifted_left(self.result, 2)
                 m.d.sync += estimate.eq(Mux(is_first, C(_48_17, signed(32)) + self.result, better)[:32])
 
-    def _result(self, m: Module, looked: Signal, zeros: Signal, estimate: Signal) -> None:
+    def _results(self, m: Module, taken: Signal, worked: Signal, looked: Signal) -> Value:
+        """Looks the elements up a last time, each as soon as the one before has gone to the lanes; whether all
+        results are here."""
+        all_taken = Signal()
+        under_way = Signal(range(AFFINE_LATENCY + 2))
+        """Work of this pass whose results are not here."""
+        m.d.comb += [
+            self.storing.eq(1),
+            self.elements.ready.eq(~all_taken & (~looked | worked)),
+            self.table_enable.eq(taken),
+        ]
+        m.d.sync += under_way.eq(under_way + worked - self.result_valid)
+        with m.If(taken):
+            m.d.sync += [looked.eq(1), all_taken.eq(self.elements.payload.last)]
+        with m.Elif(worked):
+            m.d.sync += looked.eq(0)
+        finished = all_taken & ~looked & (under_way == 0)
+        with m.If(finished):
+            m.d.sync += all_taken.eq(0)
+        return finished
+
+    def _rescale(self, m: Module, looked: Signal, zeros: Signal, estimate: Signal) -> None:
         """The rescale of the entry looked up. Where it is to be shifted by more than 32, one by 32 leaves 0 as well."""
         exponent = Signal(signed(7))
         m.d.comb += [
@@ -189,7 +195,7 @@ class Softmax(wiring.Component):
 
 def _addend(entry: Value) -> Value:
     """``HALF_AWAY(entry, 12)`` of an entry of 0 or more: half up."""
-    return entry[_SUM_SHIFT:] + entry[_SUM_SHIFT - 1]
+    return entry[SOFTMAX_SUM_BITS:] + entry[SOFTMAX_SUM_BITS - 1]
 
 
 def _shifted_left(value: Value, amount: int) -> Value:

@@ -7,18 +7,26 @@ from amaranth.utils import exact_log2
 
 from intaglio.hdl.bus.axi_read import READ_BEAT, READ_TRANSFER
 from intaglio.hdl.bus.axi_write import WRITE_TRANSFER
-from intaglio.hdl.engines.command import COMMAND_INDEX_BITS, command_signature
-from intaglio.hdl.storage.fifo import Fifo
+from intaglio.hdl.bus.bursts import BEAT_OFFSET_BITS
+from intaglio.hdl.engines.command import command_signature
+from intaglio.hdl.storage.credits import Credits, depth_to_cover
+from intaglio.hdl.storage.delay import delayed
+from intaglio.hdl.storage.fifo import FIFO_LATENCY, Fifo
 from intaglio.hdl.storage.scratchpad import READ_LATENCY, address_bits, read_signature, write_signature
 from intaglio.spec.commands import Opcode
 from intaglio.spec.config import AcceleratorConfig
-from intaglio.spec.limits import WEIGHTS_QUEUE_DEPTH
+from intaglio.spec.limits import (
+    BEAT_BYTES,
+    COMMAND_INDEX_BITS,
+    MEMORY_ADDRESS_BITS,
+    TRANSFER_BITS,
+    WEIGHTS_QUEUE_DEPTH,
+)
 
 __all__ = ["Load", "Store", "Weights"]
 
-_BUS_BYTES = 8
-_BYTE_BITS = 3
-"""Bits of an address within a beat."""
+_BEAT_BITS = 8 * BEAT_BYTES
+_ALL_BYTES = (1 << BEAT_BYTES) - 1
 
 
 class _Rows:
@@ -27,12 +35,12 @@ class _Rows:
     def __init__(
         self, m: Module, config: AcceleratorConfig, command: data.View, step: Value, name: str
     ) -> None:
-        row = Signal(16, name=f"{name}_row")
-        memory = Signal(32, name=f"{name}_memory_offset")
+        row = Signal(len(command.body.rows), name=f"{name}_row")
+        memory = Signal(MEMORY_ADDRESS_BITS, name=f"{name}_memory_offset")
         scratchpad = Signal(address_bits(config), name=f"{name}_scratchpad_offset")
         body = command.body
         self.last = row + 1 == body.rows
-        self.address = (body.memory_address + memory)[:32]
+        self.address = (body.memory_address + memory)[:MEMORY_ADDRESS_BITS]
         self.element = (body.scratchpad_address + scratchpad)[: address_bits(config)]
         with m.If(step):
             m.d.sync += [
@@ -48,19 +56,19 @@ class _Beats:
     def __init__(
         self, m: Module, config: AcceleratorConfig, rows: _Rows, row_bytes: Value, step: Value, name: str
     ) -> None:
-        beat = Signal(22, name=f"{name}_beat")
-        offset = rows.address[:_BYTE_BITS]
+        beat = Signal(TRANSFER_BITS - BEAT_OFFSET_BITS + 1, name=f"{name}_beat")
+        offset = rows.address[:BEAT_OFFSET_BITS]
         # The row's end in bytes from the start of its first beat.
         end = offset + row_bytes
-        self.last = ((beat + 1) << _BYTE_BITS) >= end
+        self.last = ((beat + 1) << BEAT_OFFSET_BITS) >= end
         first = beat == 0
-        begun = Mux(first, Const(0xFF, _BUS_BYTES) << offset, 0xFF)
+        begun = Mux(first, Const(_ALL_BYTES, BEAT_BYTES) << offset, _ALL_BYTES)
         self.bytes = Cat(
-            begun[lane] & (Cat(Const(lane, _BYTE_BITS), beat) < end) for lane in range(_BUS_BYTES)
+            begun[lane] & (Cat(Const(lane, BEAT_OFFSET_BITS), beat) < end) for lane in range(BEAT_BYTES)
         )
         # Element of the beat's lane 0; in a first beat that is before the row's start.
         shift = exact_log2(8 // config.element_bits)
-        elements = (Cat(Const(0, _BYTE_BITS), beat) - offset) << shift
+        elements = (Cat(Const(0, BEAT_OFFSET_BITS), beat) - offset) << shift
         self.element = (rows.element + elements)[: address_bits(config)]
         with m.If(step):
             m.d.sync += beat.eq(Mux(self.last, 0, beat + 1))
@@ -155,7 +163,7 @@ class Weights(wiring.Component):
     done, done_mark : Out(1)
         A command's last beat has been taken. (Its mark is that of the oldest command that is not complete.)
     fault, fault_command : Out
-        A command's address is no multiple of 8.
+        A command's address is no multiple of a beat.
     busy : Out(1)
     """
 
@@ -165,7 +173,7 @@ class Weights(wiring.Component):
                 "command": In(command_signature(Opcode.WEIGHTS)),
                 "transfer": Out(stream.Signature(READ_TRANSFER)),
                 "beats": In(stream.Signature(READ_BEAT)),
-                "o": Out(stream.Signature(64)),
+                "o": Out(stream.Signature(_BEAT_BITS)),
                 "done": Out(1),
                 "done_mark": Out(1),
                 "fault": Out(1),
@@ -178,7 +186,7 @@ class Weights(wiring.Component):
         m = Module()
         command = self.command.payload
         m.submodules.marks = marks = Fifo(1, WEIGHTS_QUEUE_DEPTH)
-        aligned = command.body.memory_address[:_BYTE_BITS] == 0
+        aligned = command.body.memory_address[:BEAT_OFFSET_BITS] == 0
         m.d.comb += [
             self.transfer.valid.eq(self.command.valid & aligned & marks.i.ready),
             self.transfer.payload.address.eq(command.body.memory_address),
@@ -221,8 +229,6 @@ class Store(wiring.Component):
     busy : Out(1)
     """
 
-    _VECTORS = 8
-
     def __init__(self, config: AcceleratorConfig) -> None:
         self._config = config
         super().__init__(
@@ -231,7 +237,7 @@ class Store(wiring.Component):
                 "read": Out(read_signature(config)),
                 "data": In(config.vector_lanes * config.element_bits),
                 "transfer": Out(stream.Signature(WRITE_TRANSFER)),
-                "beats": Out(stream.Signature(64)),
+                "beats": Out(stream.Signature(_BEAT_BITS)),
                 "written": In(1),
                 "done": Out(1),
                 "done_mark": Out(1),
@@ -258,28 +264,27 @@ class Store(wiring.Component):
         ask = Signal()
         row_read = Signal()
         all_read = Signal()
-        room = Signal(range(self._VECTORS + 1), init=self._VECTORS)
+        # From a vector asked for to its beat having left the buffer in front of the bus.
+        m.submodules.credits = credits = Credits(depth_to_cover(READ_LATENCY + FIFO_LATENCY))
         rows = _Rows(m, config, command, row_read, "reading")
         beats = _Beats(m, config, rows, command.body.row_bytes, ask, "reading")
-        m.submodules.waiting = waiting = Fifo(64, self._VECTORS)
-        arriving = ask
-        for stage in range(READ_LATENCY):
-            later = Signal(name=f"arriving_{stage}")
-            m.d.sync += later.eq(arriving)
-            arriving = later
+        m.submodules.waiting = waiting = Fifo(_BEAT_BITS, credits.depth)
         m.d.comb += [
-            self.read.valid.eq(self.command.valid & ~all_read & (room != 0)),
+            self.read.valid.eq(self.command.valid & ~all_read & credits.available),
             self.read.payload.eq(beats.element),
             ask.eq(self.read.valid & self.read.ready),
             row_read.eq(ask & beats.last),
-            waiting.i.valid.eq(arriving),
-            waiting.i.payload.eq(self.data[:64]),
+            waiting.i.valid.eq(delayed(m, ask, READ_LATENCY, "arriving")),
+            waiting.i.payload.eq(self.data[:_BEAT_BITS]),
         ]
         wiring.connect(m, waiting.o, wiring.flipped(self.beats))
-        m.d.sync += room.eq(room - ask + (self.beats.valid & self.beats.ready))
+        m.d.comb += [
+            credits.take.eq(ask),
+            credits.give_back[0].eq(self.beats.valid & self.beats.ready),
+        ]
 
         # Complete when every row is in memory.
-        rows_written = Signal(16)
+        rows_written = Signal(len(command.body.rows))
         m.d.comb += [
             self.done.eq(self.written & (rows_written + 1 == command.body.rows)),
             self.done_mark.eq(command.mark),
@@ -300,4 +305,4 @@ class Store(wiring.Component):
 
 def _beats_of(address: Value, row_bytes: Value) -> Value:
     """Beats that a run of bytes touches."""
-    return (address[:_BYTE_BITS] + row_bytes + (_BUS_BYTES - 1)) >> _BYTE_BITS
+    return (address[:BEAT_OFFSET_BITS] + row_bytes + (BEAT_BYTES - 1)) >> BEAT_OFFSET_BITS

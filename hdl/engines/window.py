@@ -4,20 +4,16 @@ from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from intaglio.hdl.engines.command import COMMAND_INDEX_BITS, body_layout, command_signature
+from intaglio.hdl.engines.command import body_layout, command_signature
 from intaglio.hdl.units.pipeline import Pipeline
 from intaglio.spec.commands import Opcode
+from intaglio.spec.limits import COMMAND_INDEX_BITS, WINDOW_ELEMENT_BITS, WINDOW_ROW_BITS
 
 __all__ = ["MATMUL_ORDER", "POOL_ORDER", "Window"]
 
 # Loops from the innermost out, by the field that counts them.
 MATMUL_ORDER = ("output_columns", "output_rows", "chunks", "kernel_columns", "kernel_rows", "digits")
 POOL_ORDER = ("kernel_columns", "kernel_rows", "chunks", "output_columns", "output_rows")
-
-_ELEMENT_BITS = 24
-"""Signed: a place along a row. Widths have 20 bits, and steps go past either end."""
-_ROW_BITS = 18
-"""Signed: a row. Heights have 16 bits, and steps go past either end."""
 
 
 class Window(wiring.Component):
@@ -100,8 +96,8 @@ class Window(wiring.Component):
         }
 
         place = pipeline.stage(
-            row=(body.first_row + row_offset)[:_ROW_BITS].as_signed(),
-            element=(body.first_element + element_offset)[:_ELEMENT_BITS].as_signed(),
+            row=(body.first_row + row_offset)[:WINDOW_ROW_BITS].as_signed(),
+            element=(body.first_element + element_offset)[:WINDOW_ELEMENT_BITS].as_signed(),
             **{name: body[name] for name in ("source", "row_pitch", "height", "width_elements")},
             **along,
         )
@@ -147,12 +143,12 @@ class Window(wiring.Component):
             with m.If(advance):
                 m.d.sync += turn.eq(Mux(last[name], 0, turn + 1))
             if name in row_steps:
-                rows.append(_offset(m, name, _ROW_BITS, body[row_steps[name]], advance, last[name]))
+                rows.append(_offset(m, name, WINDOW_ROW_BITS, body[row_steps[name]], advance, last[name]))
             elif name in element_steps:
                 distance = body[element_steps[name]]
-                elements.append(_offset(m, name, _ELEMENT_BITS, distance, advance, last[name]))
+                elements.append(_offset(m, name, WINDOW_ELEMENT_BITS, distance, advance, last[name]))
             elif name == "chunks":
-                elements.append(_offset(m, name, _ELEMENT_BITS, self._chunk, advance, last[name]))
+                elements.append(_offset(m, name, WINDOW_ELEMENT_BITS, self._chunk, advance, last[name]))
             advance = advance & last[name]
         return first, last, sum(rows), sum(elements)
 

@@ -7,13 +7,16 @@ from amaranth.lib.wiring import In, Out
 from intaglio.hdl.checks import check_integer
 from intaglio.hdl.storage.memory import SyncMemory
 
-__all__ = ["Fifo"]
+__all__ = ["FIFO_LATENCY", "Fifo"]
+
+FIFO_LATENCY = 2
+"""Cycles from a value taken to the value offered."""
 
 
 class Fifo(wiring.Component):
     """A stream buffer of `depth` values.
 
-    Latency: 2 cycles from a value taken to the value offered. Throughput: one value a cycle.
+    Latency: FIFO_LATENCY cycles from a value taken to the value offered. Throughput: one value a cycle.
 
     Parameters
     ----------

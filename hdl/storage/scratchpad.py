@@ -131,7 +131,7 @@ class Scratchpad(wiring.Component):
         return address
 
     def _choose_writer(self, m: Module) -> data.View:
-        """The first writer that has something; its mask is empty where none has."""
+        """What the first valid writer writes; with an empty mask where none is valid."""
         chosen = Signal(self.write[0].payload.shape())
         for port in reversed(list(self.write)):
             with m.If(port.valid):

@@ -1,4 +1,4 @@
-"""The elementwise engine's tables of 256 bytes, one a lane."""
+"""The elementwise engine's tables, one a lane."""
 
 from amaranth.hdl import Module, Signal
 from amaranth.lib import wiring
@@ -15,7 +15,7 @@ _ENTRY_BITS = 8
 
 
 class Tables(wiring.Component):
-    """`count` memories of 256 bytes: written `lanes` entries at a time, read one entry each.
+    """`count` memories of TABLE_ENTRIES bytes: written `lanes` entries at a time, read one entry each.
 
     Latency: entries of a read follow in the next cycle, and stay until the next read. Throughput: one read and one
     write a cycle. Contents are undefined before they are written.
@@ -31,7 +31,7 @@ class Tables(wiring.Component):
     -------
     write_enable : In(count)
         A bit a table.
-    write_word : In(range(256 // lanes))
+    write_word : In(range(TABLE_ENTRIES // lanes))
         The first entry written, divided by `lanes`.
     write_data : In(lanes * 8)
     read_enable : In(1)

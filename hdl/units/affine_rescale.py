@@ -34,7 +34,7 @@ class AffineRescale(wiring.Component):
       shift wraps at 32 bits;
     * single: ``HALF_AWAY(x * M, 31 - e)``, of the exact 64-bit product.
 
-    Then the zero point is added and the sum clamped, ``min(max(…, lo), hi)``; nothing wraps before
+    Then the zero point is added and the sum clamped, ``min(max(…, low), high)``; nothing wraps before
     the clamp. Every input is in the domain: every multiplier, zero and negative ones too, and
     every exponent -32…31. HALF_AWAY is to nearest, ties away from zero.
 
@@ -53,8 +53,8 @@ class AffineRescale(wiring.Component):
     -------
     i : In(stream)
         Payload, from the lowest bit: ``accumulator`` signed(accumulator_bits), ``multiplier``
-        signed(32), ``exponent`` signed(6), ``zero_point`` signed(output_bits), ``lo``
-        signed(output_bits), ``hi`` signed(output_bits) and, only if the parameter ``rounding`` is
+        signed(32), ``exponent`` signed(6), ``zero_point`` signed(output_bits), ``low``
+        signed(output_bits), ``high`` signed(output_bits) and, only if the parameter ``rounding`` is
         None, ``rounding`` :class:`AffineRounding` (1 bit: 0 double, 1 single).
     o : Out(stream)
         Payload: signed(output_bits).
@@ -80,8 +80,8 @@ class AffineRescale(wiring.Component):
             "multiplier": signed(32),
             "exponent": signed(6),
             "zero_point": signed(output_bits),
-            "lo": signed(output_bits),
-            "hi": signed(output_bits),
+            "low": signed(output_bits),
+            "high": signed(output_bits),
         }
         if rounding is None:
             fields["rounding"] = AffineRounding
@@ -108,6 +108,11 @@ class AffineRescale(wiring.Component):
         """The one multiplication, signed(64); apart, so that a proof may put a free value here."""
         return x * multiplier
 
+    @staticmethod
+    def quotient(value: Value) -> Value:
+        """The rounded quotient, as it is; apart, so that a proof may see it."""
+        return value
+
     def elaborate(self, platform) -> Module:
         m = Module()
         pipeline = Pipeline(m, self.i)
@@ -122,7 +127,7 @@ class AffineRescale(wiring.Component):
         wrapped = (accumulator << left)[:32].as_signed()
         right = Mux(exponent < 0, -exponent, 0)[:6]
         whole = (31 - exponent)[:6]
-        beside = {"zero_point": given.zero_point, "lo": given.lo, "hi": given.hi}
+        beside = {"zero_point": given.zero_point, "low": given.low, "high": given.high}
         shifted = pipeline.stage(
             x=self._select(single, accumulator, wrapped),
             multiplier=given.multiplier,
@@ -145,11 +150,11 @@ class AffineRescale(wiring.Component):
         split = pipeline.stage(floor=floor, increment=increment, **_all_but(scaled, "value", "right"))
 
         summed = pipeline.stage(
-            total=split.floor + split.increment + split.zero_point,
+            total=self.quotient(split.floor + split.increment) + split.zero_point,
             **_all_but(split, "floor", "increment", "zero_point"),
         )
 
-        result = pipeline.stage(clamped=clamp(summed.total, summed.lo, summed.hi))
+        result = pipeline.stage(clamped=clamp(summed.total, summed.low, summed.high))
         pipeline.finish(self.o, result.clamped)
         return m
 

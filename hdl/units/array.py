@@ -45,8 +45,8 @@ class MacArray(wiring.Component):
         column c, and row r < k multiplies what the vector taken r before gave: ``sums[c] =
         sum(v[t - r][c] * w[r][c])``. Rows from k on must hold zero weights.
     bit_planes : bool
-        Binary weights alone: with it, a vector with ``plane`` high takes a weight's bit b for the number b, and for -b
-        with ``negative`` high, too: a plane of the bits of wider weights.
+        For binary weights alone. A vector with ``plane`` high takes a weight's bit b as the number b, and as -b if
+        ``negative`` is high as well: one plane of the bits of wider weights.
 
     Members
     -------

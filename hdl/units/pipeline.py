@@ -61,7 +61,7 @@ class Pipeline:
         layout = data.StructLayout({name: value.shape() for name, value in values.items()})
         valid = Signal(name=f"valid_{self._depth}")
         ready = Signal(name=f"ready_{self._depth}")
-        # Payloads need no reset: nobody looks at one whose `valid` is low.
+        # Payloads need no reset: one whose `valid` is low is never used.
         held = Signal(layout, name=f"stage_{self._depth}", reset_less=True)
 
         m = self._m

@@ -22,6 +22,8 @@ class PowerOfTwo(wiring.Component):
     bits. Rounds as :class:`Rounding` says. Every accumulator, bias, shift and mode is in the
     domain, and all limits with ``low <= high``.
 
+    It is proved (`formal/`), tested and emitted as a unit; no machine carries it yet.
+
     Latency: 4 cycles. Throughput: one result a cycle.
 
     Parameters

@@ -10,13 +10,13 @@ from intaglio.hdl.units.pipeline import Pipeline
 __all__ = ["Clamp", "Saturate", "between", "clamp", "narrow", "saturate"]
 
 
-def clamp(value: Value, lo: Value, hi: Value) -> Value:
-    """``min(max(value, lo), hi)``, signed and as wide as ``lo`` and ``hi``, which are as wide."""
-    width = len(lo)
+def clamp(value: Value, low: Value, high: Value) -> Value:
+    """``min(max(value, low), high)``, signed and as wide as ``low`` and ``high``, which have one width."""
+    width = len(low)
     inside = value[:width].as_signed()
-    # `hi` first: it wins where `lo > hi`, as the outer `min` has it.
-    high = (value > hi) | (lo > hi)
-    return Mux(high, hi, Mux(value < lo, lo, inside))[:width].as_signed()
+    # `high` first: it wins where `low > high`, as the outer `min` has it.
+    above = (value > high) | (low > high)
+    return Mux(above, high, Mux(value < low, low, inside))[:width].as_signed()
 
 
 def between(value: Value, low: Value, high: Value) -> Value:
@@ -42,8 +42,8 @@ def saturate(value: Value, bits: int, is_signed: bool) -> Value:
 def narrow(value: Value, bits: int) -> Value:
     """The signed ``value`` where it is from ``-2**bits`` to ``2**bits - 1``, else any number on the same side of these.
 
-    Signed, of ``bits + 2`` bits at most. For limits of ``bits + 1`` bits, which decide what lies beyond whatever it is,
-    with one added to it too.
+    Signed, of ``bits + 2`` bits at most. It comes before a clamp to limits of ``bits + 1`` bits, to which all numbers
+    beyond that range are alike, also after 1 is added.
     """
     if len(value) <= bits:
         return value
@@ -52,9 +52,9 @@ def narrow(value: Value, bits: int) -> Value:
 
 
 class Clamp(wiring.Component):
-    """Clamps a signed value into limits that come with it: ``min(max(value, lo), hi)``.
+    """Clamps a signed value into limits that come with it: ``min(max(value, low), high)``.
 
-    Where ``lo > hi`` the result is ``hi``, as that equation has it.
+    Where ``low > high`` the result is ``high``, as that equation has it.
 
     Latency: 1 cycle. Throughput: one result a cycle.
 
@@ -68,7 +68,7 @@ class Clamp(wiring.Component):
     Members
     -------
     i : In(stream)
-        Payload, from the lowest bit: ``value`` signed(width), ``lo`` signed(output_bits), ``hi``
+        Payload, from the lowest bit: ``value`` signed(width), ``low`` signed(output_bits), ``high``
         signed(output_bits).
     o : Out(stream)
         Payload: signed(output_bits).
@@ -85,7 +85,7 @@ class Clamp(wiring.Component):
         self.width = check_integer("width", width, 2, 128)
         self.output_bits = check_integer("output_bits", output_bits, 2, width)
         payload = data.StructLayout(
-            {"value": signed(width), "lo": signed(output_bits), "hi": signed(output_bits)}
+            {"value": signed(width), "low": signed(output_bits), "high": signed(output_bits)}
         )
         super().__init__(
             {
@@ -103,7 +103,7 @@ class Clamp(wiring.Component):
         m = Module()
         pipeline = Pipeline(m, self.i)
         given = self.i.payload
-        result = pipeline.stage(clamped=clamp(given.value, given.lo, given.hi))
+        result = pipeline.stage(clamped=clamp(given.value, given.low, given.high))
         pipeline.finish(self.o, result.clamped)
         return m
 

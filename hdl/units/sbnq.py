@@ -84,9 +84,9 @@ class SBNQ(wiring.Component):
         """The least and the greatest result, as signed(output_bits + 1)."""
         bits = self.output_bits
         greatest = (1 << (bits - 1)) - 1
-        lo = Mux(is_signed, C(-greatest, bits + 1), C(0, bits + 1)).as_signed()
-        hi = Mux(is_signed, C(greatest, bits + 1), C((1 << bits) - 1, bits + 1)).as_signed()
-        return lo, hi
+        low = Mux(is_signed, C(-greatest, bits + 1), C(0, bits + 1)).as_signed()
+        high = Mux(is_signed, C(greatest, bits + 1), C((1 << bits) - 1, bits + 1)).as_signed()
+        return low, high
 
     def elaborate(self, platform) -> Module:
         m = Module()

@@ -235,8 +235,9 @@ class _Bench:
         self._beats = beats
 
     def pace(self, full: bool) -> None:
-        for agent in (self.asks, self._beats, *self.machine.sinks.values()):
-            agent.pace.full = full
+        paces = [self.asks.pace, self._beats.pace, *(sink.pace for sink in self.machine.sinks.values())]
+        for pace in paces:
+            pace.full = full
         self.machine.at_once = full
 
     def commands(self, count: int, waiting: bool = True) -> list[_Command]:

@@ -118,7 +118,7 @@ class _Bench(Agent):
 
 
 def _difference(given: Mapping[int, int], expected: Mapping[int, int]) -> str:
-    place = min(place for place in given | expected if given.get(place) != expected.get(place))
+    place = min(place for place in {*given, *expected} if given.get(place) != expected.get(place))
     return f"element {place} is {given.get(place)}, not {expected.get(place)}, when the command ends"
 
 

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "Vmachine.h"
+#include "intaglio_spec.h"
 #include "verilated.h"
 #ifdef TRACE
 #include "verilated_fst_c.h"
@@ -22,16 +23,21 @@
 
 namespace {
 
-constexpr int BEAT_BYTES = 8;
+using spec::BEAT_BYTES;
+using spec::ENGINES;
+
 constexpr size_t BURSTS_IN_FLIGHT = 8;
 constexpr int REGISTER_TIMEOUT_CYCLES = 1000;
 constexpr int OKAY = 0;
 constexpr int DECERR = 3;
-constexpr int ENGINES = 7;
 constexpr uint8_t NEVER_WRITTEN = 0xa5;
 constexpr uint32_t PAGE_BYTES = 4096;  // no burst crosses a multiple of it
-constexpr int SIZE_8_BYTES = 3;
 constexpr int INCREMENTING = 1;
+constexpr size_t MASK_BYTES = sizeof(Vmachine::probe_write_mask);
+constexpr size_t DATA_BYTES = sizeof(Vmachine::probe_write_data);
+
+static_assert(sizeof(Vmachine::m_axi_rdata) == BEAT_BYTES, "the machine's bus is as wide as the contract says");
+static_assert(sizeof(uint64_t) == BEAT_BYTES, "a beat is moved as one word");
 
 struct Burst {
     uint64_t due;  // cycle of the first data
@@ -121,6 +127,7 @@ public:
 
     // Before a start: forgets what was on chip; probes go to `output`.
     void arm(uint8_t* output) {
+        armed = true;
         probe_output = output;
         std::memset(next_probe, 0, sizeof next_probe);
         std::memset(completed, 0, sizeof completed);
@@ -138,7 +145,9 @@ public:
         return top->irq;
     }
 
+    // Nothing is taken until the next `arm`: the output that it names has room for this probe, too.
     void add_probe(int engine, const Probe& probe) {
+        armed = false;
         auto place = std::upper_bound(probes[engine].begin(), probes[engine].end(), probe,
                                       [](const Probe& a, const Probe& b) { return a.sequence < b.sequence; });
         probes[engine].insert(place, probe);
@@ -162,6 +171,8 @@ public:
         fst.reset();
 #endif
     }
+
+    uint64_t completed_by(int engine) const { return completed[engine]; }
 
     std::vector<uint8_t> memory;
     uint64_t cycles = 0;
@@ -230,10 +241,10 @@ private:
     }
 
     // What AXI forbids, and what this memory does not know.
-    void check(uint32_t address, uint32_t beats, int size, int kind) {
+    void check(uint32_t address, uint32_t beats, uint32_t size, int kind) {
         const uint64_t first = address & ~(BEAT_BYTES - 1u);
         if (first / PAGE_BYTES != (first + BEAT_BYTES * beats - 1) / PAGE_BYTES) bus_error = "a burst crosses 4 KiB";
-        if (size != SIZE_8_BYTES) bus_error = "a burst of beats that are not 8 bytes";
+        if (size != spec::BEAT_SIZE) bus_error = "a burst of beats that are not as wide as the bus";
         if (kind != INCREMENTING) bus_error = "a burst whose addresses do not increment";
     }
 
@@ -247,7 +258,7 @@ private:
         if (!target.failed) {
             uint64_t data = top->m_axi_wdata;
             uint8_t* place = &memory[target.address + BEAT_BYTES * write_beat];
-            for (int lane = 0; lane < BEAT_BYTES; lane++)
+            for (uint32_t lane = 0; lane < BEAT_BYTES; lane++)
                 if (top->m_axi_wstrb >> lane & 1) place[lane] = static_cast<uint8_t>(data >> 8 * lane);
         }
         const bool last = ++write_beat == target.beats;
@@ -262,20 +273,21 @@ private:
     // Keeps a copy of the scratchpad, and hands out tensors when the commands that write them complete.
     void watch() {
         if (top->probe_write_valid) {
-            uint64_t mask = 0;
-            uint8_t data[64] = {};
-            std::memcpy(&mask, &top->probe_write_mask, sizeof top->probe_write_mask);
-            std::memcpy(data, &top->probe_write_data, sizeof top->probe_write_data);
+            uint8_t mask[MASK_BYTES];
+            uint8_t data[DATA_BYTES];
+            std::memcpy(mask, &top->probe_write_mask, MASK_BYTES);
+            std::memcpy(data, &top->probe_write_data, DATA_BYTES);
             const uint32_t keep = (1u << element_bits) - 1;
             uint32_t address = top->probe_write_address;
             for (uint32_t lane = 0; lane < lanes; lane++, address++) {
-                if (!(mask >> lane & 1)) continue;
+                if (!(mask[lane / 8] >> lane % 8 & 1)) continue;
                 const uint32_t bit = lane * element_bits;
                 scratchpad[address & (scratchpad.size() - 1)] = data[bit / 8] >> bit % 8 & keep;
             }
         }
-        if (!top->probe_done) return;
-        for (int engine = 0; engine < ENGINES; engine++) {
+        // Before `arm` there is no place for what a probe takes; a machine that is not right may complete commands then.
+        if (!top->probe_done || !armed) return;
+        for (uint32_t engine = 0; engine < ENGINES; engine++) {
             if (!(top->probe_done >> engine & 1)) continue;
             completed[engine]++;
             const std::vector<Probe>& queue = probes[engine];
@@ -307,6 +319,7 @@ private:
     uint64_t completed[ENGINES] = {};
     std::vector<Probe> probes[ENGINES];
     size_t next_probe[ENGINES] = {};
+    bool armed = false;
     uint8_t* probe_output = nullptr;
 };
 
@@ -315,6 +328,7 @@ private:
 extern "C" {
 
 void* harness_create(uint64_t memory_bytes, uint32_t latency, uint32_t elements, uint32_t lanes, uint32_t element_bits) {
+    if (lanes > 8 * MASK_BYTES || lanes * element_bits > 8 * DATA_BYTES) return nullptr;
     return new Harness(memory_bytes, latency, elements, lanes, element_bits);
 }
 void harness_destroy(void* handle) { delete static_cast<Harness*>(handle); }
@@ -337,6 +351,7 @@ uint64_t harness_cycles_since_write(void* handle) {
     return harness->cycles - harness->written_cycle;
 }
 uint64_t harness_probes_taken(void* handle) { return static_cast<Harness*>(handle)->taken; }
+uint64_t harness_completed(void* handle, int engine) { return static_cast<Harness*>(handle)->completed_by(engine); }
 const char* harness_bus_error(void* handle) { return static_cast<Harness*>(handle)->bus_error; }
 int harness_trace(void* handle, const char* path) { return static_cast<Harness*>(handle)->trace(path); }
 void harness_close_trace(void* handle) { static_cast<Harness*>(handle)->close_trace(); }

@@ -10,6 +10,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from intaglio.sim.simulator.build import BuildError
+from intaglio.spec.commands import Engine
+from intaglio.spec.limits import BEAT_BYTES
+
 MEMORY_LATENCY_CYCLES = 32
 """Of the memory that figures are measured with."""
 
@@ -27,6 +31,7 @@ _FUNCTIONS = {
     "run": (_INT, (_HANDLE, _U64)),
     "cycles_since_write": (_U64, (_HANDLE,)),
     "probes_taken": (_U64, (_HANDLE,)),
+    "completed": (_U64, (_HANDLE, _INT)),
     "bus_error": (ctypes.c_char_p, (_HANDLE,)),
     "trace": (_INT, (_HANDLE, ctypes.c_char_p)),
     "close_trace": (None, (_HANDLE,)),
@@ -35,7 +40,10 @@ _FUNCTIONS = {
 
 @cache
 def _load(path: Path) -> ctypes.CDLL:
-    library = ctypes.CDLL(str(path))
+    try:
+        library = ctypes.CDLL(str(path))
+    except OSError as error:
+        raise BuildError(f"{error}; remove the folder {path.parent}, so that it is built anew") from error
     for name, (result, arguments) in _FUNCTIONS.items():
         function = getattr(library, f"harness_{name}")
         function.restype, function.argtypes = result, arguments
@@ -48,9 +56,16 @@ class Harness:
     Parameters
     ----------
     library : of `intaglio.sim.simulator.build`
-    memory_bytes : a multiple of 8; addresses beyond answer with an error
+    memory_bytes : a multiple of the bus's width; addresses beyond answer with an error
     elements, lanes, element_bits : of the scratchpad that the top's probes tell of
     latency : cycles from an address to its first data, and from the last data to the response
+
+    Raises
+    ------
+    ValueError
+        Where an argument is out of range, or more than the top's probes carry.
+    BuildError
+        Where the library cannot be loaded.
 
     Members
     -------
@@ -66,18 +81,24 @@ class Harness:
         element_bits: int,
         latency: int = MEMORY_LATENCY_CYCLES,
     ) -> None:
-        if memory_bytes <= 0 or memory_bytes % 8:
-            raise ValueError(f"`memory_bytes` must be a positive multiple of 8, not {memory_bytes}")
+        if memory_bytes <= 0 or memory_bytes % BEAT_BYTES:
+            raise ValueError(
+                f"`memory_bytes` must be a positive multiple of {BEAT_BYTES}, not {memory_bytes}"
+            )
         if elements <= 0 or elements & (elements - 1):
             raise ValueError(f"`elements` must be a power of two, not {elements}")
-        if not 1 <= lanes <= 64 or not 1 <= element_bits <= 8:
-            raise ValueError(f"`lanes` must be 1 to 64 of 1 to 8 bits, not {lanes} of {element_bits}")
+        if lanes < 1 or not 1 <= element_bits <= 8:
+            raise ValueError(f"`lanes` must be at least 1 of 1 to 8 bits, not {lanes} of {element_bits}")
         if latency < 1:
             raise ValueError(f"`latency` must be at least 1, not {latency}")
         self._library = _load(library)
         self._handle = ctypes.c_void_p(
             self._library.harness_create(memory_bytes, latency, elements, lanes, element_bits)
         )
+        if not self._handle:
+            raise ValueError(
+                f"`lanes`: {lanes} of {element_bits} bits are more than the machine's probes carry"
+            )
         pointer = self._library.harness_memory(self._handle)
         self.memory: npt.NDArray[np.uint8] = np.ctypeslib.as_array(pointer, shape=(memory_bytes,))
         self._probed = np.zeros(0, np.uint8)
@@ -109,9 +130,9 @@ class Harness:
         answered = self._library.harness_read_register(self._handle, register, ctypes.byref(value))
         return value.value if answered else None
 
-    def add_probe(self, engine: int, sequence: int, address: int, elements: int) -> slice:
+    def add_probe(self, engine: Engine, sequence: int, address: int, elements: int) -> slice:
         """Takes `elements` from element `address` on when `engine` completes its `sequence`-th command since `arm`;
-        returns their place in `probed`."""
+        returns their place in `probed`. Takes nothing until the next `arm`."""
         offset = len(self._probed)
         self._library.harness_add_probe(self._handle, engine, sequence, address, elements, offset)
         self._probed = np.zeros(offset + elements, np.uint8)
@@ -125,6 +146,10 @@ class Harness:
     @property
     def probes_taken(self) -> int:
         return int(self._library.harness_probes_taken(self._handle))
+
+    def completed(self, engine: Engine) -> int:
+        """Commands whose completion `engine` has reported since `arm`, one a cycle at most."""
+        return int(self._library.harness_completed(self._handle, engine))
 
     def arm(self) -> None:
         """Before a start: nothing is on chip, no command is complete, no rule of the bus is broken."""

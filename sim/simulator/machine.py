@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from intaglio.compiler.program import Program
+from intaglio.compiler.program import LayerInfo, Program
 from intaglio.sim.simulator.harness import MEMORY_LATENCY_CYCLES, Harness
-from intaglio.spec.commands import Opcode
+from intaglio.spec.commands import FORMATS, Engine, Opcode
 from intaglio.spec.config import AcceleratorConfig
-from intaglio.spec.registers import CONTROL_START, STATUS_DONE, WATCHDOG_RESET, Cause, Register
+from intaglio.spec.registers import CONTROL_START, COUNTERS, STATUS_DONE, WATCHDOG_RESET, Cause, Register
 
 RESET_CYCLES = 2
 SLICE_CYCLES = 200_000
@@ -25,14 +26,21 @@ SLOWEST_ELEMENT_CYCLES = 16
 SLOWEST_RUN_CYCLES = 200
 """Of the elementwise engine, for a run of one element: softmax's reciprocal."""
 UNSET = 0xA5
-"""Bytes of memory that nobody wrote before a start, so that a store that does not come is seen."""
-_COUNTERS = tuple(
-    register for register in Register if Register.CYCLES <= register <= Register.BUSY_ELEMENTWISE
-)
+"""Bytes that nobody wrote before a start, so that a store that does not come is seen, or a count on zeros."""
 
 
 class MachineStopped(RuntimeError):
     """The machine stopped itself or did not come to an end; one line says why and at which command."""
+
+
+def fault_text(cause: int, command: int, address: int) -> str:
+    """What is said of a machine that stopped itself: why, at which place in the list, at which address (0: none)."""
+    if cause not in list(Cause):
+        return f"the machine stopped itself at command {command} for the unknown cause {cause}"
+    where = f", address {address:#010x}" if address else ""
+    return (
+        f"the machine stopped itself at command {command}: {Cause(cause).name}{where}: {Cause(cause).meaning}"
+    )
 
 
 @dataclass(frozen=True)
@@ -95,9 +103,12 @@ class Simulator:
         image = program.image_address
         self._initial[image : image + len(program.image)] = program.image
         self._taps = [
-            (probe, self._harness.add_probe(int(probe.engine), probe.sequence, probe.address, probe.elements))
+            (probe, self._harness.add_probe(probe.engine, probe.sequence, probe.address, probe.elements))
             for probe in program.probes
         ]
+        self._commands = Counter(
+            FORMATS[program.command(index)[0]].engine for index in range(program.command_count)
+        )
         self._limit = cycle_limit(program, config) + 4 * latency * (1 + program.command_count)
         if self._read(Register.FINGERPRINT) != program.fingerprint:
             self.close()
@@ -171,6 +182,11 @@ class Simulator:
             raise MachineStopped(
                 f"the machine counted {counted:,} cycles to its interrupt, there were {cycles:,}"
             )
+        for engine in Engine:
+            if (completed := self._harness.completed(engine)) != (given := self._commands[engine]):
+                raise MachineStopped(
+                    f"the machine reported the completion of {completed:,} commands of {engine.name}, and has {given:,}"
+                )
         if (taken := self._harness.probes_taken) != len(program.probes):
             raise MachineStopped(f"the machine ended with {taken} of {len(program.probes)} tensors computed")
         return self._collect()
@@ -186,16 +202,11 @@ class Simulator:
 
     def _collect(self) -> Inference:
         program, memory = self._program, self._harness.memory
-        counters = {register.name.lower(): self._read(register) for register in _COUNTERS}
+        counters = {register.name.lower(): self._read(register) for register in COUNTERS}
         cycles = counters["cycles"]
         marks = {layer.mark for layer in program.layers if layer.mark >= 0}
         stamps = {mark: self._read(Register.MARKS + 4 * mark) for mark in marks}
-        # What follows the last layer's completion (the interrupt itself) is the last layer's.
-        stamps |= {-1: 0, max(marks, default=-1): cycles}
-        layer_cycles, before = [], 0
-        for layer in program.layers:
-            layer_cycles.append(stamps[layer.mark] - before)
-            before = stamps[layer.mark]
+        spent = layer_cycles(program.layers, stamps, cycles)
         outputs = {
             binding.tensor: binding.unpack(memory[binding.address : binding.address + binding.bytes])[0]
             for binding in program.outputs
@@ -205,15 +216,13 @@ class Simulator:
             binding.tensor: binding.unpack(memory[binding.address : binding.address + binding.bytes])[0]
             for binding in program.spills
         }
-        return Inference(outputs, tensors, cycles, tuple(layer_cycles), counters)
+        return Inference(outputs, tensors, cycles, spent, counters)
 
     def _raise_fault(self) -> None:
         cause = self._read(Register.FAULT_CAUSE)
         index = self._read(Register.FAULT_COMMAND)
         address = self._read(Register.FAULT_ADDRESS)
-        name = Cause(cause).name if cause in list(Cause) else f"cause {cause}"
-        where = f", address {address:#010x}" if address else ""
-        raise MachineStopped(f"the machine stopped itself at command {index}: {name}{where}")
+        raise MachineStopped(fault_text(cause, index, address))
 
     def _write(self, register: int, value: int) -> None:
         if not self._harness.write(int(register), value):
@@ -224,6 +233,29 @@ class Simulator:
         if value is None:
             raise MachineStopped(f"the machine does not answer a read of register {int(register):#x}")
         return value
+
+
+def layer_cycles(layers: Iterable[LayerInfo], stamps: Mapping[int, int], cycles: int) -> tuple[int, ...]:
+    """Cycles of each layer, from the completion of the one before, in a run of `cycles` with these time stamps.
+
+    What follows the last stamp (the interrupt, an earlier layer's output on its way to memory) is the last layer's.
+
+    Raises MachineStopped where the stamps are not in the order of their numbers, or not within the run: then one was
+    not taken.
+    """
+    before = 0
+    for number, stamp in sorted(stamps.items()):
+        if not before < stamp <= cycles:
+            raise MachineStopped(
+                f"the machine's time stamp {number} is {stamp:,}, after {before:,} and in a run of {cycles:,} cycles"
+            )
+        before = stamp
+    ends = {**stamps, -1: 0, max(stamps, default=-1): cycles}
+    spent, before = [], 0
+    for layer in layers:
+        spent.append(ends[layer.mark] - before)
+        before = ends[layer.mark]
+    return tuple(spent)
 
 
 def cycle_limit(program: Program, config: AcceleratorConfig) -> int:

@@ -95,6 +95,16 @@ def on_path() -> Verilator | None:
     return Verilator(Path(executable).absolute(), version, {"MAKEFLAGS": ""})
 
 
+@cache
+def compiler_version() -> str:
+    """The version of g++ on PATH, as it states it; empty where it states none."""
+    command = ["g++", "-dumpfullversion", "-dumpversion"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=60).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return ""
+
+
 def require_build_tools() -> None:
     """Raise `VerilatorNotFound`, naming the Debian packages, unless g++, make and perl are on PATH."""
     missing = [tool for tool in BUILD_TOOLS if shutil.which(tool) is None]
@@ -114,10 +124,10 @@ def require_fst() -> None:
         )
 
 
-def require_plain_path(path: Path) -> None:
-    """Raise `VerilatorNotFound` if `path` has what a makefile takes for something else."""
+def require_plain_path(path: Path, remedy: str = "move it elsewhere") -> None:
+    """Raise `VerilatorNotFound`, with what to do, if `path` has what a makefile takes for something else."""
     if re.search(r"[\s$#:]", str(path)):
-        raise VerilatorNotFound(f"Verilator's makefiles cannot handle the path '{path}': move it elsewhere")
+        raise VerilatorNotFound(f"Verilator's makefiles cannot handle the path '{path}': {remedy}")
 
 
 def wheel_fits() -> bool:

@@ -47,7 +47,7 @@ TESTS = {
 @cache
 def verilog() -> str:
     """The machine's text, which takes seconds to make."""
-    return emit_machine(CONFIG)
+    return emit_machine(CONFIG, "machine", probes=True)
 
 
 def run(tests: str = "", seed: int = 1, machine: str | None = None) -> int:

@@ -56,13 +56,13 @@ async def reset_at_any_cycle(dut: Any, seed: int) -> None:
         await host.reset(host.random.choice((1, 2, 5)))
         host.pause_at_random()
         if turn % 3 == 0:
-            for register in PLACES:
-                assert await host.read(register) == 0
+            for place in PLACES:
+                assert await host.read(place) == 0
             assert await host.read(Register.WATCHDOG) == WATCHDOG_RESET
             assert await host.read(Register.STATUS) == await host.read(Register.INTERRUPT) == 0
             assert await host.fault() == Fault(Cause.NONE)
-            for register in COUNTERS:
-                assert await host.read(register) == 0
+            for counter in COUNTERS:
+                assert await host.read(counter) == 0
             seen["idle"] += 1
         assert not int(dut.irq.value)
         await host.run(SMALL if turn % 2 else LARGE)
@@ -119,12 +119,12 @@ async def a_host_that_meddles(dut: Any) -> None:
         )
         busy = True
         while busy:
-            for register in host.random.sample(list(PLACES), 3):
-                await host.write(register, host.random.getrandbits(32))
+            for place in host.random.sample(list(PLACES), 3):
+                await host.write(place, host.random.getrandbits(32))
             await host.write(Register.WATCHDOG, 1)
             await host.write(Register.CONTROL, CONTROL_START)
-            for register in (Register.STATUS, Register.ID, Register.FAULT_CAUSE, *COUNTERS):
-                await host.write(register, 0xFFFF_FFFF)
+            for read_only in (Register.STATUS, Register.ID, Register.FAULT_CAUSE, *COUNTERS):
+                await host.write(read_only, 0xFFFF_FFFF)
             for register in Register:
                 value = await host.read(register)
                 if register in values and not int(dut.irq.value):

@@ -79,8 +79,8 @@ def _cases(
         "multiplier": multiplier,
         "exponent": exponent,
         "zero_point": zero_point,
-        "lo": lo,
-        "hi": hi,
+        "low": lo,
+        "high": hi,
     }
     bins = _bins(inputs, single, rounded, bits, output_bits)
     if rounding is None:
@@ -163,7 +163,7 @@ def _after(size: int, least: int, greatest: int, random: np.random.Generator) ->
 
 def _bins(inputs: dict[str, Integers], single, rounded, bits: int, output_bits: int) -> dict[str, int]:
     accumulator, multiplier, exponent = inputs["accumulator"], inputs["multiplier"], inputs["exponent"]
-    zero_point, lo, hi = inputs["zero_point"], inputs["lo"], inputs["hi"]
+    zero_point, lo, hi = inputs["zero_point"], inputs["low"], inputs["high"]
     least, greatest = _range(output_bits)
     single = single == 1
     shifted = accumulator << np.maximum(exponent, 0)

@@ -13,6 +13,7 @@ from intaglio.sim.units.bench import Configuration
 from intaglio.sim.units.cases import Cases, Integers, count, grid, thinned
 from intaglio.sim.units.sums import (
     Dropped,
+    bins_of_sums,
     bins_of_types,
     corners,
     everything,

@@ -91,7 +91,7 @@ def _clamp_cases(width: int, bits: int, random: np.random.Generator, quick: bool
             "widest limits": (lo == least) & (hi == greatest),
         }
     )
-    return Cases({"value": value, "lo": lo, "hi": hi}, {"": expected}, bins)
+    return Cases({"value": value, "low": lo, "high": hi}, {"": expected}, bins)
 
 
 def _saturate_cases(
