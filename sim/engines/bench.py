@@ -1,3 +1,4 @@
+# amaranth: UnusedElaboratable=no
 """What an engine's bench is made of, and the Verilog in which its configurations stand side by side."""
 
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
