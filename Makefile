@@ -2,6 +2,8 @@
 
 PYTHON := .venv/bin/python
 SETUP  := sh tools/setup.sh
+# What is built for simulation is kept in the checkout, so that `clean` is clean.
+export INTAGLIO_CACHE ?= $(CURDIR)/build
 
 .PHONY: setup run test verilog sim formal fuzz lint bench fpga compare against clean
 
@@ -12,17 +14,17 @@ run:      # run the embedded networks on simulated hardware
 	@$(SETUP) verilator
 	@$(PYTHON) -m intaglio demo
 
-test:     # every test; ARGS="tests/test_x.py -k name" chooses
-	@$(SETUP) verilator sim test oracles
+test:     # the tests, training's and the proofs' with EXTRAS="train formal"; ARGS="tests/test_x.py -k name" chooses
+	@$(SETUP) verilator sim test oracles $(EXTRAS)
 	@$(PYTHON) -m pytest $(or $(ARGS),-n auto)
 
 verilog:  # Verilog of the units and of the machine CONFIG=… into build/verilog/
 	@$(SETUP)
-	@$(PYTHON) -m intaglio generate $(if $(CONFIG),--config $(CONFIG)) --output build/verilog
+	@$(PYTHON) -m intaglio generate --units $(if $(CONFIG),--config $(CONFIG)) --output build/verilog
 
-sim:      # the cocotb benches alone
+sim:      # the cocotb benches alone: units, engines, bus, system
 	@$(SETUP) verilator sim
-	@$(PYTHON) -m sim.bench
+	@$(PYTHON) -m intaglio.sim
 
 formal:   # prove the units equal to their definitions
 	@$(SETUP) formal

@@ -14,28 +14,25 @@ import json
 import os
 import platform
 import time
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
-import golden
-from bench import against, area, compare, cycles, ecp5, litert, networks, vela
+from bench import against, area, compare, cycles, ecp5, litert, networks, schemes_page, vela
 from bench.synthesis import CACHE, SynthesisError
-from compiler import compile_network
-from hdl.config import AcceleratorConfig
-from intaglio import cli
-from intaglio.api import compile_for, load_config
-from intaglio.console import Bar, say
+from intaglio import golden, session
+from intaglio.console import Bar, say, say_building
 from intaglio.demo import embedded
-from network import NetworkError
-from network.inputs import load_inputs
-from network.load import load
-from sim.build import BuildError, build
-from sim.machine import MachineStopped
-from sim.run import run
+from intaglio.network import NetworkError
+from intaglio.network.inputs import load_inputs
+from intaglio.network.load import load
+from intaglio.sim.simulator.build import BuildError, build
+from intaglio.sim.simulator.machine import MachineStopped
+from intaglio.spec.config import AcceleratorConfig
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "models" / "mlperf_tiny"
 GENERATED = Path("build") / "networks"
@@ -64,23 +61,21 @@ def _measure(table: Table, model: Path, inputs: Path, config: AcceleratorConfig 
     began = time.perf_counter()
     golden.run(network, batch, outputs_only=True)
     golden_seconds = time.perf_counter() - began
-    if config is None:
-        config, program = compile_for(network, None)
-    else:
-        program = compile_network(network, config)
+    compiled = session.compile(network, config)
+    config = compiled.config
     began = time.perf_counter()
     build(config)
     build_seconds = time.perf_counter() - began
     began = time.perf_counter()
-    result = run(network, program, config, batch, jobs=jobs)
+    result = session.run(compiled, batch, jobs=jobs)
     seconds = time.perf_counter() - began
     table.add_row(
         network.name,
         config.name,
         f"{count:,}",
         f"{count / golden_seconds:,.0f}",
-        f"{result.cycles:,.0f}",
-        f"{network.macs / (result.cycles * config.rows * config.columns):.1%}",
+        f"{result.counted_cycles:,.0f}",
+        f"{network.macs / (result.counted_cycles * config.rows * config.columns):.1%}",
         f"{result.simulated_cycles / result.seconds:,.0f}",
         f"{seconds:,.1f}",
         f"{build_seconds:,.1f}",
@@ -121,7 +116,7 @@ def speed(
         "mismatches",
     ):
         table.add_column(heading, justify="left" if heading in ("network", "config") else "right")
-    chosen = load_config(config) if config else None
+    chosen = session.load_config(config) if config else None
     pairs = [(model, inputs)] if model is not None and inputs is not None else list(embedded())
     for network, images in pairs:
         _measure(table, network, images, chosen, jobs)
@@ -184,7 +179,7 @@ def on_ecp5(
 ) -> None:
     """What a machine takes of an ECP5 LFE5U-85F, its clock, and the path that limits it. Takes minutes."""
     try:
-        chosen = load_config(config)
+        chosen = session.load_config(config)
         say(f"bench: {config}: synthesis, placement and routing take some ten minutes")
         result = ecp5.implement(chosen, frequency_mhz=frequency, seed=seed)
     except (NetworkError, ecp5.FlowError) as error:
@@ -203,13 +198,13 @@ def areas(
 ) -> None:
     """What machines are made of, in transistors that Yosys estimates without a library. Takes minutes, once."""
     try:
-        chosen = [load_config(name) for name in configs or AcceleratorConfig.names()]
+        chosen = [session.load_config(name) for name in configs or AcceleratorConfig.names()]
         found = _areas(chosen, jobs)
     except (NetworkError, SynthesisError) as error:
         say(f"bench: {error}")
         raise typer.Exit(1) from error
-    _console().print(compare.areas(found).table("estimated transistors"))
-    _console().print(compare.rescales(found).table("the rescale"))
+    _console().print(schemes_page.areas(found).table("estimated transistors"))
+    _console().print(schemes_page.rescales(found).table("the rescale"))
 
 
 def _areas(configs: list[AcceleratorConfig], jobs: int) -> list[area.Area]:
@@ -232,23 +227,25 @@ def compare_schemes(
     jobs: Annotated[int, typer.Option(min=1, help="Worker processes.")] = os.cpu_count() or 1,
 ) -> None:
     """Every trained network on its machine, each element compared, beside what the machine is made of."""
-    folder = output or (compare.DOCS if limit is None else COMPARED)
+    folder = output or (schemes_page.DOCS if limit is None else COMPARED)
     try:
-        page = (compare.DOCS / compare.PAGE).read_text(encoding="utf-8")
+        page = (schemes_page.DOCS / schemes_page.PAGE).read_text(encoding="utf-8")
         comparison = _compare(compare.candidates(models, data), compare.floating(models), limit, jobs)
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / compare.PAGE).write_text(compare.fill(page, compare.blocks(comparison)), encoding="utf-8")
-        plots = compare.plot(comparison, folder)
+        (folder / schemes_page.PAGE).write_text(
+            schemes_page.fill(page, schemes_page.blocks(comparison)), encoding="utf-8"
+        )
+        plots = schemes_page.plot(comparison, folder)
     except (NetworkError, SynthesisError, MachineStopped, BuildError, OSError) as error:
         say(f"bench: {error}")
         raise typer.Exit(1) from error
-    for table in compare.show(comparison).values():
+    for table in schemes_page.show(comparison).values():
         _console().print(table)
     COMPARED.mkdir(parents=True, exist_ok=True)
-    (COMPARED / "results.json").write_text(json.dumps(compare.results(comparison, _machine()), indent=2))
+    (COMPARED / "results.json").write_text(json.dumps(schemes_page.results(comparison, _machine()), indent=2))
     speeds = ", ".join(f"{row.name} {row.cycles_per_second:,.0f}" for row in comparison.rows)
     say(f"bench: simulated cycles/s of a core, on {_machine()}: {speeds}")
-    written = [folder / compare.PAGE, *plots, COMPARED / "results.json"]
+    written = [folder / schemes_page.PAGE, *plots, COMPARED / "results.json"]
     say(f"bench: wrote {', '.join(map(str, written))}")
     if wrong := [row.name for row in comparison.rows if row.mismatches]:
         say(f"bench: hardware and golden differ: {', '.join(wrong)}")
@@ -258,9 +255,7 @@ def compare_schemes(
 def _compare(
     candidates: list[compare.Candidate], floating: dict[str, float], limit: int | None, jobs: int
 ) -> compare.Comparison:
-    def simulate(*arguments: Any) -> Any:
-        return cli.simulate(*arguments, jobs=jobs, check=True, trace=None)
-
+    simulate = partial(session.run, jobs=jobs, building=say_building)
     rows = []
     for candidate in candidates:
         say(f"bench: {candidate.path.stem}")

@@ -18,7 +18,7 @@ control         all else: registers, bus masters, dispatcher and queues, window 
 ==============  =========================================================================================
 
 Accumulators, scratchpad and weight stream together are the buffers' logic; rescale engine and lanes are the rescale.
-The memories themselves (all go through `hdl.memory.SyncMemory`, small FIFOs too) are stated in bits, by the part that
+The memories themselves (all go through `hdl/storage/memory.py`, small FIFOs too) are stated in bits, by the part that
 they lie in. Taps, which a simulation reads, are left out.
 """
 
@@ -33,7 +33,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bench.synthesis import Netlist, Size, SynthesisError, Task, synthesize
-from hdl.config import RESCALES, AcceleratorConfig
+from intaglio.spec.config import RESCALES, AcceleratorConfig
 
 _CORE = ("inner", "core")
 _PATHS: dict[str, tuple[str, ...]] = {
@@ -100,8 +100,8 @@ def netlist_of(config: AcceleratorConfig) -> Netlist:
     """The machine as the generator makes it, in its hierarchy."""
     from amaranth.back import rtlil
 
-    from hdl.axi import BusPorts
-    from hdl.machine import Machine
+    from intaglio.hdl.bus.axi import BusPorts
+    from intaglio.hdl.machine import Machine
 
     return Netlist(rtlil.convert(BusPorts(Machine(config)), name="machine", emit_src=False), "machine")
 
@@ -229,7 +229,7 @@ def measure_paper_arrays(jobs: int = 1, progress: Progress = _silent) -> dict[bo
     """
     from amaranth.back import rtlil
 
-    from hdl.array import MacArray
+    from intaglio.hdl.units.array import MacArray
 
     netlists = []
     for array in PAPER:
@@ -257,7 +257,7 @@ def measure_planes(jobs: int = 1) -> list[Size]:
     """
     from amaranth.back import rtlil
 
-    from hdl.array import MacArray
+    from intaglio.hdl.units.array import MacArray
 
     config = AcceleratorConfig.load(PLANES_CONFIG)
     tasks = []

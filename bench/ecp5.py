@@ -22,7 +22,7 @@ from typing import Any
 
 from rich.table import Table
 
-from hdl.config import AcceleratorConfig
+from intaglio.spec.config import AcceleratorConfig
 
 FOLDER = Path("build") / "ecp5"
 FREQUENCY_MHZ = 50.0
@@ -38,7 +38,7 @@ _CELL = re.compile(
 # Taps are a simulation's and are left open in a design; `keep_hierarchy` counts the machine apart from the harness.
 _SYNTHESIS = f"""\
 read_verilog machine.v
-delete -port machine/o:tap_*
+delete -port machine/o:probe_*
 setattr -mod -set keep_hierarchy 1 machine
 read_verilog harness.v
 synth_ecp5 -top {_HARNESS}
@@ -127,9 +127,9 @@ def ports_of(verilog: str) -> list[Port]:
 
 
 def harness(ports: Sequence[Port], module: str = "machine") -> str:
-    """Verilog of module ``ecp5_harness`` with four pins around `module`; ports named ``tap_*`` are left open."""
+    """Verilog of module ``ecp5_harness`` with four pins around `module`; ports named ``probe_*`` are left open."""
     inputs = [port for port in ports if not port.output and port.name != "clk"]
-    outputs = [port for port in ports if port.output and not port.name.startswith("tap_")]
+    outputs = [port for port in ports if port.output and not port.name.startswith("probe_")]
     width_in, width_out = sum(port.bits for port in inputs), sum(port.bits for port in outputs)
     connections = [".clk(clk)"]
     for group, vector in ((inputs, "driven"), (outputs, "seen")):
@@ -178,10 +178,10 @@ def implement(
     FlowError
         Where a tool is missing or fails.
     """
-    from hdl.verilog import emit_machine, write
+    from intaglio.hdl.verilog import emit_machine, write
 
     folder = FOLDER / config.name if folder is None else folder
-    text = emit_machine(config)
+    text = emit_machine(config, "machine")
     write(text, "machine", folder)
     write(harness(ports_of(text)), "harness", folder)
     (folder / "synthesis.ys").write_text(_SYNTHESIS)

@@ -22,8 +22,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-import golden
-from network import tflite
+from intaglio import golden
+from intaglio.network.formats import tflite
 
 BATCH = 100
 ROUNDS = 7

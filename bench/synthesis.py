@@ -31,7 +31,7 @@ _OPAQUE = "OPAQUE_"
 _MULTIPLIERS = f"{_OPAQUE}multipliers"
 _SYNTHESIS = """\
 read_rtlil netlist.il
-delete -port {top}/o:tap_*
+delete -port {top}/o:probe_*
 {split}
 synth {flatten} -top {top} {booth} -run begin:fine
 chtype -set \\{opaque}memory t:$mem_v2

@@ -110,40 +110,7 @@ class Builder:
         b = flatbuffers.Builder(4096)
         codes = list(dict.fromkeys(op for op, *_ in self.operators))
         buffers = [_table(b, [])]
-        tensors = []
-        for tensor in self.tensors:
-            slot = 0
-            if tensor.data is not None:
-                slot = len(buffers)
-                buffers.append(
-                    _table(
-                        b, [("offset", b.CreateNumpyVector(np.frombuffer(tensor.data.tobytes(), np.uint8)))]
-                    )
-                )
-            quantization = None
-            if tensor.scales is not None:
-                scales = b.CreateNumpyVector(np.array(tensor.scales, np.float32))
-                zeros = b.CreateNumpyVector(np.array(tensor.zero_points, np.int64))
-                fields = [
-                    None,
-                    None,
-                    ("offset", scales),
-                    ("offset", zeros),
-                    None,
-                    None,
-                    ("int", tensor.dimension),
-                ]
-                quantization = ("offset", _table(b, fields))
-            signature = None if tensor.signature is None else ("offset", _ints(b, tensor.signature))
-            shape, name = _ints(b, tensor.shape), b.CreateString(tensor.name)
-            fields = [
-                ("offset", shape),
-                ("byte", tensor.kind),
-                ("uint", slot),
-                ("offset", name),
-                quantization,
-            ]
-            tensors.append(_table(b, [*fields, None, None, signature]))
+        tensors = [_tensor_table(b, tensor, buffers) for tensor in self.tensors]
         operators = []
         for op, inputs, outputs, options in self.operators:
             fields = [("uint", codes.index(op)), ("offset", _ints(b, inputs)), ("offset", _ints(b, outputs))]
@@ -180,6 +147,26 @@ class Builder:
         model = [("uint", 3), ("offset", codes_table), ("offset", graphs), None, ("offset", buffer_table)]
         b.Finish(_table(b, model), file_identifier=b"TFL3")
         return bytes(b.Output())
+
+
+def _tensor_table(b: flatbuffers.Builder, tensor: _Tensor, buffers: list[int]) -> int:
+    """A tensor's table; what it holds is one more of `buffers`."""
+    slot = 0
+    if tensor.data is not None:
+        slot = len(buffers)
+        data = b.CreateNumpyVector(np.frombuffer(tensor.data.tobytes(), np.uint8))
+        buffers.append(_table(b, [("offset", data)]))
+    quantization = None
+    if tensor.scales is not None:
+        scales = b.CreateNumpyVector(np.array(tensor.scales, np.float32))
+        zeros = b.CreateNumpyVector(np.array(tensor.zero_points, np.int64))
+        dimension = ("int", tensor.dimension)
+        fields = [None, None, ("offset", scales), ("offset", zeros), None, None, dimension]
+        quantization = ("offset", _table(b, fields))
+    signature = None if tensor.signature is None else ("offset", _ints(b, tensor.signature))
+    shape, name = ("offset", _ints(b, tensor.shape)), ("offset", b.CreateString(tensor.name))
+    fields = [shape, ("byte", tensor.kind), ("uint", slot), name, quantization, None, None, signature]
+    return _table(b, fields)
 
 
 def _table(b: flatbuffers.Builder, fields: Sequence[tuple[str, Any] | None]) -> int:

@@ -20,11 +20,11 @@ import numpy as np
 import numpy.typing as npt
 from rich.table import Table
 
-from hdl.config import AcceleratorConfig
-from intaglio import api
-from network import Network, NetworkError
-from network.load import load
-from sim.run import RunResult
+from intaglio import session
+from intaglio.network import Network, NetworkError
+from intaglio.network.load import load
+from intaglio.sim.simulator.run import RunResult
+from intaglio.spec.config import AcceleratorConfig
 
 FOLDER = Path("build") / "vela"
 PAIRS = (("ethos-u55-64", "affine8x8"), ("ethos-u55-256", "affine16x16"))
@@ -159,7 +159,7 @@ def compare(
     models: Sequence[Path],
     pairs: Sequence[tuple[str, str]] = PAIRS,
     *,
-    run: Run = api.run,
+    run: Run = session.run,
     folder: Path = FOLDER,
 ) -> tuple[Table, list[str]]:
     """Each of `models` on each NPU and on the machine of the same size.
@@ -168,7 +168,7 @@ def compare(
     ----------
     models : .tflite files
     pairs : what Vela calls the NPU, and a configuration that ships or a TOML file
-    run : as `intaglio.api.run`
+    run : as `intaglio.session.run`
     folder : for Vela's files
 
     Returns
@@ -181,21 +181,7 @@ def compare(
     VelaError, NetworkError
         Where Vela has no figures for a network, or a file is no network.
     """
-    table = Table(title="the machine beside Arm's Ethos-U55", title_justify="left")
-    # Names keep to one line; headings of figures may take several.
-    for heading in ("network", "Ethos-U55", "config"):
-        table.add_column(heading, no_wrap=True)
-    for heading in (
-        "MACs",
-        "its cycles, estimated",
-        "cycles, measured",
-        "ratio",
-        "use of the array",
-        "rescale lanes",
-        "on chip, bytes",
-        "mismatches",
-    ):
-        table.add_column(heading, justify="right")
+    table = _headed()
     problems: list[str] = []
     chosen: set[tuple[str, str]] = set()
     for model in models:
@@ -205,7 +191,7 @@ def compare(
             chosen.add((npu.system_config, npu.memory_mode))
             ours = ["", "", "", "", "", ""]
             try:
-                config = api.load_config(name)
+                config = session.load_config(name)
                 ours[3:5] = f"{config.rescale_lanes}", f"{sum(config.on_chip_bytes.values()):,}"
                 result = run(model, drawn_inputs(network), config=name)
             except NetworkError as error:
@@ -223,6 +209,25 @@ def compare(
     return table, problems
 
 
+def _headed() -> Table:
+    table = Table(title="the machine beside Arm's Ethos-U55", title_justify="left")
+    # Names keep to one line; headings of figures may take several.
+    for heading in ("network", "Ethos-U55", "config"):
+        table.add_column(heading, no_wrap=True)
+    for heading in (
+        "MACs",
+        "its cycles, estimated",
+        "cycles, measured",
+        "ratio",
+        "use of the array",
+        "rescale lanes",
+        "on chip, bytes",
+        "mismatches",
+    ):
+        table.add_column(heading, justify="right")
+    return table
+
+
 def layers_table(model: Path, accelerator: str, result: Estimate) -> Table:
     """Where an NPU's cycles go, operator by operator."""
     table = Table(title=f"{model.stem} on {accelerator}, by Vela's estimate", title_justify="left")
@@ -238,9 +243,9 @@ def layers_table(model: Path, accelerator: str, result: Estimate) -> Table:
 
 def _measured(network: Network, config: AcceleratorConfig, result: RunResult, npu: Estimate) -> list[str]:
     return [
-        f"{result.cycles:,.0f}",
-        f"{result.cycles / npu.cycles_npu:.2f}",
-        f"{network.macs / (result.cycles * config.rows * config.columns):.1%}",
+        f"{result.counted_cycles:,.0f}",
+        f"{result.counted_cycles / npu.cycles_npu:.2f}",
+        f"{network.macs / (result.counted_cycles * config.rows * config.columns):.1%}",
         f"{config.rescale_lanes}",
         f"{sum(config.on_chip_bytes.values()):,}",
         "unchecked" if result.mismatches is None else f"{result.mismatches:,}",

@@ -1,6 +1,6 @@
 """Network + configuration -> `Program`: the command list and memory image that the machine runs."""
 
-from compiler.lower import compile_network
-from compiler.program import Binding, LayerInfo, Program, Tap, Window
+from intaglio.compiler.lower import compile_network
+from intaglio.compiler.program import Binding, LayerInfo, Probe, Program, Region
 
-__all__ = ["Binding", "LayerInfo", "Program", "Tap", "Window", "compile_network"]
+__all__ = ["Binding", "LayerInfo", "Probe", "Program", "Region", "compile_network"]

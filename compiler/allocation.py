@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Request:
-    """`elements` that a tensor needs from step `first` to step `last`, both included."""
+    """`elements` that something (a tensor, a table, a part of a tensor) needs from step `first` to step `last`, both
+    included."""
 
-    tensor: str
+    what: Hashable
     elements: int
     first: int
     last: int
@@ -19,8 +20,8 @@ class Request:
         return self.first <= other.last and other.first <= self.last
 
 
-def place(requests: Iterable[Request], alignment: int) -> tuple[dict[str, int], int]:
-    """Element addresses, multiples of `alignment`, and the end of the highest tensor.
+def place(requests: Iterable[Request], alignment: int) -> tuple[dict[Hashable, int], int]:
+    """Element addresses, multiples of `alignment`, and the end of the highest.
 
     First fit in order of size, or in order of time, whichever ends lower: by size packs tighter as a rule; by time
     is perfect for a chain.
@@ -33,7 +34,7 @@ def place(requests: Iterable[Request], alignment: int) -> tuple[dict[str, int], 
     return min((_first_fit(order, alignment) for order in orders), key=lambda result: result[1])
 
 
-def _first_fit(requests: Iterable[Request], alignment: int) -> tuple[dict[str, int], int]:
+def _first_fit(requests: Iterable[Request], alignment: int) -> tuple[dict[Hashable, int], int]:
     placed: list[tuple[Request, int]] = []
     top = 0
     for request in requests:
@@ -45,7 +46,7 @@ def _first_fit(requests: Iterable[Request], alignment: int) -> tuple[dict[str, i
             address = max(address, -(-stop // alignment) * alignment)
         placed.append((request, address))
         top = max(top, address + request.elements)
-    return {request.tensor: address for request, address in placed}, top
+    return {request.what: address for request, address in placed}, top
 
 
 def live_elements(requests: Iterable[Request], alignment: int) -> Mapping[int, int]:

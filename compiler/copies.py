@@ -1,221 +1,224 @@
-"""Layers that move elements, as windows of one element: padding, slices, transpositions, and joining."""
+"""Elements that move, as windows of one element: strided runs and images in a frame, a POOL command each."""
 
 from __future__ import annotations
 
 import itertools
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from compiler.views import Interval
-from compiler.windows import Geometry
-from hdl.config import AcceleratorConfig
-from network import Concatenation, Pad, StridedSlice, Transpose
-
-MOVING = (Pad, StridedSlice, Transpose, Concatenation)
-Moving = Pad | StridedSlice | Transpose | Concatenation
-_MOST_STRIDE = 255
-_MOST_ROWS = (1 << 16) - 1
+from intaglio.compiler.limits import MOST_CHANNELS, MOST_WINDOWS
+from intaglio.compiler.steps import Destination, Pool, Walk, on_chip
+from intaglio.compiler.views import Interval
+from intaglio.spec.config import AcceleratorConfig
 
 
 @dataclass(frozen=True)
 class Copy:
-    """One MAX_POOL command: its fields but for the places, which are offsets in elements from the tensors' starts, and
-    how far it reads and writes."""
+    """One POOL command, its places as offsets in elements from the tensors' starts, and how far it reads and writes."""
 
-    fields: dict[str, int]
-    operand: int
+    walk: Walk
+    channels: int
+    destination: Destination
     reads: Interval
     writes: Interval
 
-
-def moved_window(
-    layer: Moving, source: tuple[int, ...], target: tuple[int, ...]
-) -> tuple[Geometry, int, int] | None:
-    """A Pad or a StridedSlice as a window of one element over rows and columns: its geometry, the first element of each
-    pixel, and what it is padded with. None where it is not one."""
-    if len(source) > 3 or not isinstance(layer, Pad | StridedSlice):
-        return None
-    if isinstance(layer, Pad):
-        (top, _), (left, _), channels = ((0, 0), (0, 0), (0, 0), *layer.padding)[-3:]
-        return None if any(channels) else (Geometry(before=(top, left)), 0, layer.value)
-    begin = ((0, 0, 0, *layer.begin))[-3:]
-    stride = ((1, 1, 1, *layer.stride))[-3:]
-    extent = ((1, 1, 1, *layer.extent))[-3:]
-    # A single element has no next one.
-    rows, columns, step = (s if n > 1 else 1 for s, n in zip(stride, extent, strict=True))
-    if min(rows, columns) < 1 or step != 1 or rows > _MOST_STRIDE:
-        return None
-    return Geometry(stride=(rows, columns), before=(-begin[0], -begin[1])), begin[2], 0
+    def step(self, owner: str, source: int, target: int, config: AcceleratorConfig) -> Pool:
+        """The copy from a dense tensor at one address to one at another."""
+        start = (self.walk.source + source) % config.scratchpad_elements
+        return Pool(
+            owner=owner,
+            walk=replace(self.walk, source=start),
+            channels=self.channels,
+            destination=replace(self.destination, address=self.destination.address + target),
+            reads=on_chip(self.reads.shifted(source)),
+            writes=on_chip(self.writes.shifted(target)),
+        )
 
 
-def copies_of(
-    layer: Moving, sources: Sequence[tuple[int, ...]], target: tuple[int, ...], config: AcceleratorConfig
-) -> Iterator[Copy]:
-    """The commands that make a layer's output of its inputs, dense tensors of these shapes."""
-    if isinstance(layer, Pad):
-        yield from _padded(layer, sources[0], target, config)
-        return
-    if isinstance(layer, Concatenation):
-        inner = math.prod(target[layer.axis + 1 :])
-        run, offset = target[layer.axis] * inner, 0
-        for operand, source in enumerate(sources):
-            count = source[layer.axis] * inner
-            lead = math.prod(source[: layer.axis])
-            yield from _strided(operand, (lead, count), (count, 1), 0, (run, 1), offset, config)
-            offset += count
-        return
-    dense = [math.prod(sources[0][axis + 1 :]) for axis in range(len(sources[0]))]
-    if isinstance(layer, Transpose):
-        steps, start = [dense[axis] for axis in layer.permutation], 0
-    else:
-        steps = [stride * step for stride, step in zip(layer.stride, dense, strict=True)]
-        start = sum(begin * step for begin, step in zip(layer.begin, dense, strict=True))
-    into = [math.prod(target[axis + 1 :]) for axis in range(len(target))]
-    yield from _strided(0, target, steps, start, into, 0, config)
+@dataclass(frozen=True)
+class _Axis:
+    """So many elements, `step` apart in the source and `apart` apart in the target."""
+
+    extent: int
+    step: int
+    apart: int
 
 
-def _strided(
-    operand: int,
+_ONCE = _Axis(1, 0, 0)
+
+
+def strided(
     extents: Sequence[int],
     steps: Sequence[int],
-    start: int,
-    into: Sequence[int],
-    offset: int,
+    apart: Sequence[int],
+    source: int,
+    target: int,
     config: AcceleratorConfig,
 ) -> Iterator[Copy]:
-    """Of each axis so many elements, `steps` apart in the source and `into` apart in the target.
+    """Of each axis so many elements, `steps` apart in the source and `apart` apart in the target, from these on.
 
     The innermost axis is a run where it is dense on both sides. The two loops of a command take the next axes (or as
     many pieces of them as its fields hold), steps backwards as a row's; the others are a command each.
     """
-    axes: list[tuple[int, int, int]] = []  # the innermost first; axes that follow one another are joined
-    for extent, step, apart in reversed(list(zip(extents, steps, into, strict=True))):
-        if extent == 1:
-            continue
-        if axes and step == axes[-1][0] * axes[-1][1] and apart == axes[-1][0] * axes[-1][2]:
-            axes[-1] = (axes[-1][0] * extent, *axes[-1][1:])
-        else:
-            axes.append((extent, step, apart))
-    run = 1
-    if axes and axes[0][1:] == (1, 1):
-        run = axes.pop(0)[0]
-    column = axes.pop(0) if axes and axes[0][1] > 0 else (1, 0, 0)
-    row = axes.pop(0) if axes else (1, 0, 0)
+    axes = _joined(extents, steps, apart)
+    run = axes.pop(0).extent if axes and (axes[0].step, axes[0].apart) == (1, 1) else 1
+    column = axes.pop(0) if axes and axes[0].step > 0 else _ONCE
+    row = axes.pop(0) if axes else _ONCE
     pieces = [
-        _pieces(run, _MOST_ROWS),
-        _pieces(column[0], _MOST_ROWS),
-        _pieces(row[0], _MOST_ROWS),
-        *([(i, 1) for i in range(extent)] for extent, _, _ in axes),
+        _pieces(run, MOST_CHANNELS),
+        _pieces(column.extent, MOST_WINDOWS),
+        _pieces(row.extent, MOST_WINDOWS),
+        *([(i, 1) for i in range(axis.extent)] for axis in axes),
     ]
-    for (r, run_part), (c, columns), (y, rows), *outer in itertools.product(*pieces):
-        source = start + r + c * column[1] + y * row[1]
-        target = offset + r + c * column[2] + y * row[2]
-        for (index, _), (_, step, apart) in zip(outer, axes, strict=True):
-            source += index * step
-            target += index * apart
-        width = (columns - 1) * column[1] + run_part
-        ends = sorted((source, source + (rows - 1) * row[1]))
+    for (r, length), (c, columns), (y, rows), *outer in itertools.product(*pieces):
+        start = source + r + c * column.step + y * row.step
+        into = target + r + c * column.apart + y * row.apart
+        for (index, _), axis in zip(outer, axes, strict=True):
+            start += index * axis.step
+            into += index * axis.apart
+        width = (columns - 1) * column.step + length
+        first, last = sorted((start, start + (rows - 1) * row.step))
         yield Copy(
-            {
-                "source": source,
-                "width_elements": width,
-                "height": rows,
-                "row_pitch": row[1] % (1 << 24),
-                "row_stride": 1,
-                "column_stride": column[1],
-                "output_rows": rows,
-                "output_columns": columns,
-                "kernel_rows": 1,
-                "kernel_columns": 1,
-                "chunks": -(-run_part // config.vector_lanes),
-                "channels": run_part,
-                "destination": target,
-                "destination_pitch": row[2],
-                "pixel_pitch": column[2],
-            },
-            operand,
-            Interval(ends[0], ends[1] + width),
-            Interval(target, target + (rows - 1) * row[2] + (columns - 1) * column[2] + run_part),
+            Walk(
+                source=start,
+                width=width,
+                height=rows,
+                first_row=0,
+                first_element=0,
+                row_pitch=row.step,
+                row_stride=1,
+                column_stride=column.step,
+                output_rows=rows,
+                output_columns=columns,
+                kernel_rows=1,
+                kernel_row_step=0,
+                kernel_columns=1,
+                kernel_column_step=0,
+                chunks=-(-length // config.vector_lanes),
+            ),
+            length,
+            Destination(into, row.apart, column.apart),
+            Interval(first, last + width),
+            Interval(into, into + (rows - 1) * row.apart + (columns - 1) * column.apart + length),
         )
+
+
+def _joined(extents: Sequence[int], steps: Sequence[int], apart: Sequence[int]) -> list[_Axis]:
+    """The axes, the innermost first; those that follow one another on both sides are one."""
+    axes: list[_Axis] = []
+    for axis in map(_Axis, reversed(extents), reversed(steps), reversed(apart)):
+        if axis.extent == 1:
+            continue
+        last = axes[-1] if axes else _ONCE
+        if axes and axis.step == last.extent * last.step and axis.apart == last.extent * last.apart:
+            axes[-1] = _Axis(last.extent * axis.extent, last.step, last.apart)
+        else:
+            axes.append(axis)
+    return axes
 
 
 def _pieces(total: int, most: int) -> list[tuple[int, int]]:
     return [(start, min(most, total - start)) for start in range(0, total, most)]
 
 
-def _padded(
-    layer: Pad, source: tuple[int, ...], target: tuple[int, ...], config: AcceleratorConfig
-) -> Iterator[Copy]:
-    """Padding along the last three axes is the window reader's; of more axes, one command each."""
-    lead = max(len(source) - 3, 0)
-    shape, into = (1, 1, 1, *source)[-3:], (1, 1, 1, *target)[-3:]
-    (top, _), (left, _), (front, _) = ((0, 0), (0, 0), (0, 0), *layer.padding)[-3:]
-    outer = layer.padding[:lead]
-    for place in itertools.product(*(range(extent) for extent in target[:lead])):
-        inside = [index - before for index, (before, _) in zip(place, outer, strict=True)]
-        empty = any(not 0 <= index < extent for index, extent in zip(inside, source[:lead], strict=True))
-        at = _offset(inside, source[:lead], math.prod(shape)) if not empty else 0
-        to = _offset(place, target[:lead], math.prod(into))
-        yield from _padded_image(layer.value, shape, into, (top, left, front), at, to, empty, config)
+@dataclass(frozen=True)
+class _Frame:
+    """An image from element `source` on (`empty`: none of it) in a frame from element `target` on."""
+
+    source: int
+    target: int
+    empty: bool
+    shape: tuple[int, ...]
+    into: tuple[int, ...]
+    before: tuple[int, ...]
+    value: int
 
 
-def _padded_image(
-    value: int,
+def padded(
     shape: Sequence[int],
     into: Sequence[int],
-    before: tuple[int, int, int],
-    at: int,
-    to: int,
-    empty: bool,
+    padding: Sequence[tuple[int, int]],
+    value: int,
     config: AcceleratorConfig,
 ) -> Iterator[Copy]:
-    """An image in a frame. Where channels are padded each pixel is a row of its own, as wide as its channels."""
-    top, left, front = before
-    height, width, channels = shape
-    rows, columns, deep = into
-    if deep == channels:
-        windows = [
-            (at, height, width * channels, -top, -left * channels, width * channels, rows, columns, to)
-        ]
-        column_stride = channels
-    else:
-        column_stride = 0
-        windows = []
-        for row in range(rows):
-            y = row - top
-            inner = at + y * width * channels
-            outside = empty or not 0 <= y < height
-            windows.append(
-                (at if outside else inner, 0 if outside else width, channels, -left, -front, channels, columns, 1,
-                 to + row * columns * deep)
-            )  # fmt: skip
-    for source, high, wide, first_row, first_element, pitch, out_rows, out_columns, destination in windows:
-        yield Copy(
-            {
-                "source": source,
-                "width_elements": wide,
-                "height": 0 if empty else high,
-                "first_row": first_row,
-                "first_element": first_element,
-                "row_pitch": pitch,
-                "row_stride": 1,
-                "column_stride": column_stride,
-                "output_rows": out_rows,
-                "output_columns": out_columns,
-                "kernel_rows": 1,
-                "kernel_columns": 1,
-                "chunks": -(-deep // config.vector_lanes),
-                "pad": value & ((1 << config.element_bits) - 1),
-                "channels": deep,
-                "destination": destination,
-                "destination_pitch": out_columns * deep,
-                "pixel_pitch": deep,
-            },
-            0,
-            Interval(source, source + (0 if empty else high) * pitch),
-            Interval(destination, destination + out_rows * out_columns * deep),
-        )
+    """A tensor of one shape amid so many elements of `value`. Padding along the last three axes is the window reader's;
+    of more axes, one command each."""
+    lead = max(len(shape) - 3, 0)
+    image, frame = (1, 1, 1, *shape)[-3:], (1, 1, 1, *into)[-3:]
+    before = tuple(first for first, _ in ((0, 0), (0, 0), (0, 0), *padding))[-3:]
+    outer = padding[:lead]
+    for place in itertools.product(*(range(extent) for extent in into[:lead])):
+        inside = [index - first for index, (first, _) in zip(place, outer, strict=True)]
+        empty = any(not 0 <= index < extent for index, extent in zip(inside, shape[:lead], strict=True))
+        at = _offset(inside, shape[:lead], math.prod(image)) if not empty else 0
+        to = _offset(place, into[:lead], math.prod(frame))
+        described = _Frame(at, to, empty, image, frame, before, value)
+        yield from (_in_rows if frame[2] == image[2] else _in_pixels)(described, config)
+
+
+def _in_rows(frame: _Frame, config: AcceleratorConfig) -> Iterator[Copy]:
+    """No padding of channels: the reader's rows are the image's."""
+    height, width, channels = frame.shape
+    top, left, _ = frame.before
+    walk = _frame_walk(
+        frame, (0 if frame.empty else height, width * channels), channels, frame.into[:2], config
+    )
+    yield _framed(replace(walk, first_row=-top, first_element=-left * channels), frame, frame.target)
+
+
+def _in_pixels(frame: _Frame, config: AcceleratorConfig) -> Iterator[Copy]:
+    """Where channels are padded each pixel is a row of its own, as wide as its channels, and each row a command."""
+    height, width, channels = frame.shape
+    top, left, front = frame.before
+    rows, columns, deep = frame.into
+    for row in range(rows):
+        y = row - top
+        outside = frame.empty or not 0 <= y < height
+        walk = _frame_walk(frame, (0 if outside else width, channels), 0, (columns, 1), config)
+        source = frame.source if outside else frame.source + y * width * channels
+        walk = replace(walk, source=source, first_row=-left, first_element=-front)
+        yield _framed(walk, frame, frame.target + row * columns * deep)
+
+
+def _frame_walk(
+    frame: _Frame,
+    extents: tuple[int, int],
+    column_stride: int,
+    outputs: tuple[int, ...],
+    config: AcceleratorConfig,
+) -> Walk:
+    """Rows of so many elements, dense; pixels as deep as the frame's."""
+    height, width = extents
+    return Walk(
+        source=frame.source,
+        width=width,
+        height=height,
+        first_row=0,
+        first_element=0,
+        row_pitch=width,
+        row_stride=1,
+        column_stride=column_stride,
+        output_rows=outputs[0],
+        output_columns=outputs[1],
+        kernel_rows=1,
+        kernel_row_step=0,
+        kernel_columns=1,
+        kernel_column_step=0,
+        chunks=-(-frame.into[2] // config.vector_lanes),
+        pad=frame.value & ((1 << config.element_bits) - 1),
+    )
+
+
+def _framed(walk: Walk, frame: _Frame, target: int) -> Copy:
+    deep = frame.into[2]
+    return Copy(
+        walk,
+        deep,
+        Destination(target, walk.output_columns * deep, deep),
+        Interval(walk.source, walk.source + walk.height * walk.row_pitch),
+        Interval(target, target + walk.output_rows * walk.output_columns * deep),
+    )
 
 
 def _offset(indices: Sequence[int], extents: Sequence[int], size: int) -> int:

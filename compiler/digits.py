@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from hdl.config import AcceleratorConfig
-from network.graph import Integers
+from intaglio.network.graph import Integers
+from intaglio.spec.config import AcceleratorConfig
 
 
 def weight_digits(weights: Integers, config: AcceleratorConfig) -> int:

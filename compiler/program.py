@@ -1,4 +1,4 @@
-"""What the compiler hands to whoever runs the machine: commands, memory image, bindings, windows, taps."""
+"""What the compiler hands to whoever runs the machine: commands, memory image, bindings, windows, probes."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from hdl import isa
-from network import NetworkError, TensorType
+from intaglio.network import NetworkError, TensorType
+from intaglio.spec.commands import COMMAND_BYTES, FORMATS, Engine, Opcode, decode
 
 Bytes = npt.NDArray[np.uint8]
 
@@ -38,7 +38,10 @@ class Binding:
         if values.dtype.kind not in "iu":
             raise NetworkError(f"input {self.tensor}: integers are wanted, not {values.dtype}")
         if values.shape[1:] != self.shape:
-            raise NetworkError(f"input {self.tensor}: a batch of {self.shape} is wanted, not {values.shape}")
+            wanted = ", ".join(map(str, ("N", *self.shape)))
+            raise NetworkError(
+                f"input {self.tensor}: shape {values.shape} given, a batch of shape ({wanted}) is wanted"
+            )
         if values.size and not self.type.min <= int(values.min()) <= int(values.max()) <= self.type.max:
             raise NetworkError(f"input {self.tensor}: {values.min()}...{values.max()} is outside {self.type}")
         values = values.reshape(len(values), self.size)
@@ -65,7 +68,7 @@ class Binding:
 
 
 @dataclass(frozen=True)
-class Window:
+class Region:
     """Addresses that the host grants: `base` <= address < `limit`, both multiples of 8."""
 
     base: int
@@ -73,7 +76,7 @@ class Window:
 
 
 @dataclass(frozen=True)
-class Tap:
+class Probe:
     """Right after `engine` has completed `sequence` commands, the whole of `tensor` lies in the scratchpad.
 
     No later command overwrites any of it before that completion. `elements` counts scratchpad elements from
@@ -81,7 +84,7 @@ class Tap:
     is a part of another, pixel by pixel.
     """
 
-    engine: isa.Engine
+    engine: Engine
     sequence: int
     tensor: str
     address: int
@@ -93,12 +96,15 @@ class Tap:
     gap: int = 0
 
     def values_of(self, elements: npt.ArrayLike) -> npt.NDArray[np.generic]:
-        """The tensor, from its elements (unsigned patterns)."""
+        """The tensor, from its elements (unsigned patterns) along the last axis; axes before it stay."""
         patterns = np.asarray(elements)
+        before = patterns.shape[:-1]
         if self.gap:
             pixel = self.shape[-1] * self.digits
-            patterns = np.pad(patterns, (0, self.gap)).reshape(-1, pixel + self.gap)[:, :pixel]
-        return values_of(patterns.reshape(-1), self.type, self.digits, self.element_bits).reshape(self.shape)
+            behind = np.zeros((*before, self.gap), patterns.dtype)
+            patterns = np.concatenate([patterns, behind], axis=-1).reshape(*before, -1, pixel + self.gap)
+            patterns = patterns[..., :pixel].reshape(*before, -1)
+        return values_of(patterns, self.type, self.digits, self.element_bits).reshape(*before, *self.shape)
 
 
 @dataclass(frozen=True)
@@ -120,7 +126,7 @@ class Program:
     Everything lies in memory between `base_address` and `base_address + memory_bytes`. `image` (commands, weights,
     tables and constants) goes to `image_address` once; inputs go to their bindings before each start.
 
-    Every tensor that a layer writes is whole on chip at some time (`taps`), or else in memory after the run (`spills`).
+    Every tensor that a layer writes is whole on chip at some time (`probes`), or else in memory after it (`spills`).
     """
 
     network: str
@@ -134,28 +140,28 @@ class Program:
     image_address: int
     inputs: tuple[Binding, ...]
     outputs: tuple[Binding, ...]
-    read_window: Window
-    write_window: Window
-    taps: tuple[Tap, ...]
+    read_region: Region
+    write_region: Region
+    probes: tuple[Probe, ...]
     spills: tuple[Binding, ...]
     layers: tuple[LayerInfo, ...]
     warnings: tuple[str, ...]
 
     @property
     def command_count(self) -> int:
-        return len(self.commands) // isa.COMMAND_BYTES
+        return len(self.commands) // COMMAND_BYTES
 
-    def command(self, index: int) -> tuple[isa.Opcode, dict[str, int]]:
+    def command(self, index: int) -> tuple[Opcode, dict[str, int]]:
         """The opcode and the fields of the command at `index` of the list."""
-        return isa.decode(self.commands[index * isa.COMMAND_BYTES : (index + 1) * isa.COMMAND_BYTES])
+        return decode(self.commands[index * COMMAND_BYTES : (index + 1) * COMMAND_BYTES])
 
     def listing(self) -> list[str]:
         """One line a command: its opcode, its sequence number on its engine, the fields that are not zero."""
         lines = []
-        counts = dict.fromkeys(isa.Engine, 0)
+        counts = dict.fromkeys(Engine, 0)
         for index in range(self.command_count):
             opcode, values = self.command(index)
-            engine = isa.FORMATS[opcode].engine
+            engine = FORMATS[opcode].engine
             counts[engine] += 1
             fields = " ".join(f"{name}={value}" for name, value in values.items() if value)
             lines.append(f"{index:4} {opcode.name}#{counts[engine]} {fields}")

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-
-from hdl.config import AcceleratorConfig
-from network import Tensor
 
 
 @dataclass(frozen=True)
@@ -18,6 +14,9 @@ class Interval:
 
     def meets(self, other: Interval) -> bool:
         return self.start < other.stop and other.start < self.stop
+
+    def shifted(self, distance: int) -> Interval:
+        return Interval(self.start + distance, self.stop + distance)
 
 
 @dataclass(frozen=True)
@@ -42,10 +41,7 @@ class Block:
 
 @dataclass(frozen=True)
 class Extents:
-    """A tensor as `rows` x `columns` pixels of `pixel` scratchpad elements each, dense in that order.
-
-    An image is itself; a vector is one pixel; of more axes, the last is the pixel, the one before the columns.
-    """
+    """A tensor as `rows` x `columns` pixels of `pixel` scratchpad elements each, dense in that order."""
 
     rows: int
     columns: int
@@ -58,16 +54,6 @@ class Extents:
     @property
     def whole(self) -> Block:
         return Block(0, self.rows, 0, self.columns)
-
-
-def digits_of(tensor: Tensor, config: AcceleratorConfig) -> int:
-    """Scratchpad elements that one value of a tensor takes."""
-    return -(-tensor.type.bits // config.element_bits)
-
-
-def extents_of(tensor: Tensor, config: AcceleratorConfig) -> Extents:
-    shape = (1, 1, 1, *tensor.shape)
-    return Extents(math.prod(shape[:-2]), shape[-2], shape[-1] * digits_of(tensor, config))
 
 
 @dataclass(frozen=True)

@@ -6,19 +6,18 @@ from dataclasses import replace
 
 import numpy as np
 
-from compiler.accumulate import Accumulation, Affine
-from compiler.digits import digits_of_weights
-from compiler.program import Bytes, pack_codes
-from compiler.windows import Sweep
-from hdl.config import AcceleratorConfig
-from network import LlsqRescale, SbnqRescale
-from network.graph import Integers
-
-SHIFT_BITS = 6
+from intaglio.compiler.accumulate import Accumulation
+from intaglio.compiler.digits import digits_of_weights
+from intaglio.compiler.program import Bytes, pack_codes
+from intaglio.compiler.rescales import Rescaling
+from intaglio.compiler.windows import Sweep
+from intaglio.network.graph import Integers
+from intaglio.spec.config import AcceleratorConfig
+from intaglio.spec.records import record_layout
 
 
 def block_stream(
-    window: Accumulation, rescale: Affine | SbnqRescale | LlsqRescale, sweep: Sweep, config: AcceleratorConfig
+    window: Accumulation, rescale: Rescaling, sweep: Sweep, config: AcceleratorConfig
 ) -> tuple[bytes, bool]:
     """What one block of a layer consumes: for each group of `columns` output channels the first pass's tile, the
     group's parameters, the tiles of the other passes; and whether there is only one tile, which serves all passes.
@@ -110,7 +109,7 @@ def _local(window: Accumulation, sweep: Sweep, config: AcceleratorConfig) -> Int
 
 
 def _encode(weights: Integers, config: AcceleratorConfig) -> Bytes:
-    """Every weight's bits. `check.py` has seen that a layer's are values of the machine's weight type."""
+    """Every weight's bits. `operators/array.py` refuses a layer whose weights are not values of the machine's type."""
     operand = config.weight
     values = [v for v in range(operand.min, operand.max + 1) if v or not operand.is_binary]
     table = np.zeros(operand.max - operand.min + 1, np.uint8)
@@ -118,22 +117,14 @@ def _encode(weights: Integers, config: AcceleratorConfig) -> Bytes:
     return table[weights - operand.min]
 
 
-def _parameters(rescale: Affine | SbnqRescale | LlsqRescale, groups: int, config: AcceleratorConfig) -> Bytes:
+def _parameters(rescale: Rescaling, groups: int, config: AcceleratorConfig) -> Bytes:
     """Bytes of the groups' parameter records, (groups, bytes)."""
     channels = groups * config.columns
-    if isinstance(rescale, SbnqRescale):
-        fields = [(rescale.bias, config.bias_bits), (rescale.shift, SHIFT_BITS)]
-    elif isinstance(rescale, LlsqRescale):
-        fields = [(rescale.bias, config.llsq_bias_bits), (rescale.mantissa, 8), (rescale.shift, 5)]
-    else:
-        fields = [(rescale.bias, 32), (rescale.multiplier, 32), (rescale.exponent, SHIFT_BITS)]
-    record_bytes = config.record_bits // 8
-    records = np.zeros((channels, record_bytes), np.uint8)
-    bit = 0
-    for values, bits in fields:
-        padded = np.pad(values.astype(np.int64), (0, channels - len(values))) & ((1 << bits) - 1)
-        size = -(-bits // 8)
-        records[:, bit // 8 : bit // 8 + size] = padded.astype("<i8").view(np.uint8).reshape(-1, 8)[:, :size]
-        bit += bits
+    records = np.zeros((channels, config.record_bits // 8), np.uint8)
+    for name, field in record_layout(rescale.scheme, config.accumulator_bits).items():
+        first, size = field.start // 8, -(-field.bits // 8)
+        values = rescale.records[name].astype(np.int64)
+        padded = np.pad(values, (0, channels - len(values))) & ((1 << field.bits) - 1)
+        records[:, first : first + size] = padded.astype("<i8").view(np.uint8).reshape(-1, 8)[:, :size]
     data = records.reshape(groups, -1)
     return np.pad(data, [(0, 0), (0, config.parameter_beats * config.bus_bytes - data.shape[-1])])

@@ -1,16 +1,18 @@
-"""Geometry: how a layer's window maps to the window reader's fields, and what a block of its output reads."""
+"""Geometry: how a layer's window maps to the window reader's walk, and what a block of its output reads."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import ClassVar
 
 import numpy as np
 
-from compiler.accumulate import Accumulation
-from compiler.digits import weight_digits
-from compiler.views import Block, Extents, Interval, View
-from hdl.config import AcceleratorConfig
+from intaglio.compiler.accumulate import Accumulation
+from intaglio.compiler.digits import weight_digits
+from intaglio.compiler.steps import DepthwiseMode, Walk
+from intaglio.compiler.views import Block, Extents, Interval, View
+from intaglio.spec.config import AcceleratorConfig
 
 BLOCK_TILES = 4
 """A block of this many times `tile_beats` cycles a pass keeps the weight bus at most a quarter busy."""
@@ -22,24 +24,45 @@ MOST_BLOCKS = 64
 class Geometry:
     """A window that slides over a tensor: kernel and steps, in rows and columns, and the padding before the first."""
 
+    divides: ClassVar[bool] = True
     kernel: tuple[int, int] = (1, 1)
     stride: tuple[int, int] = (1, 1)
     dilation: tuple[int, int] = (1, 1)
     before: tuple[int, int] = (0, 0)
-    broadcasts: bool = False
-    """Whether a tensor of one row, or of one column, stands for any."""
 
     def needs(self, block: Block, source: Extents) -> Block:
         """What of the tensor the windows of an output block touch."""
-        if self.broadcasts:
-            row, rows = (0, 1) if source.rows == 1 else (block.row, block.rows)
-            column, columns = (0, 1) if source.columns == 1 else (block.column, block.columns)
-            return Block(row, rows, column, columns)
         rows = (block.rows - 1) * self.stride[0] + (self.kernel[0] - 1) * self.dilation[0] + 1
         columns = (block.columns - 1) * self.stride[1] + (self.kernel[1] - 1) * self.dilation[1] + 1
         row = block.row * self.stride[0] - self.before[0]
         column = block.column * self.stride[1] - self.before[1]
         return Block(row, rows, column, columns).clipped(source.rows, source.columns)
+
+
+@dataclass(frozen=True)
+class Broadcast:
+    """Rows and columns of an operand are those of the output, but that one row, or one column, stands for any."""
+
+    divides: ClassVar[bool] = True
+
+    def needs(self, block: Block, source: Extents) -> Block:
+        row, rows = (0, 1) if source.rows == 1 else (block.row, block.rows)
+        column, columns = (0, 1) if source.columns == 1 else (block.column, block.columns)
+        return Block(row, rows, column, columns)
+
+
+@dataclass(frozen=True)
+class Everything:
+    """Any part of the output may need any part of an operand: the layer runs as a whole."""
+
+    divides: ClassVar[bool] = False
+
+    def needs(self, block: Block, source: Extents) -> Block:
+        return source.whole
+
+
+Reach = Geometry | Broadcast | Everything
+"""How a layer's output follows its operands; `divides`: whether parts of it can be computed by themselves."""
 
 
 @dataclass(frozen=True)
@@ -77,31 +100,36 @@ class Sweep:
             return columns
         return (columns - 1) * self.geometry.stride[1] + self.taps
 
-    def fields(self, view: View, block: Block, first_element: int = 0) -> dict[str, int]:
-        """The window reader's fields, but for `pad` and `signed`; of each pixel it reads from `first_element` on."""
+    def walk(self, view: View, block: Block, first_element: int, pad: int, signed: bool) -> Walk:
+        """The window reader's way over a block; of each pixel it reads from `first_element` on."""
         geometry, pixel = self.geometry, view.pixel_pitch
         column = block.column * geometry.stride[1] - geometry.before[1] - view.block.column
-        fields = {
-            "source": view.address,
-            "width_elements": view.block.columns * pixel,
-            "height": view.block.rows,
-            "first_row": block.row * geometry.stride[0] - geometry.before[0] - view.block.row,
-            "first_element": column * pixel + first_element,
-            "row_pitch": view.row_pitch,
-            "row_stride": geometry.stride[0],
-            "column_stride": (1 if self.taps > 1 else geometry.stride[1]) * pixel,
-            "output_rows": block.rows,
-            "output_columns": self.vectors(block.columns),
-            "kernel_rows": self.kernel_rows,
-            "kernel_row_step": geometry.dilation[0],
-            "kernel_columns": self.kernel_columns,
-            "kernel_column_step": self.kernel_column_pixels * pixel,
-            "chunks": self.chunks,
-        }
-        if self.depthwise:
-            fields |= {"depthwise": 1, "first_output": self.taps - 1}
-            fields["output_step"] = geometry.stride[1] if self.taps > 1 else 1
-        return fields
+        return Walk(
+            source=view.address,
+            width=view.block.columns * pixel,
+            height=view.block.rows,
+            first_row=block.row * geometry.stride[0] - geometry.before[0] - view.block.row,
+            first_element=column * pixel + first_element,
+            row_pitch=view.row_pitch,
+            row_stride=geometry.stride[0],
+            column_stride=(1 if self.taps > 1 else geometry.stride[1]) * pixel,
+            output_rows=block.rows,
+            output_columns=self.vectors(block.columns),
+            kernel_rows=self.kernel_rows,
+            kernel_row_step=geometry.dilation[0],
+            kernel_columns=self.kernel_columns,
+            kernel_column_step=self.kernel_column_pixels * pixel,
+            chunks=self.chunks,
+            pad=pad,
+            signed=signed,
+        )
+
+    @property
+    def mode(self) -> DepthwiseMode | None:
+        """Of a depthwise sweep, which of the vectors it reads end an output's taps."""
+        if not self.depthwise:
+            return None
+        return DepthwiseMode(self.taps - 1, self.geometry.stride[1] if self.taps > 1 else 1)
 
     def reads(self, view: View, block: Block) -> Interval:
         """Elements that a block depends on. Lanes outside a row are masked; lanes past a run or past the channels
@@ -114,15 +142,6 @@ class Sweep:
 def geometry_of(window: Accumulation) -> Geometry:
     top, _, left, _ = window.padding
     return Geometry(window.kernel, window.stride, window.dilation, (top, left))
-
-
-def matmul_fields(sweep: Sweep) -> dict[str, int]:
-    """MATMUL's fields that say how its operands are cut into digits and lanes."""
-    return {
-        "digits": sweep.digits * sweep.weight_digits,
-        "weight_digits": int(sweep.weight_digits > 1),
-        "last_lanes": sweep.last_lanes,
-    }
 
 
 def matmul_sweep(window: Accumulation, source: Extents, digits: int, config: AcceleratorConfig) -> Sweep:

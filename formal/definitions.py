@@ -11,13 +11,14 @@ from collections.abc import Callable
 
 from amaranth.hdl import C, Mux, Value, signed
 
-from hdl.affine_rescale import AffineRounding
-from hdl.rounding import Rounding
+from intaglio.hdl.units.affine_rescale import AffineRounding
+from intaglio.hdl.units.rounding import Rounding
 
 __all__ = [
     "Definition",
     "affine",
     "affine_operand",
+    "affine_quotient",
     "clamped",
     "llsq",
     "power_of_two",
@@ -75,18 +76,18 @@ def rounded(mode: Rounding | None) -> Definition:
     return definition
 
 
-def _between(x: Value, lo: Value, hi: Value, y: Value) -> Value:
-    """``y`` is the nearest to ``x`` of the numbers from ``lo`` to ``hi``, and ``hi`` if none are."""
+def _between(x: Value, low: Value, high: Value, y: Value) -> Value:
+    """``y`` is the nearest to ``x`` of the numbers from ``low`` to ``high``, and ``high`` if none are."""
     inside = _all(
-        lo <= y,
-        y <= hi,
-        (y == x) | ((y == lo) & (x < lo)) | ((y == hi) & (x > hi)),
+        low <= y,
+        y <= high,
+        (y == x) | ((y == low) & (x < low)) | ((y == high) & (x > high)),
     )
-    return Mux(lo > hi, y == hi, inside)
+    return Mux(low > high, y == high, inside)
 
 
 def clamped(given, y: Value) -> Value:
-    return _between(given.value, given.lo, given.hi, y)
+    return _between(given.value, given.low, given.high, y)
 
 
 def saturated(bits: int, is_signed: bool) -> Definition:
@@ -110,18 +111,18 @@ def sbnq(given, y: Value) -> Value:
     that a left shift is a division as well."""
     bits = len(y)
     greatest = (1 << (bits - 1)) - 1
-    lo = Mux(given.signed, -greatest, 0)
-    hi = Mux(given.signed, greatest, (1 << bits) - 1)
+    low = Mux(given.signed, -greatest, 0)
+    high = Mux(given.signed, greatest, (1 << bits) - 1)
     difference = given.accumulator - given.bias
     x = Mux(given.relu & (difference < 0), 0, difference) << 32
     n = (given.shift + 32).as_unsigned()[:6]
     value = Mux(given.signed, y.as_signed(), y)
     # The quotient q has q >= v exactly if x >= v * 2**n.
     return _all(
-        lo <= value,
-        value <= hi,
-        (value == lo) | (x >= (value << n)),
-        (value == hi) | (x < ((value + 1) << n)),
+        low <= value,
+        value <= high,
+        (value == low) | (x >= (value << n)),
+        (value == high) | (x < ((value + 1) << n)),
     )
 
 
@@ -180,14 +181,6 @@ def power_of_two(mode: Rounding | None) -> Definition:
     return definition
 
 
-def _half_away(x: Value, n: Value) -> Value:
-    """As gemmlowp writes it: the floor, and one more where the remainder is above the threshold,
-    which lies one higher for negative ``x`` [jacob2017: app. B]."""
-    mask = (C(1, 1) << n) - 1
-    above = (x & mask) > ((mask >> 1) + (x < 0))
-    return (x >> n) + above
-
-
 def affine_operand(given, rounding: AffineRounding) -> Value:
     """What the affine rescale multiplies by the multiplier."""
     if rounding is AffineRounding.SINGLE:
@@ -196,13 +189,27 @@ def affine_operand(given, rounding: AffineRounding) -> Value:
     return (given.accumulator << left)[:32].as_signed()
 
 
-def affine(given, y: Value, product: Value, rounding: AffineRounding) -> Value:
-    """The scaled product and the zero point, in the limits."""
+def affine_quotient(given, q: Value, product: Value, rounding: AffineRounding) -> Value:
+    """``q`` is the product over a power of two, ties away from zero [jacob2017: app. B].
+
+    In double rounding the product is first divided by ``2**31``, ties up, which saturates [jacob2017: eq. 6]. The last
+    quotient is at least v exactly if that first one is at least k; all in doubles, so that no half is lost.
+    """
     e = given.exponent
     if rounding is AffineRounding.SINGLE:
-        scaled = _half_away(product, (31 - e).as_unsigned()[:6])
-    else:
-        high = ((product + (1 << 30)) >> 31)[:33].as_signed()
-        right = Mux(e < 0, -e, 0).as_unsigned()[:6]
-        scaled = _half_away(Mux(high == 1 << 31, (1 << 31) - 1, high), right)
-    return _between(scaled + given.zero_point, given.lo, given.hi, y)
+        return _divided(product, (31 - e).as_unsigned()[:6], q, Rounding.HALF_AWAY)
+    right = Mux(e < 0, -e, 0).as_unsigned()[:6]
+
+    def at_least(v: Value) -> Value:
+        # The tie is a whole number, and k with it, unless `right` is 0, where k is v.
+        tie = ((v << 1) - 1) << right
+        k_doubled = Mux(right == 0, v << 1, tie + Mux(v > 0, 0, 2))
+        reached = (product << 1) >= ((k_doubled - 1) << 31)
+        return reached & (k_doubled <= 2 * ((1 << 31) - 1))
+
+    return at_least(q) & ~at_least(q + 1)
+
+
+def affine(given, y: Value, q: Value) -> Value:
+    """The quotient and the zero point, in the limits."""
+    return _between(q + given.zero_point, given.low, given.high, y)

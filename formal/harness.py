@@ -3,10 +3,10 @@
 from amaranth.hdl import Assert, Assume, C, ClockDomain, Elaboratable, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, stream, wiring
 
-from formal.definitions import Definition, affine, affine_operand, llsq, summed
-from hdl.affine_rescale import AffineRescale, AffineRounding
-from hdl.llsq import LLSQ
-from hdl.pipeline import Pipeline
+from formal.definitions import Definition, affine, affine_operand, affine_quotient, llsq, summed
+from intaglio.hdl.units.affine_rescale import AffineRescale, AffineRounding
+from intaglio.hdl.units.llsq import LLSQ
+from intaglio.hdl.units.pipeline import Pipeline
 
 __all__ = ["Affine", "Fifo", "Function", "Llsq"]
 
@@ -84,17 +84,21 @@ class Function(Elaboratable):
 
 
 class _FreeProduct(AffineRescale):
-    """The affine rescale with a free value in place of its product, in `freed`."""
+    """The affine rescale with a free value in place of its product, in `freed`, and its quotient in `seen`."""
 
     def __init__(self, rounding: AffineRounding):
         super().__init__(32, 8, rounding.name.lower())
         self.x, self.multiplier = Signal(signed(32)), Signal(signed(32))
-        self.freed = Signal(signed(64))
+        self.freed, self.seen = Signal(signed(64)), Signal(signed(66))
         self.module = Module()
 
     def product(self, x: Value, multiplier: Value) -> Value:  # type: ignore[override]
         self.module.d.comb += [self.x.eq(x), self.multiplier.eq(multiplier)]
         return self.freed
+
+    def quotient(self, value: Value) -> Value:  # type: ignore[override]
+        self.module.d.comb += self.seen.eq(value)
+        return value
 
     def elaborate(self, platform) -> Module:
         m = super().elaborate(platform)
@@ -104,34 +108,33 @@ class _FreeProduct(AffineRescale):
 
 class Affine(Function):
     """The affine rescale around its multiplication, which no solver here gets through: the right
-    operands go in, and from any product of at most ``2**62`` in magnitude, as those of 32-bit
-    operands are, the right result comes out."""
+    operands go in; of any product of at most ``2**62`` in magnitude, as those of 32-bit operands are,
+    the right quotient is made; and of that quotient the right result."""
 
     def __init__(self, rounding: AffineRounding, *, planted: bool = False):
         unit = _FreeProduct(rounding)
         self.rounding = rounding
-        self.multiplied = Signal(signed(64))
-        super().__init__(unit, self._result, planted=planted)
+        self.multiplied, self.divided = Signal(signed(64)), Signal.like(unit.seen)
+        super().__init__(unit, lambda given, y: affine(given, y, self.divided), planted=planted)
         self.freed = unit.freed
 
     @property
     def ports(self) -> list[Signal]:
         return [*super().ports, self.freed]
 
-    def _result(self, given, y: Value) -> Value:
-        return affine(given, y, self.multiplied, self.rounding)
-
     def elaborate(self, platform) -> Module:
         m = super().elaborate(platform)
         unit = self.unit
+        given = data.View(unit.i.payload.shape(), self.asked)
         m.d.comb += Assume((self.freed >= -(1 << 62)) & (self.freed <= 1 << 62))
-        after = Signal()
-        m.d.sync += after.eq(self.cycle == 0)
-        with m.If(after):
-            given = data.View(unit.i.payload.shape(), self.asked)
+        # A stage a cycle: the operands, the product, its first quotient, the last quotient's parts.
+        with m.If(self.cycle == 1):
             m.d.comb += Assert(unit.x == affine_operand(given, self.rounding))
             m.d.comb += Assert(unit.multiplier == given.multiplier)
             m.d.sync += self.multiplied.eq(self.freed)
+        with m.If(self.cycle == 4):
+            m.d.comb += Assert(affine_quotient(given, unit.seen, self.multiplied, self.rounding))
+            m.d.sync += self.divided.eq(unit.seen)
         return m
 
 
@@ -181,7 +184,7 @@ class Fifo(Elaboratable):
     Parameters
     ----------
     stages : int
-        Calls of :meth:`hdl.pipeline.Pipeline.stage`.
+        Calls of :meth:`intaglio.hdl.units.pipeline.Pipeline.stage`.
     planted : bool
         Whether to lose a value, to see that the proof fails.
     """

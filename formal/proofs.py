@@ -5,7 +5,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,13 +13,13 @@ from amaranth.back import rtlil
 
 from formal import definitions
 from formal.harness import Affine, Fifo, Function, Llsq
-from hdl.affine_rescale import AffineRounding
-from hdl.power_of_two import PowerOfTwo
-from hdl.rounding import Rounding
-from hdl.rounding_shift import RoundingShift
-from hdl.saturate import Clamp, Saturate
-from hdl.sbnq import SBNQ
-from hdl.sqrdmulh import SQRDMULH
+from intaglio.hdl.units.affine_rescale import AffineRounding
+from intaglio.hdl.units.power_of_two import PowerOfTwo
+from intaglio.hdl.units.rounding import Rounding
+from intaglio.hdl.units.rounding_shift import RoundingShift
+from intaglio.hdl.units.saturate import Clamp, Saturate
+from intaglio.hdl.units.sbnq import SBNQ
+from intaglio.hdl.units.sqrdmulh import SQRDMULH
 
 __all__ = ["Outcome", "Proof", "missing_tools", "proofs", "prove"]
 
@@ -82,76 +82,62 @@ def _fifo(stages: int) -> Callable[..., Fifo]:
 
 def proofs() -> list[Proof]:
     """Every proof, the slowest first."""
-    found = [
-        Proof(
-            f"affine_rescale_{rounding.name.lower()}",
-            f"{rounding.name.lower()} rounding, + zero point, clamp",
-            _affine(rounding),
-        )
-        for rounding in AffineRounding
-    ]
-    found += [
-        Proof(
+    return [*_products(), *_shifts(), *_limits(), *_queues()]
+
+
+def _products() -> Iterator[Proof]:
+    """Rescales that multiply."""
+    for rounding in AffineRounding:
+        name = rounding.name.lower()
+        claim = f"{name} rounding, + zero point, clamp"
+        yield Proof(f"affine_rescale_{name}", claim, _affine(rounding))
+    for depth in (3, 1):
+        yield Proof(
             f"sqrdmulh_depth_{depth}",
             "min((a*b + 2**30) >> 31, 2**31 - 1)",
             _function(lambda depth=depth: SQRDMULH(32, depth), definitions.sqrdmulh),
             solver="z3",
         )
-        for depth in (3, 1)
-    ]
-    found += [
-        Proof(
+    for accumulator, output, bias in ((32, 8, 32), (16, 8, 16), (16, 4, 16), (16, 2, 8)):
+        claim = "clamp(HALF_UP((acc + bias)*m, shift))"
+        yield Proof(f"llsq_{accumulator}_to_{output}", claim, _llsq(accumulator, output, bias))
+
+
+def _shifts() -> Iterator[Proof]:
+    """Rescales that shift, and the shift itself."""
+    for accumulator, output in ((32, 8), (16, 4)):
+        yield Proof(
             f"sbnq_{accumulator}_to_{output}",
             "clamp(ReLU?(acc - bias) >> shift)",
             _function(lambda a=accumulator, n=output: SBNQ(a, n), definitions.sbnq),
         )
-        for accumulator, output in ((32, 8), (16, 4))
-    ]
-    found += [
-        Proof(
-            f"llsq_{accumulator}_to_{output}",
-            "clamp(HALF_UP((acc + bias)*m, shift))",
-            _llsq(accumulator, output, bias),
-        )
-        for accumulator, output, bias in ((32, 8, 32), (16, 8, 16), (16, 4, 16), (16, 2, 8))
-    ]
-    found += [
-        Proof(
+    for mode in (None, Rounding.HALF_EVEN):
+        yield Proof(
             "power_of_two" + (f"_{mode.name.lower()}" if mode else ""),
             f"clamp({mode.name if mode else 'any mode'}, (acc + bias)/2**n)",
             _function(lambda mode=mode: PowerOfTwo(24, 8, mode=mode), definitions.power_of_two(mode)),
         )
-        for mode in (None, Rounding.HALF_EVEN)
-    ]
-    found.append(
-        Proof(
-            "rounding_shift",
-            "any mode, x / 2**n",
-            _function(lambda: RoundingShift(32), definitions.rounded(None)),
-        )
-    )
-    found += [
-        Proof(
-            f"rounding_shift_{mode.name.lower()}",
-            f"{mode.name} of x / 2**n",
+    for mode in (None, *Rounding):
+        yield Proof(
+            "rounding_shift" + (f"_{mode.name.lower()}" if mode else ""),
+            f"{mode.name} of x / 2**n" if mode else "any mode, x / 2**n",
             _function(lambda mode=mode: RoundingShift(32, mode), definitions.rounded(mode)),
         )
-        for mode in Rounding
-    ]
-    found.append(Proof("clamp", "min(max(x, lo), hi)", _function(lambda: Clamp(32, 8), definitions.clamped)))
-    found += [
-        Proof(
+
+
+def _limits() -> Iterator[Proof]:
+    yield Proof("clamp", "min(max(x, low), high)", _function(lambda: Clamp(32, 8), definitions.clamped))
+    for is_signed in (True, False):
+        yield Proof(
             f"saturate_{'signed' if is_signed else 'unsigned'}",
             "nearest number of 8 bits",
             _function(lambda s=is_signed: Saturate(32, 8, s), definitions.saturated(8, is_signed)),
         )
-        for is_signed in (True, False)
-    ]
-    found += [
-        Proof(f"pipeline_{stages}", "a queue that loses nothing", _fifo(stages), mode="prove")
-        for stages in (1, 3, 6)
-    ]
-    return found
+
+
+def _queues() -> Iterator[Proof]:
+    for stages in (1, 3, 6):
+        yield Proof(f"pipeline_{stages}", "a queue that loses nothing", _fifo(stages), mode="prove")
 
 
 def missing_tools() -> list[str]:

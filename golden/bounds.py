@@ -9,9 +9,9 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from golden.rescale import accumulator_bias
-from network import Conv2D, DepthwiseConv2D, FullyConnected, Network, NetworkError
-from network.graph import AnyLayer, WeightLayer
+from intaglio.golden.rescale import accumulator_bias
+from intaglio.network import Conv2D, DepthwiseConv2D, FullyConnected, Network, NetworkError
+from intaglio.network.graph import AnyLayer, WeightLayer
 
 
 def accumulator_bounds(layer: AnyLayer, network: Network) -> tuple[int, int]:

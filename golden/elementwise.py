@@ -17,12 +17,12 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from golden.fixed_point import clamp, saturate, sqrdmulh, wrap
-from golden.integers import Integers, as_int64
-from golden.rescale import affine
-from golden.rounding import rounding_right_shift
-from golden.transcendental import logistic_float32, logistic_int8, tanh_float32, tanh_int8
-from network import (
+from intaglio.golden.fixed_point import clamp, saturate, sqrdmulh, wrap
+from intaglio.golden.integers import Integers, as_int64
+from intaglio.golden.rescale import affine
+from intaglio.golden.rounding import rounding_right_shift
+from intaglio.golden.transcendental import logistic_float32, logistic_int8, tanh_float32, tanh_int8
+from intaglio.network import (
     Add,
     FixedPointScale,
     HardSwish,
@@ -39,10 +39,10 @@ from network import (
 
 _INT32 = (-(1 << 31), (1 << 31) - 1)
 _BLOCK_ELEMENTS = 1 << 15
-"""Of int64: what a rescale's half a dozen temporaries may be while they stay in the cache."""
+"""Elements of int64 computed at a time: a rescale's half a dozen temporaries of that size stay in the cache."""
 
 _PAIRS = 1 << 16
-"""Of two operands of 8 bits."""
+"""How many pairs of values two operands of 8 bits have."""
 
 Unary = Requantize | LeakyRelu | HardSwish | Logistic | Tanh
 
@@ -135,7 +135,7 @@ def unary(layer: Unary, values: npt.NDArray, source: Tensor, output: Tensor) -> 
 def unary_table(layer: Unary, source: Tensor, output: Tensor) -> Integers:
     """What a function of one element writes for each value of `source`, from its type's least on.
 
-    Raises ValueError where the source has more than 16 bits, or the function wants int8.
+    Raises ValueError where the source has more than 16 bits, or is not int8 and the function takes int8 alone.
     """
     centered = _values(source) - source.zero_point
     zero_point, low, high = output.zero_point, output.type.min, output.type.max
@@ -151,7 +151,7 @@ def unary_table(layer: Unary, source: Tensor, output: Tensor) -> Integers:
     if isinstance(layer, HardSwish):
         return clamp(_hard_swish(layer, centered) + zero_point, low, high)
     if (source.type.bits, source.type.signed) != (8, True):
-        raise ValueError(f"{layer.op} of {source.type}; it takes int8")
+        raise ValueError(f"{layer.op} takes int8, not {source.type}")
     if isinstance(layer, Logistic):
         if layer.real is not None:
             return logistic_float32(layer.real, source.zero_point)
@@ -162,7 +162,7 @@ def unary_table(layer: Unary, source: Tensor, output: Tensor) -> Integers:
 
 
 def _hard_swish(layer: HardSwish, centered: Integers) -> Integers:
-    """Less the output's zero point. All values are int16; where one is shifted to the left, it saturates."""
+    """The result before the output's zero point is added. All values are int16; a left shift saturates."""
     raised = wrap(centered << 7, 16)
     scaled = sqrdmulh(raised, layer.output_multiplier, 16)
     relu, exponent = raised, layer.relu_exponent
@@ -182,7 +182,7 @@ def _hard_swish(layer: HardSwish, centered: Integers) -> Integers:
 
 def _values(tensor: Tensor) -> Integers:
     if tensor.type.bits > 16:
-        raise ValueError(f"a table of all values of {tensor.type}")
+        raise ValueError(f"a table of {tensor.type} would be too large: at most 16 bits")
     return np.arange(tensor.type.min, tensor.type.max + 1, dtype=np.int64)
 
 

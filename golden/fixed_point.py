@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from golden.integers import Integers, as_int64, require_range
+from intaglio.golden.integers import Integers, as_int64, require_range
 
 
 def wrap(x: npt.ArrayLike, bits: int) -> Integers:

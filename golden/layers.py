@@ -15,7 +15,7 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
-from golden.integers import Integers
+from intaglio.golden.integers import Integers
 
 Block = tuple[slice, ...]
 """Which part of a layer's output a block is: indices of the batch, and of the output's rows."""
@@ -31,11 +31,11 @@ _GEMM_MACS = 1 << 18
 times more where the other cores are busy."""
 
 _GEMM_MIN_ROWS = 8
-"""Fewer rows reuse the weights too little."""
+"""Rows of a product at least: with fewer, each weight is read for too little work."""
 
 
 def sum_bound(inputs: npt.NDArray, weights: npt.NDArray) -> int:
-    """No sum of products of `inputs` and a row (the first axis) of `weights` is further from zero, in any order."""
+    """A bound on sums of products of `inputs` and a row (first axis) of `weights`, partial ones in any order too."""
     if not inputs.size or not weights.size:
         return 0
     magnitude = max(-int(inputs.min()), int(inputs.max()))
@@ -101,7 +101,7 @@ def conv2d_blocks(
     dilation: tuple[int, int],
     padding_value: int,
 ) -> Iterator[tuple[Block, Integers]]:
-    """The same sums block by block: which part of the output, and its sums, fresh int64 for the taker to change."""
+    """The same sums block by block: which part of the output, and its sums, int64 that the caller may change."""
     height, width = _conv2d_extents(inputs, weights, stride, padding, dilation)
     outputs, kernel_height, kernel_width, channels = weights.shape
     reduction = kernel_height * kernel_width * channels
@@ -231,7 +231,7 @@ def max_pool2d(
     stride: tuple[int, int],
     padding: tuple[int, int, int, int] = (0, 0, 0, 0),
 ) -> npt.NDArray:
-    """The greatest element of each window; padding takes part in no maximum.
+    """The greatest element of each window; padding never counts as the maximum.
 
     Parameters
     ----------
@@ -267,7 +267,7 @@ def average_pool2d(
     stride: tuple[int, int],
     padding: tuple[int, int, int, int] = (0, 0, 0, 0),
 ) -> Integers:
-    """The mean of each window, ties away from zero; padding takes part in none.
+    """The mean of each window, ties away from zero; padding is left out of it.
 
     Parameters
     ----------

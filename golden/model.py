@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from golden.elementwise import add, mean, mul, unary
-from golden.fixed_point import clamp, wrap
-from golden.layers import (
+from intaglio.golden.elementwise import add, mean, mul, unary
+from intaglio.golden.fixed_point import clamp, wrap
+from intaglio.golden.layers import (
     average_pool2d,
     conv2d_blocks,
     depthwise_conv2d_blocks,
@@ -18,9 +18,9 @@ from golden.layers import (
     max_pool2d,
     sum_bound,
 )
-from golden.rescale import accumulator_bias, apply
-from golden.transcendental import softmax
-from network import (
+from intaglio.golden.rescale import accumulator_bias, apply
+from intaglio.golden.transcendental import softmax
+from intaglio.network import (
     Add,
     AveragePool2D,
     Concatenation,
@@ -45,7 +45,8 @@ from network import (
     TensorType,
     Transpose,
 )
-from network.graph import AnyLayer, WeightLayer
+from intaglio.network.graph import AnyLayer, WeightLayer
+from intaglio.network.inputs import check_batch
 
 BATCH = 64
 """Inferences that go through the layers together: their tensors stay in the cache from one layer to the next."""
@@ -67,7 +68,14 @@ class Result:
     overflows: Mapping[str, int]
 
 
-def run(network: Network, inputs: Inputs, *, outputs_only: bool = False, batch: int = BATCH) -> Result:
+def run(
+    network: Network,
+    inputs: Inputs,
+    *,
+    outputs_only: bool = False,
+    batch: int = BATCH,
+    progress: Callable[[int], None] = lambda done: None,
+) -> Result:
     """Run `network` on `inputs`.
 
     Parameters
@@ -76,6 +84,7 @@ def run(network: Network, inputs: Inputs, *, outputs_only: bool = False, batch: 
     inputs : integers of any dtype, (inferences, *shape of the tensor), by name; an array alone where there is one input
     outputs_only : keep the network's outputs alone
     batch : inferences computed at a time
+    progress : called with the number of inferences that are done
 
     Returns
     -------
@@ -103,6 +112,7 @@ def run(network: Network, inputs: Inputs, *, outputs_only: bool = False, batch: 
         for name, overflowed in part.overflows.items():
             overflows[name] += overflowed
         first += batch
+        progress(min(first, count))
     return Result(tensors, overflows)
 
 
@@ -236,26 +246,14 @@ def _checked(network: Network, inputs: Inputs, batch: int) -> tuple[dict[str, np
     if not isinstance(inputs, Mapping):
         if len(network.inputs) != 1:
             raise NetworkError(
-                f"network {network.name} has {len(network.inputs)} inputs; name each: {_list(network.inputs)}"
+                f"network {network.name} has {len(network.inputs)} inputs; name each: {', '.join(network.inputs)}"
             )
         inputs = {network.inputs[0]: inputs}
-    if set(inputs) != set(network.inputs):
-        raise NetworkError(
-            f"network {network.name} takes {_list(network.inputs)}, not {_list(sorted(inputs)) or 'nothing'}"
-        )
     feeds = {name: np.asarray(values) for name, values in inputs.items()}
+    count = check_batch(network, feeds)
     for name, values in feeds.items():
-        tensor = network.tensors[name]
-        if values.shape[1:] != tensor.shape or values.ndim == 0:
-            expected = ", ".join(("inferences", *(str(extent) for extent in tensor.shape)))
-            raise NetworkError(f"input {name}: its shape must be ({expected}), not {values.shape}")
-        _check_values(name, values, tensor.type)
-    counts = {name: len(values) for name, values in feeds.items()}
-    if len(set(counts.values())) != 1:
-        raise NetworkError(
-            f"network {network.name}: its inputs hold different numbers of inferences: {counts}"
-        )
-    return feeds, next(iter(counts.values()))
+        _check_values(name, values, network.tensors[name].type)
+    return feeds, count
 
 
 def _check_values(name: str, values: npt.NDArray, kind: TensorType) -> None:
@@ -271,7 +269,3 @@ def _check_values(name: str, values: npt.NDArray, kind: TensorType) -> None:
     at = np.argwhere((values < kind.min) | (values > kind.max))[0]
     value, place = int(values[tuple(at)]), [int(index) for index in at]
     raise NetworkError(f"input {name}: {value} at {place} is outside {kind.min}...{kind.max} ({kind})")
-
-
-def _list(names: tuple[str, ...] | list[str]) -> str:
-    return ", ".join(names)

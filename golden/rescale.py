@@ -12,10 +12,10 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from golden.fixed_point import clamp, sqrdmulh, wrap
-from golden.integers import ACCUMULATOR_BITS, Integers, as_int64, require_range
-from golden.rounding import MAX_SHIFT, rounding_right_shift
-from network import (
+from intaglio.golden.fixed_point import clamp, sqrdmulh, wrap
+from intaglio.golden.integers import ACCUMULATOR_BITS, Integers, as_int64, require_range
+from intaglio.golden.rounding import MAX_SHIFT, rounding_right_shift
+from intaglio.network import (
     AffineRescale,
     LlsqRescale,
     NetworkError,
@@ -24,11 +24,11 @@ from network import (
     SbnqRescale,
     Tensor,
 )
-from network.graph import Rescale
+from intaglio.network.graph import Rescale
 
 _INT32 = (-(1 << 31), (1 << 31) - 1)
 _BLOCK_ELEMENTS = 1 << 15
-"""What goes through a rescale at a time: 256 KiB of int64, whose temporaries stay in the cache."""
+"""Elements that are rescaled at a time: 256 KiB of int64, so that the temporaries stay in the cache."""
 _LOW_BITS = 27
 _LOW_WORD = (1 << _LOW_BITS) - 1
 _ACCUMULATOR = (-(1 << (ACCUMULATOR_BITS - 1)), (1 << (ACCUMULATOR_BITS - 1)) - 1)
@@ -153,7 +153,7 @@ def _affine(
 def _affine_right(
     x: Integers, multiplier: Integers, shift: Integers, zero_point: int, low: int, high: int, dtype: np.dtype
 ) -> npt.NDArray:
-    """`affine` with double rounding, `multiplier` and `shift` of 0 or more, in as few passes as there are.
+    """`affine` with double rounding, for `multiplier` and `shift` of 0 or more, in few passes over the memory.
 
     SQRDMULH cannot saturate then. ``HALF_AWAY(p, n) = (p + 2**(n-1) - (p < 0)) >> n`` for n >= 1, and p for n = 0.
     """

@@ -9,8 +9,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from golden.integers import Integers, as_int64, require_range
-from network import Rounding
+from intaglio.golden.integers import Integers, as_int64, require_range
+from intaglio.network import Rounding
 
 MAX_SHIFT = 62
 """``2**n - 1`` and ``2**(n-1)`` fit int64 up to here."""

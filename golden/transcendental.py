@@ -17,15 +17,15 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from golden.fixed_point import clamp, sqrdmulh
-from golden.integers import Integers, as_int64
-from golden.rescale import affine
-from golden.rounding import rounding_right_shift
-from network import FixedPointScale, Rounding
+from intaglio.golden.fixed_point import clamp, sqrdmulh
+from intaglio.golden.integers import Integers, as_int64
+from intaglio.golden.rescale import affine
+from intaglio.golden.rounding import rounding_right_shift
+from intaglio.network import FixedPointScale, Rounding
 
 _INT32 = (-(1 << 31), (1 << 31) - 1)
 _ONE = _INT32[1]
-"""1 in Q0.31, the nearest that there is."""
+"""1 in Q0.31: the greatest number of the format stands for it."""
 
 _EXP_EIGHTH = 1895147668  # exp(-1/8) in Q0.31
 _THIRD = 715827883  # 1/3 in Q0.31
@@ -174,7 +174,7 @@ def _float32_arguments(scale: float, zero_point: int) -> npt.NDArray[np.float32]
 
 
 _DIGITS = decimal.Context(prec=50, Emax=decimal.MAX_EMAX, Emin=decimal.MIN_EMIN)
-"""So many that the float64, and then the float32, is the nearest one but for ties that cannot be told apart."""
+"""Enough that float64, and then float32, is the nearest one, but for ties that cannot be told apart."""
 
 
 def _exp(x: decimal.Decimal) -> float:

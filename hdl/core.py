@@ -6,31 +6,33 @@ from amaranth.hdl import Cat, Const, Module
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from hdl import isa
-from hdl.affine_lanes import AffineLanes
-from hdl.axi import FaultSignature
-from hdl.axi_read import ReadClientSignature
-from hdl.axi_write import WRITE_TRANSFER
-from hdl.config import AcceleratorConfig
-from hdl.dispatcher import Dispatcher
-from hdl.elementwise import Elementwise
-from hdl.matmul import Matmul
-from hdl.pool import Pool
-from hdl.rescale import Rescale
-from hdl.scratchpad import Scratchpad, write_signature
-from hdl.transfer import Load, Store, Weights
-from hdl.weights import WeightStream
+from intaglio.hdl.bus.axi import FaultSignature
+from intaglio.hdl.bus.axi_read import UNBOUNDED_SPACE, ReadClientSignature
+from intaglio.hdl.bus.axi_write import WRITE_TRANSFER
+from intaglio.hdl.engines.affine_lanes import AffineLanes
+from intaglio.hdl.engines.dispatcher import Dispatcher
+from intaglio.hdl.engines.elementwise import Elementwise
+from intaglio.hdl.engines.matmul import Matmul
+from intaglio.hdl.engines.pool import Pool
+from intaglio.hdl.engines.rescale import Rescale
+from intaglio.hdl.engines.transfer import Load, Store, Weights
+from intaglio.hdl.storage.scratchpad import Scratchpad, write_signature
+from intaglio.hdl.storage.weight_stream import WeightStream
+from intaglio.spec.commands import FORMATS, Engine
+from intaglio.spec.config import AcceleratorConfig
+from intaglio.spec.limits import BEAT_BYTES, COMMAND_INDEX_BITS, MEMORY_ADDRESS_BITS
+from intaglio.spec.registers import Cause
 
 __all__ = ["READERS", "Core"]
 
-_READERS = (isa.Engine.MATMUL, isa.Engine.POOL, isa.Engine.STORE, isa.Engine.ELEMENTWISE)
-"""Who reads the scratchpad."""
-_WRITERS = (isa.Engine.RESCALE, isa.Engine.ELEMENTWISE, isa.Engine.POOL, isa.Engine.LOAD)
-"""Who writes it; the first never waits."""
-_REFUSING = (isa.Engine.WEIGHTS, isa.Engine.MATMUL, isa.Engine.RESCALE, isa.Engine.ELEMENTWISE)
-"""Who may find a command illegal after the dispatcher has not."""
+_READERS = (Engine.MATMUL, Engine.POOL, Engine.STORE, Engine.ELEMENTWISE)
+"""Engines that read the scratchpad."""
+_WRITERS = (Engine.RESCALE, Engine.ELEMENTWISE, Engine.POOL, Engine.LOAD)
+"""Engines that write it; the first never waits."""
+_REFUSING = (Engine.WEIGHTS, Engine.MATMUL, Engine.RESCALE, Engine.ELEMENTWISE)
+"""Engines that can still reject a dispatched command."""
 READERS = ("commands", "weights", "load")
-"""Who reads memory."""
+"""What reads memory."""
 
 
 class Core(wiring.Component):
@@ -39,10 +41,12 @@ class Core(wiring.Component):
     Parameters
     ----------
     config : AcceleratorConfig
+    probes : bool
+        Whether it has the ports ``probe_*``.
 
     Members
     -------
-    command_address, command_count : In(32)
+    command_address, command_count : In
     readers : Out(ReadClientSignature) array, by READERS
     write_transfer, write_beats, written : the write master's
     fault : Out(FaultSignature)
@@ -56,30 +60,34 @@ class Core(wiring.Component):
     busy : Out(number of engines)
     overflows : Out
         Accumulator overflows of this cycle.
-    tap_done, tap_write : Out
-        What completes and what is written, for whoever watches a simulation.
+    probe_done, probe_write_valid, probe_write_engine, probe_write : Out
+        Only with `probes`: what completes and what is written, for a simulation to watch.
     """
 
-    def __init__(self, config: AcceleratorConfig) -> None:
+    def __init__(self, config: AcceleratorConfig, probes: bool = False) -> None:
         self._config = config
+        self._has_probes = probes
+        watched = {
+            "probe_done": Out(len(Engine)),
+            "probe_write_valid": Out(1),
+            "probe_write_engine": Out(range(len(Engine))),
+            "probe_write": Out(write_signature(config).members["payload"].shape),
+        }
         super().__init__(
             {
-                "command_address": In(32),
-                "command_count": In(32),
+                "command_address": In(MEMORY_ADDRESS_BITS),
+                "command_count": In(COMMAND_INDEX_BITS),
                 "readers": Out(ReadClientSignature()).array(len(READERS)),
                 "write_transfer": Out(stream.Signature(WRITE_TRANSFER)),
-                "write_beats": Out(stream.Signature(64)),
+                "write_beats": Out(stream.Signature(8 * BEAT_BYTES)),
                 "written": In(1),
                 "fault": Out(FaultSignature()),
                 "finished": Out(1),
-                "marks": Out(range(len(isa.Engine) + 1)),
+                "marks": Out(range(len(Engine) + 1)),
                 "progress": Out(1),
-                "busy": Out(len(isa.Engine)),
+                "busy": Out(len(Engine)),
                 "overflows": Out(range(config.columns + config.rescale_lanes + 1)),
-                "tap_done": Out(len(isa.Engine)),
-                "tap_write_valid": Out(1),
-                "tap_write_engine": Out(3),
-                "tap_write": Out(write_signature(config).members["payload"].shape),
+                **(watched if probes else {}),
             }
         )
 
@@ -93,36 +101,61 @@ class Core(wiring.Component):
         m.submodules.rescale = rescale = Rescale(config)
         m.submodules.pool = pool = Pool(config)
         m.submodules.store = store = Store(config)
-        engines: dict[isa.Engine, Any] = {
-            isa.Engine.LOAD: load,
-            isa.Engine.WEIGHTS: weights,
-            isa.Engine.MATMUL: matmul,
-            isa.Engine.RESCALE: rescale,
-            isa.Engine.POOL: pool,
-            isa.Engine.STORE: store,
+        engines: dict[Engine, Any] = {
+            Engine.LOAD: load,
+            Engine.WEIGHTS: weights,
+            Engine.MATMUL: matmul,
+            Engine.RESCALE: rescale,
+            Engine.POOL: pool,
+            Engine.STORE: store,
         }
         if config.affine:
-            engines[isa.Engine.ELEMENTWISE] = self._elementwise(m, rescale)
+            engines[Engine.ELEMENTWISE] = self._elementwise(m, rescale)
+        writers = tuple(engine for engine in _WRITERS if engine in engines)
+        scratchpad = self._scratchpad(m, engines, writers)
+        dispatcher = self._dispatch(m, engines)
+        self._weights(m, weights, weight_stream, matmul, rescale)
+        self._buses(m, dispatcher, weights, weight_stream, load, store)
+        self._faults(m, dispatcher, [unit for engine, unit in engines.items() if engine in _REFUSING])
+        self._watch(m, dispatcher, scratchpad, writers)
+        m.d.comb += self.overflows.eq(matmul.overflows + rescale.overflows)
+        return m
+
+    def _scratchpad(self, m: Module, engines: dict[Engine, Any], writers: tuple[Engine, ...]) -> Scratchpad:
+        """The scratchpad, connected to the engines that read and write it."""
         readers = [engines[engine] for engine in _READERS if engine in engines]
-        writers = {engine: engines[engine] for engine in _WRITERS if engine in engines}
-        m.submodules.scratchpad = scratchpad = Scratchpad(config, len(readers), len(writers))
+        m.submodules.scratchpad = scratchpad = Scratchpad(self._config, len(readers), len(writers))
         for index, reader in enumerate(readers):
             wiring.connect(m, reader.read, scratchpad.read[index])
             m.d.comb += reader.data.eq(scratchpad.data)
-        for index, writer in enumerate(writers.values()):
-            wiring.connect(m, writer.write, scratchpad.write[index])
+        for index, engine in enumerate(writers):
+            wiring.connect(m, engines[engine].write, scratchpad.write[index])
+        return scratchpad
 
-        opcodes = {code: entry.engine for code, entry in isa.FORMATS.items() if entry.engine in engines}
+    def _dispatch(self, m: Module, engines: dict[Engine, Any]) -> Dispatcher:
+        """The dispatcher, the engines' commands, and what it is told of their completion."""
+        opcodes = {code: entry.engine for code, entry in FORMATS.items() if entry.engine in engines}
         m.submodules.dispatcher = dispatcher = Dispatcher(tuple(opcodes))
         for opcode, engine in opcodes.items():
             wiring.connect(m, getattr(dispatcher, opcode.name.lower()), engines[engine].command)
-
         m.d.comb += [
             dispatcher.address.eq(self.command_address),
             dispatcher.count.eq(self.command_count),
             self.finished.eq(dispatcher.finished),
             self.marks.eq(dispatcher.marks),
         ]
+        for name, bits in (
+            ("done", dispatcher.done),
+            ("done_mark", dispatcher.done_mark),
+            ("busy", self.busy),
+        ):
+            m.d.comb += bits.eq(
+                Cat(getattr(engines[engine], name) if engine in engines else Const(0, 1) for engine in Engine)
+            )
+        return dispatcher
+
+    def _weights(self, m, weights, weight_stream, matmul, rescale) -> None:
+        """Weights to the array, and the rescale's parameters, which arrive between them."""
         wiring.connect(m, weights.o, weight_stream.i)
         wiring.connect(m, weight_stream.tiles, matmul.weights)
         m.d.comb += [
@@ -137,27 +170,10 @@ class Core(wiring.Component):
             weight_stream.read_group.eq(rescale.read_group),
             rescale.totals.eq(matmul.read_data),
             rescale.parameters.eq(weight_stream.parameters),
-            self.overflows.eq(matmul.overflows + rescale.overflows),
         ]
-        self._buses(m, dispatcher, weights, weight_stream, load, store)
-
-        for name, bits in (
-            ("done", dispatcher.done),
-            ("done_mark", dispatcher.done_mark),
-            ("busy", self.busy),
-        ):
-            m.d.comb += bits.eq(
-                Cat(
-                    getattr(engines[engine], name) if engine in engines else Const(0, 1)
-                    for engine in isa.Engine
-                )
-            )
-        self._faults(m, dispatcher, [unit for engine, unit in engines.items() if engine in _REFUSING])
-        self._watch(m, dispatcher, scratchpad, tuple(writers))
-        return m
 
     def _elementwise(self, m: Module, rescale: Rescale) -> Elementwise:
-        """The engine, and the lanes that it shares with the rescale."""
+        """The elementwise engine, and the lanes that it shares with the rescale."""
         m.submodules.elementwise = elementwise = Elementwise(self._config)
         m.submodules.lanes = lanes = AffineLanes(self._config.rescale_lanes)
         wiring.connect(m, rescale.work, lanes.first)
@@ -176,7 +192,7 @@ class Core(wiring.Component):
             (
                 (dispatcher, dispatcher.beats, dispatcher.space),
                 (weights, weights.beats, weight_stream.space),
-                (load, load.beats, 0xFFFF),
+                (load, load.beats, UNBOUNDED_SPACE),
             ),
             strict=True,
         ):
@@ -188,7 +204,7 @@ class Core(wiring.Component):
         m.d.comb += store.written.eq(self.written)
 
     def _faults(self, m, dispatcher, engines) -> None:
-        """The first of those that refuse something in this cycle; an engine's command is the older one."""
+        """One fault a cycle. Where an engine and the dispatcher both have one, the engine's command is the older."""
         m.d.comb += [
             self.fault.valid.eq(dispatcher.fault | Cat(engine.fault for engine in engines).any()),
             self.fault.payload.cause.eq(dispatcher.fault_cause),
@@ -197,25 +213,24 @@ class Core(wiring.Component):
         for engine in engines:
             with m.If(engine.fault):
                 m.d.comb += [
-                    self.fault.payload.cause.eq(isa.Cause.ILLEGAL_FIELD),
+                    self.fault.payload.cause.eq(Cause.ILLEGAL_FIELD),
                     self.fault.payload.command.eq(engine.fault_command),
                 ]
 
     def _watch(self, m, dispatcher, scratchpad, writers) -> None:
-        """Taps and the sign of life."""
+        """Probes, and whether anything moved."""
         written = Cat(port.valid & port.ready for port in scratchpad.write)
-        m.d.comb += [
-            self.tap_done.eq(dispatcher.done),
-            self.tap_write_valid.eq(written.any()),
-            self.progress.eq(
-                written.any()
-                | Cat(port.valid & port.ready for port in scratchpad.read).any()
-                | dispatcher.done.any()
-            ),
-        ]
+        m.d.comb += self.progress.eq(
+            written.any()
+            | Cat(port.valid & port.ready for port in scratchpad.read).any()
+            | dispatcher.done.any()
+        )
+        if not self._has_probes:
+            return
+        m.d.comb += [self.probe_done.eq(dispatcher.done), self.probe_write_valid.eq(written.any())]
         for index, engine in reversed(list(enumerate(writers))):
             with m.If(scratchpad.write[index].valid):
                 m.d.comb += [
-                    self.tap_write_engine.eq(engine.value),
-                    self.tap_write.eq(scratchpad.write[index].payload),
+                    self.probe_write_engine.eq(engine.value),
+                    self.probe_write.eq(scratchpad.write[index].payload),
                 ]

@@ -3,17 +3,18 @@
 from amaranth.hdl import Module, Mux, ResetInserter, Signal, Value
 from amaranth.lib import enum, wiring
 from amaranth.lib.wiring import Out
-from amaranth.utils import exact_log2
 
-from hdl import isa
-from hdl.axi import AXI4LiteSignature, AXI4Signature, pass_through
-from hdl.axi_read import ReadMaster
-from hdl.axi_write import WriteMaster
-from hdl.config import AcceleratorConfig
-from hdl.core import READERS, Core
-from hdl.dispatcher import FETCH_BEATS
-from hdl.memory import SyncMemory
-from hdl.registers import Registers
+from intaglio.hdl.bus.axi import AXI4LiteSignature, AXI4Signature, pass_through
+from intaglio.hdl.bus.axi_read import ReadMaster
+from intaglio.hdl.bus.axi_write import WriteMaster
+from intaglio.hdl.bus.registers import Registers
+from intaglio.hdl.core import READERS, Core
+from intaglio.hdl.storage.memory import SyncMemory
+from intaglio.hdl.storage.scratchpad import address_bits
+from intaglio.spec.commands import COMMAND_BEATS, Engine
+from intaglio.spec.config import AcceleratorConfig
+from intaglio.spec.limits import MARKS, REGISTER_BITS, WEIGHTS_QUEUE_DEPTH
+from intaglio.spec.registers import Cause
 
 __all__ = ["Machine"]
 
@@ -33,41 +34,52 @@ class Machine(wiring.Component):
     Parameters
     ----------
     config : AcceleratorConfig
+    probes : bool
+        Whether it has ports ``probe_*``, from which a simulation reads what is written on chip and what completes.
 
     Members
     -------
-    m_axi : Out(AXI4, 32-bit address, 64-bit data)
-    s_axil : Out(AXI4-Lite slave, 12-bit address, 32-bit data)
     irq : Out(1)
-    tap_* : Out
-        Left open in a design; a simulation reads from them what is written on chip and what completes.
+    s_axil : Out(AXI4LiteSignature)
+        The registers; the machine is the slave.
+    m_axi : Out(AXI4Signature)
+        Memory.
+    probe_* : Out
+        Only with `probes`.
+
+    Raises
+    ------
+    TypeError
+        If `config` is of another type.
     """
 
-    def __init__(self, config: AcceleratorConfig) -> None:
+    def __init__(self, config: AcceleratorConfig, probes: bool = False) -> None:
         if not isinstance(config, AcceleratorConfig):
             raise TypeError(f"`config` must be an AcceleratorConfig, not {config!r}")
         self._config = config
-        self._core = Core(config)
+        self._core = Core(config, probes)
         self._registers = Registers(config)
-        self._reader = ReadMaster(len(READERS), (FETCH_BEATS // 4, _BURST_BEATS, _BURST_BEATS))
+        self._reader = ReadMaster(len(READERS), (COMMAND_BEATS, _BURST_BEATS, _BURST_BEATS))
         self._writer = WriteMaster(_BURST_BEATS)
-        taps = {
-            name: member
-            for name, member in self._core.signature.members.items()
-            if name.startswith("tap_") and name != "tap_write"
-        }
-        lanes = config.vector_lanes
+        self._has_probes = probes
         super().__init__(
             {
-                "m_axi": Out(AXI4Signature()),
-                "s_axil": Out(AXI4LiteSignature()),
                 "irq": Out(1),
-                **taps,
-                "tap_write_address": Out(exact_log2(config.scratchpad_elements)),
-                "tap_write_mask": Out(lanes),
-                "tap_write_data": Out(lanes * config.element_bits),
+                "s_axil": Out(AXI4LiteSignature()),
+                "m_axi": Out(AXI4Signature()),
+                **(self._probes() if probes else {}),
             }
         )
+
+    def _probes(self) -> dict[str, wiring.Member]:
+        core = self._core.signature.members
+        config = self._config
+        return {
+            **{name: core[name] for name in ("probe_done", "probe_write_valid", "probe_write_engine")},
+            "probe_write_address": Out(address_bits(config)),
+            "probe_write_mask": Out(config.vector_lanes),
+            "probe_write_data": Out(config.vector_lanes * config.element_bits),
+        }
 
     def elaborate(self, platform) -> Module:
         m = Module()
@@ -91,32 +103,42 @@ class Machine(wiring.Component):
             core.command_address.eq(registers.command_address),
             core.command_count.eq(registers.command_count),
             core.written.eq(writer.done),
-            reader.window_base.eq(registers.read_base),
-            reader.window_limit.eq(registers.read_limit),
-            writer.window_base.eq(registers.write_base),
-            writer.window_limit.eq(registers.write_limit),
+            reader.region_base.eq(registers.read_base),
+            reader.region_limit.eq(registers.read_limit),
+            writer.region_base.eq(registers.write_base),
+            writer.region_limit.eq(registers.write_limit),
             reader.flush.eq(~running),
             writer.flush.eq(~running),
             self.irq.eq(registers.irq),
             registers.busy.eq(state != _State.IDLE),
-            self.tap_done.eq(core.tap_done),
-            self.tap_write_valid.eq(core.tap_write_valid & running),
-            self.tap_write_engine.eq(core.tap_write_engine),
-            self.tap_write_address.eq(core.tap_write.address),
-            self.tap_write_mask.eq(core.tap_write.mask),
-            self.tap_write_data.eq(core.tap_write.data),
         ]
         pass_through(m, reader.bus, self.m_axi)
         pass_through(m, writer.bus, self.m_axi)
+        self._run(m, state)
+        self._count(m, state != _State.IDLE)
+        self._mark(m)
+        if self._has_probes:
+            m.d.comb += [
+                self.probe_done.eq(core.probe_done),
+                self.probe_write_valid.eq(core.probe_write_valid & running),
+                self.probe_write_engine.eq(core.probe_write_engine),
+                self.probe_write_address.eq(core.probe_write.address),
+                self.probe_write_mask.eq(core.probe_write.mask),
+                self.probe_write_data.eq(core.probe_write.data),
+            ]
+        return m
 
-        quiet = reader.idle & writer.idle
+    def _run(self, m: Module, state: Signal) -> None:
+        """A run from its start to its end."""
+        core, registers = self._core, self._registers
+        quiet = self._reader.idle & self._writer.idle
         stop, stuck = self._stop(m, state)
         with m.Switch(state):
             with m.Case(_State.IDLE):
                 with m.If(registers.start):
                     m.d.sync += state.eq(Mux(quiet, _State.RUN, _State.SETTLE))
             with m.Case(_State.SETTLE):
-                # A run before was given up while the bus still owed it answers: they are not this run's.
+                # An earlier run ended while the bus still owed it responses, which must not reach this one.
                 with m.If(stop):
                     m.d.comb += registers.finish.eq(1)
                     m.d.sync += state.eq(_State.IDLE)
@@ -130,23 +152,20 @@ class Machine(wiring.Component):
                 with m.If(quiet | stuck):
                     m.d.comb += registers.finish.eq(1)
                     m.d.sync += state.eq(_State.IDLE)
-        self._count(m, state != _State.IDLE)
-        self._mark(m)
-        return m
 
     def _stop(self, m: Module, state: Signal) -> tuple[Value, Value]:
         """Whatever stops a run, as one fault: the bus's, the core's, the watchdog's, the host's; and the watchdog."""
         core, reader, writer, registers = self._core, self._reader, self._writer, self._registers
-        waited = Signal(32)
+        waited = Signal(REGISTER_BITS)
         stuck = Signal()
         progress = core.progress | reader.progress | writer.progress
         m.d.sync += waited.eq(Mux((state == _State.IDLE) | progress, 0, waited + 1))
         m.d.comb += stuck.eq((registers.watchdog != 0) & (waited >= registers.watchdog))
         fault = registers.fault
         with m.If(stuck):
-            m.d.comb += fault.payload.cause.eq(isa.Cause.WATCHDOG)
+            m.d.comb += fault.payload.cause.eq(Cause.WATCHDOG)
         with m.If(registers.abort):
-            m.d.comb += fault.payload.cause.eq(isa.Cause.ABORTED)
+            m.d.comb += fault.payload.cause.eq(Cause.ABORTED)
         found = stuck | registers.abort
         for source in (core.fault, writer.fault, reader.fault):
             with m.If(source.valid):
@@ -165,10 +184,10 @@ class Machine(wiring.Component):
             "overflows": core.overflows,
             "read_beats": self._reader.beat,
             "write_beats": self._writer.beat,
-            **{f"busy_{engine.name.lower()}": core.busy[engine] for engine in isa.Engine},
+            **{f"busy_{engine.name.lower()}": core.busy[engine] for engine in Engine},
         }
         for name, amount in events.items():
-            counter = Signal(32, name=f"count_{name}")
+            counter = Signal(REGISTER_BITS, name=f"count_{name}")
             m.d.comb += getattr(registers, name).eq(counter)
             with m.If(registers.start):
                 m.d.sync += counter.eq(0)
@@ -181,11 +200,11 @@ class Machine(wiring.Component):
         Taken a cycle after the completion, and of several in one cycle, each a cycle after the other.
         """
         registers = self._registers
-        m.submodules.marks = marks = SyncMemory(32, isa.MARKS)
-        place = Signal(range(isa.MARKS))
-        late = Signal(range(len(isa.Engine) * (isa.WEIGHTS_QUEUE_DEPTH + 4)))
+        m.submodules.marks = marks = SyncMemory(REGISTER_BITS, MARKS)
+        place = Signal(range(MARKS))
+        late = Signal(range(len(Engine) * (WEIGHTS_QUEUE_DEPTH + 4)))
         """Marked commands without their time stamp: no more than the engines and their queues hold."""
-        due = Signal(range(len(isa.Engine) * (isa.WEIGHTS_QUEUE_DEPTH + 5)))
+        due = Signal(range(len(Engine) * (WEIGHTS_QUEUE_DEPTH + 5)))
         # A cycle late: completions come at the end of long paths.
         arrived = Signal.like(self._core.marks)
         m.d.sync += arrived.eq(self._core.marks)
@@ -202,5 +221,5 @@ class Machine(wiring.Component):
             m.d.sync += [place.eq(0), late.eq(0)]
         with m.Elif(due != 0):
             m.d.sync += late.eq(due - 1)
-            with m.If(place != isa.MARKS - 1):
+            with m.If(place != MARKS - 1):
                 m.d.sync += place.eq(place + 1)

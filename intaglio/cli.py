@@ -4,28 +4,24 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from typer.exceptions import TyperException
 
-from intaglio.console import Bar, ClosableStream, out, say
+from intaglio.console import WIDTH_WITHOUT_TERMINAL, Bar, ClosableStream, out, say, say_building
 
 RIGHT, DIFFERS, BAD_INPUT, STOPPED, DEFECT, INTERRUPTED = 0, 1, 2, 3, 70, 130
-
-DEFAULT_VERILOG_CONFIG = "sbnq8x8"
-DEFAULT_VERILOG_FOLDER = Path("build/verilog")
 
 app = typer.Typer(
     name="intaglio",
     help="Integer-only neural networks turned into verified hardware.",
-    add_completion=False,
     rich_markup_mode=None,
+    context_settings={"max_content_width": WIDTH_WITHOUT_TERMINAL},
 )
 
 Model = Annotated[
@@ -44,13 +40,26 @@ Inputs = Annotated[
         show_default=False,
     ),
 ]
-Labels = Annotated[Path | None, typer.Option(metavar="FILE", help="Classes, for the accuracy.")]
-Limit = Annotated[int | None, typer.Option(min=1, metavar="N", help="Take the first N inferences alone.")]
+Labels = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="The class of each inference, to show the accuracy.")
+]
+Limit = Annotated[int | None, typer.Option(min=1, metavar="N", help="Take only the first N inferences.")]
+Jobs = Annotated[
+    int | None,
+    typer.Option(min=1, metavar="J", help="Worker processes; by default one a core.", show_default=False),
+]
+BackendName = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME",
+        help="rtl simulates the machine's Verilog; functional interprets its commands: no Verilator, no cycles.",
+    ),
+]
 Bits = Annotated[
-    int, typer.Option(metavar="N", help="N of an IntegerNet network, which its file does not state.")
+    int, typer.Option(metavar="N", help="Width of an IntegerNet network, 2 to 8; its file does not state it.")
 ]
 Runtime = Annotated[
-    str, typer.Option(metavar="NAME", help="Whose rounding a TFLite file means: litert or tflm.")
+    str, typer.Option(metavar="NAME", help="Whose rounding a TFLite file asks for: litert or tflm.")
 ]
 Outputs = Annotated[
     Path | None,
@@ -60,9 +69,26 @@ Config = Annotated[
     str | None,
     typer.Option(
         metavar="NAME|FILE",
-        help="A configuration that ships or a TOML file; by default the smallest that fits.",
+        help="A configuration that ships, or a TOML file; by default the smallest that fits.",
     ),
 ]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        print(f"intaglio {version('intaglio')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_version, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    pass
 
 
 @app.command()
@@ -71,13 +97,11 @@ def run(
     inputs: Inputs,
     labels: Labels = None,
     limit: Limit = None,
-    jobs: Annotated[
-        int | None,
-        typer.Option(min=1, metavar="J", help="Worker processes; by default one a core.", show_default=False),
-    ] = None,
+    jobs: Jobs = None,
     config: Config = None,
     runtime: Runtime = "litert",
     bits: Bits = 4,
+    backend: BackendName = "rtl",
     outputs: Outputs = None,
     report: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the figures as JSON.")] = None,
     trace: Annotated[
@@ -87,41 +111,41 @@ def run(
         bool, typer.Option("--check/--no-check", help="Compare every tensor with the golden model.")
     ] = True,
 ) -> int:
-    """Run a network on simulated hardware, every tensor compared with the golden model."""
+    """Run a network on the machine and compare it with the golden model."""
     from intaglio import outputs as files
     from intaglio import report as reports
-    from intaglio.api import compile_for
-    from network.inputs import load_inputs
-    from network.load import load
+    from intaglio import session
 
-    written = {"--outputs": outputs, "--report": report, "--trace": trace}
-    _check_outputs(written, (model, inputs, labels))
-    network = load(model, bits=bits, runtime=runtime)
+    _check_outputs({"outputs": outputs, "report": report, "trace": trace}, (model, inputs, labels))
+    network = session.load(model, bits=bits, runtime=runtime)
     if outputs is not None:
         files.check_array_path(outputs, network.outputs)
-    batch = load_inputs(inputs, network, limit)
-    classes = _labels(labels, batch, network)
-    accelerator, program = compile_for(network, config)
-    result = simulate(network, program, accelerator, batch, jobs=jobs, check=check, trace=trace)
+    batch, count = session.inputs_of(inputs, network, limit)
+    classes = session.labels_of(labels, network, count)
+    compiled = session.compile(network, config)
+    bar = Bar(f"{network.name} on {compiled.config.name}", count)
+    with bar.shown():
+        outcome = session.run(
+            compiled,
+            batch,
+            labels=classes,
+            jobs=jobs,
+            check=check,
+            backend=backend,
+            trace=trace,
+            building=say_building,
+            progress=bar,
+        )
 
     if outputs is not None:
-        files.write_arrays(outputs, result.outputs)
+        files.write_arrays(outputs, outcome.outputs)
     if report is not None:
-        files.write_json(report, reports.report(str(model), network, accelerator, result, classes))
+        files.write_json(report, outcome.report(str(model)))
     console = out()
-    console.print(reports.run_table(network, accelerator, result))
-    accuracy = reports.accuracy_of(result.outputs, classes)
-    if accuracy is not None:
-        right = round(accuracy * result.inferences)
-        console.print(f"accuracy {accuracy:.2%}: {right:,} of {result.inferences:,} right", soft_wrap=True)
-    console.print(
-        f"simulated {result.simulated_cycles:,} cycles at {result.cycles_per_second:,.0f} cycles/s a core",
-        soft_wrap=True,
-    )
-    for warning in result.warnings:
-        console.print(f"warning: {warning}", markup=False, soft_wrap=True)
-    console.print(reports.verdict(result), markup=False, soft_wrap=True)
-    return DIFFERS if result.mismatches else RIGHT
+    console.print(reports.run_table(outcome))
+    for line in reports.remarks(outcome):
+        console.print(line, markup=False, soft_wrap=True)
+    return DIFFERS if outcome.mismatches else RIGHT
 
 
 @app.command()
@@ -137,85 +161,91 @@ def golden(
     """Run the numpy integer model alone."""
     import time
 
-    import numpy as np
-
-    import golden as golden_model
     from intaglio import outputs as files
     from intaglio import report as reports
-    from network.inputs import load_inputs
-    from network.load import load
+    from intaglio import session
+    from intaglio.outcome import accuracy_of
 
-    _check_outputs({"--outputs": outputs}, (model, inputs, labels))
-    network = load(model, bits=bits, runtime=runtime)
+    _check_outputs({"outputs": outputs}, (model, inputs, labels))
+    network = session.load(model, bits=bits, runtime=runtime)
     if outputs is not None:
         files.check_array_path(outputs, network.outputs)
-    batch = load_inputs(inputs, network, limit)
-    classes = _labels(labels, batch, network)
-    count = len(next(iter(batch.values())))
-
+    batch, count = session.inputs_of(inputs, network, limit)
+    classes = session.labels_of(labels, network, count)
     began = time.perf_counter()
-    parts, overflows = [], dict.fromkeys((layer.name for layer in network.layers), 0)
     bar = Bar("golden model", count)
     with bar.shown():
-        for part in golden_model.run_batches(network, batch, outputs_only=True):
-            parts.append(part.tensors)
-            for name, number in part.overflows.items():
-                overflows[name] += number
-            bar(sum(len(next(iter(tensors.values()))) for tensors in parts))
+        result = session.run_golden(network, batch, outputs_only=True, progress=bar)
     seconds = time.perf_counter() - began
-    results = {name: np.concatenate([tensors[name] for tensors in parts]) for name in network.outputs}
 
     if outputs is not None:
-        files.write_arrays(outputs, results)
+        files.write_arrays(outputs, result.tensors)
     console = out()
-    console.print(
-        f"{network.name}: {count:,} inference{'s' * (count != 1)} in {seconds:.2f} s, {count / seconds:,.0f} a second",
-        markup=False,
-        soft_wrap=True,
-    )
-    for name, number in overflows.items():
-        if number:
-            console.print(
-                f"warning: layer {name}: {number:,} sums left the accumulator and wrapped", markup=False
-            )
-    accuracy = reports.accuracy_of(results, classes)
-    if accuracy is not None:
-        console.print(f"accuracy {accuracy:.2%}: {round(accuracy * count):,} of {count:,} right")
+    lines = [
+        f"{network.name}: {count:,} inference{'s' * (count != 1)} in {seconds:.2f} s, {count / seconds:,.0f} a second"
+    ]
+    lines += [
+        f"warning: layer {name}: {number:,} sums left the accumulator and wrapped"
+        for name, number in result.overflows.items()
+        if number
+    ]
+    lines += reports.accuracy_line(accuracy_of(result.tensors, classes), count)
+    for line in lines:
+        console.print(line, markup=False, soft_wrap=True)
     return RIGHT
 
 
 @app.command()
 def generate(
     config: Annotated[
-        str, typer.Option(metavar="NAME|FILE", help="A configuration that ships or a TOML file.")
-    ] = DEFAULT_VERILOG_CONFIG,
+        str, typer.Option(metavar="NAME|FILE", help="A configuration that ships, or a TOML file.")
+    ] = "sbnq8x8",
+    name: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="The machine's module, and its file NAME.v; by default intaglio_ and the configuration's name.",
+            show_default=False,
+        ),
+    ] = None,
+    units: Annotated[
+        bool, typer.Option("--units", help="Write the units that can be used alone, too.", show_default=False)
+    ] = False,
+    probes: Annotated[
+        bool,
+        typer.Option(
+            "--probes", help="Keep the ports through which simulations look inside.", show_default=False
+        ),
+    ] = False,
     output: Annotated[
-        Path, typer.Option(metavar="DIR", help="Where to, made if needed.")
-    ] = DEFAULT_VERILOG_FOLDER,
+        Path, typer.Option(metavar="DIR", help="The folder to write to; made if needed.")
+    ] = Path("build/verilog"),
 ) -> int:
-    """Write the Verilog of every unit and of a machine."""
-    from hdl.units import units
-    from intaglio import api
+    """Write the Verilog of a machine."""
+    from intaglio import session, verilog
+    from intaglio.hdl import catalogue
 
-    bar = Bar("Verilog", len(units()) + 1)
+    accelerator = session.load_config(config)
+    bar = Bar("Verilog", 1 + len(catalogue.units()) * units)
     with bar.shown():
-        accelerator, made = api.generate(config, output, bar)
-    out().print(
-        f"{output}: {len(made) - 1} units, and the machine {accelerator.name}"
-        f" ({accelerator.rows} x {accelerator.columns} MACs) as machine.v",
-        markup=False,
-        soft_wrap=True,
-    )
+        machine, *others = verilog.generate(
+            accelerator, output, name=name, units=units, probes=probes, progress=bar
+        )
+    lines = [f"{machine}: the machine {accelerator.name}, {accelerator.rows} x {accelerator.columns} MACs"]
+    if others:
+        lines.append(f"{output}: {len(others)} units, each a module of its file's name")
+    for line in lines:
+        out().print(line, markup=False, soft_wrap=True)
     return RIGHT
 
 
 @app.command()
 def inspect(model: Model, runtime: Runtime = "litert", bits: Bits = 4) -> int:
     """Show a network's layers: shapes, types, rescales, MACs."""
+    from intaglio import session
     from intaglio.report import network_table
-    from network.load import load
 
-    network = load(model, bits=bits, runtime=runtime)
+    network = session.load(model, bits=bits, runtime=runtime)
     console = out()
     for name in network.inputs:
         tensor = network.tensors[name]
@@ -232,76 +262,38 @@ def inspect(model: Model, runtime: Runtime = "litert", bits: Bits = 4) -> int:
 
 
 @app.command()
-def demo(
-    jobs: Annotated[
-        int | None,
-        typer.Option(min=1, metavar="J", help="Worker processes; by default one a core.", show_default=False),
-    ] = None,
-) -> int:
-    """Run every embedded network on simulated hardware."""
+def demo(jobs: Jobs = None, backend: BackendName = "rtl") -> int:
+    """Run every embedded network on the machine."""
     from intaglio.demo import show
 
-    return DIFFERS if show(jobs) else RIGHT
-
-
-def simulate(
-    network: Any, program: Any, config: Any, batch: Any, *, jobs: int | None, check: bool, trace: Path | None
-):
-    """`sim.run.run`, with what is going on said on standard error."""
-    from sim.build import cached
-    from sim.run import run as run_program
-
-    count = len(next(iter(batch.values())))
-    if not cached(config, trace is not None):
-        say(f"building the simulated machine {config.name}, once ...")
-    bar = Bar(f"{network.name} on {config.name}", count)
-    with bar.shown():
-        return run_program(
-            network,
-            program,
-            config,
-            batch,
-            jobs=jobs or len(os.sched_getaffinity(0)),
-            check=check,
-            trace=trace,
-            progress=bar,
-        )
+    return DIFFERS if show(jobs, backend) else RIGHT
 
 
 def _check_outputs(written: dict[str, Path | None], read: Sequence[Path | None]) -> None:
     from intaglio.outputs import check_distinct, check_writable
 
-    for option, path in written.items():
+    for argument, path in written.items():
         if path is not None:
-            check_writable(option, path)
+            check_writable(argument, path)
     check_distinct(written, read)
-
-
-def _labels(path: Path | None, batch: Any, network: Any) -> Any:
-    from intaglio.report import check_labels
-    from network.inputs import load_labels
-
-    if path is None:
-        return None
-    labels = load_labels(path, len(next(iter(batch.values()))))
-    check_labels(network, labels)
-    return labels
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command line and exits with its code."""
     if sys.stdout is not None and not isinstance(sys.stdout, ClosableStream):
-        sys.stdout = ClosableStream(sys.stdout)
+        sys.stdout = ClosableStream(sys.stdout, "standard output")
     given = list(sys.argv[1:] if arguments is None else arguments)
     code = _run(given or ["--help"])
     if sys.stdout is not None:
-        sys.stdout.flush()
+        sys.stdout.give_up()
     sys.exit(code)
 
 
 def _run(arguments: list[str]) -> int:
     try:
         code = int(app(arguments, prog_name="intaglio", standalone_mode=False) or RIGHT)
+        if sys.stdout is not None:
+            sys.stdout.flush()
         return _failed("interrupted", code) if code == INTERRUPTED else code
     except TyperException as error:
         return _failed(f"{error.format_message().rstrip('.')}; see intaglio --help", BAD_INPUT)
@@ -312,18 +304,26 @@ def _run(arguments: list[str]) -> int:
         if code == DEFECT:
             traceback.print_exc()
             return _failed("this is a defect of intaglio; please report it", code)
-        if isinstance(error, OSError) and error.strerror:
-            return _failed(f"{error.filename or 'standard output'}: {error.strerror}", code)
-        return _failed(str(error), code)
+        return _failed(_text_of(error), code)
+
+
+def _text_of(error: Exception) -> str:
+    from intaglio.errors import ArgumentError
+
+    if isinstance(error, ArgumentError):
+        return error.as_option
+    if isinstance(error, OSError) and error.strerror and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    return str(error)
 
 
 def _code_of(error: Exception) -> int:
     """Which exceptions say in their text what a user can do, and what they mean."""
-    from network import NetworkError
-    from sim.build import BuildError
-    from sim.machine import MachineStopped
-    from sim.run import WorkerLost
-    from sim.verilator import VerilatorNotFound
+    from intaglio.network import NetworkError
+    from intaglio.sim.simulator.build import BuildError
+    from intaglio.sim.simulator.machine import MachineStopped
+    from intaglio.sim.simulator.run import WorkerLost
+    from intaglio.sim.simulator.verilator import VerilatorNotFound
 
     if isinstance(error, MachineStopped):
         return STOPPED

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,23 +13,34 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 
 class ClosableStream:
-    """A text stream whose reader may leave early (``| head``): what follows is thrown away, without an error."""
+    """A text stream whose reader may leave early (``| head``): what follows is thrown away, without an error. Any
+    other error names the stream."""
 
-    def __init__(self, stream: Any) -> None:
-        self._stream = stream
+    def __init__(self, stream: Any, name: str) -> None:
+        self._stream, self._name = stream, name
 
     def write(self, text: str) -> int:
-        try:
-            return int(self._stream.write(text))
-        except BrokenPipeError:
-            self._discard()
-            return len(text)
+        self._try(self._stream.write, text)
+        return len(text)
 
     def flush(self) -> None:
+        self._try(self._stream.flush)
+
+    def give_up(self) -> None:
+        """What is not written by now would fail again when Python ends: without a word, if it can't be written."""
         try:
-            self._stream.flush()
+            self.flush()
+        except OSError:
+            self._discard()
+
+    def _try(self, action: Callable[..., Any], *arguments: str) -> None:
+        try:
+            action(*arguments)
         except BrokenPipeError:
             self._discard()
+        except OSError as error:
+            error.filename = self._name
+            raise
 
     def _discard(self) -> None:
         nowhere = os.open(os.devnull, os.O_WRONLY)
@@ -44,14 +55,21 @@ WIDTH_WITHOUT_TERMINAL = 120
 
 
 def out() -> Console:
-    """Standard output, as wide as the terminal or as a log may be."""
-    console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=WIDTH_WITHOUT_TERMINAL)
+    """Standard output: as wide as COLUMNS says, or the terminal is, or a log may be. rich obeys NO_COLOR and
+    FORCE_COLOR."""
+    stated = os.environ.get("COLUMNS", "").isdigit() and int(os.environ["COLUMNS"]) > 0
+    wide = stated or (sys.stdout is not None and sys.stdout.isatty())
+    return Console(highlight=False, width=None if wide else WIDTH_WITHOUT_TERMINAL)
 
 
 def say(text: str) -> None:
     """One line on standard error."""
     print(text, file=sys.stderr, flush=True)
+
+
+def say_building(names: Sequence[str]) -> None:
+    """What the first run on a machine waits for."""
+    say(f"building the simulated machine{'s' * (len(names) > 1)} {', '.join(names)}, once ...")
 
 
 class Bar:

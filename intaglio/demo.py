@@ -5,15 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-import golden as golden_model
-from intaglio import cli
-from intaglio.api import compile_for
-from intaglio.console import out
-from intaglio.report import accuracy_of, counted, scheme_of, table_of, verdict
-from network import NetworkError
-from network.inputs import load_inputs, load_labels
-from network.load import load
-from sim.build import build_all, cached
+from intaglio import session
+from intaglio.console import Bar, out, say_building
+from intaglio.network import NetworkError
+from intaglio.outcome import accuracy_of
+from intaglio.report import counted, scheme_of, table_of, verdict
 
 MODELS = Path(__file__).parent / "models"
 
@@ -28,39 +24,38 @@ def embedded() -> Iterator[tuple[Path, Path]]:
         yield model, images
 
 
-def show(jobs: int | None = None) -> int:
-    """Prints a table and a verdict; returns how many elements differ, over all networks."""
+def show(jobs: int | None = None, backend: str = "rtl") -> int:
+    """Prints a table and a verdict; returns how many elements differ, over all networks.
+
+    `jobs` and `backend` are as in `session.run`.
+    """
     table = table_of("embedded networks on simulated hardware")
     for heading in ("network", "scheme", "config"):
         table.add_column(heading, no_wrap=True)
     for heading in ("images", "golden", "hardware", "cycles", "mismatches"):
         table.add_column(heading, justify="right")
     mismatches, verdicts = 0, []
-    compiled = [
-        (network, images, *compile_for(network, None))
-        for network, images in ((load(model), images) for model, images in embedded())
-    ]
-    configs = {config.name: config for _, _, config, _ in compiled if not cached(config)}
-    if configs:
-        cli.say(f"building the simulated machines {', '.join(configs)}, once ...")
-        build_all(configs.values())
-    for network, images, config, program in compiled:
-        inputs = load_inputs(images, network)
-        count = len(next(iter(inputs.values())))
-        labels = load_labels(images, count)
-        expected = golden_model.run(network, inputs, outputs_only=True).tensors
-        result = cli.simulate(network, program, config, inputs, jobs=jobs, check=True, trace=None)
-        mismatches += result.mismatches
-        verdicts.append(f"{network.name}: {verdict(result)}")
+    compiled = [(session.compile(model), images) for model, images in embedded()]
+    if backend == "rtl":
+        session.prepare([machine.config for machine, _ in compiled], say_building)
+    for machine, images in compiled:
+        network, name = machine.network, machine.config.name
+        inputs, count = session.inputs_of(images, network)
+        bar = Bar(f"{network.name} on {name}", count)
+        with bar.shown():
+            outcome = session.run(machine, inputs, labels=images, jobs=jobs, backend=backend, progress=bar)
+        expected = session.run_golden(network, inputs, outputs_only=True).tensors
+        mismatches += outcome.mismatches or 0
+        verdicts.append(f"{network.name}: {verdict(outcome)}")
         table.add_row(
             network.name,
             scheme_of(network),
-            config.name,
+            name,
             counted(count),
-            f"{accuracy_of(expected, labels):.2%}",
-            f"{accuracy_of(result.outputs, labels):.2%}",
-            counted(result.cycles),
-            counted(result.mismatches),
+            f"{accuracy_of(expected, outcome.labels):.2%}",
+            f"{outcome.accuracy:.2%}",
+            counted(outcome.cycles),
+            counted(outcome.mismatches or 0),
         )
     console = out()
     table.caption = "golden, hardware: the share of the images that each tells right; cycles: of one image"

@@ -13,18 +13,21 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
-from network import NetworkError
-from network.files import shown
+from intaglio.errors import ArgumentError
+from intaglio.network import NetworkError
+from intaglio.network.files import reason, shown
 
 
-def check_writable(option: str, path: Path) -> None:
+def check_writable(argument: str, path: Path) -> None:
     """Raise NetworkError, in one line, unless a file can be written at `path`. An existing file keeps its content."""
-    where = f"{option} {shown(path)}"
+    where = shown(path)
     try:
         if path.is_dir():
-            raise NetworkError(f"{where}: is a directory; name a file in it")
+            raise ArgumentError(argument, f"{where}: is a directory; name a file in it")
         if not path.parent.is_dir():
-            raise NetworkError(f"{where}: there is no directory {shown(path.parent)}; make it first")
+            raise ArgumentError(
+                argument, f"{where}: there is no directory {shown(path.parent)}; make it first"
+            )
         if path.exists():
             with path.open("ab"):
                 pass
@@ -34,18 +37,20 @@ def check_writable(option: str, path: Path) -> None:
     except NetworkError:
         raise
     except (OSError, ValueError) as error:
-        raise NetworkError(f"{where}: cannot be written ({reason(error)}); name another file") from error
+        raise ArgumentError(
+            argument, f"{where}: cannot be written ({reason(error)}); name another file"
+        ) from error
 
 
 def check_distinct(outputs: Mapping[str, Path | None], inputs: Iterable[Path | None]) -> None:
     """Raise NetworkError where an output would overwrite an input or another output."""
     taken = {path.resolve() for path in inputs if path is not None}
-    for option, path in outputs.items():
+    for argument, path in outputs.items():
         if path is None:
             continue
         if path.resolve() in taken:
-            raise NetworkError(
-                f"{option} {shown(path)}: would overwrite another file of this command; name another"
+            raise ArgumentError(
+                argument, f"{shown(path)}: would overwrite another file of this command; name another"
             )
         taken.add(path.resolve())
 
@@ -56,7 +61,7 @@ def check_array_path(path: Path, tensors: Iterable[str]) -> None:
     endings = (".npy", ".npz") if len(names) == 1 else (".npz",)
     if path.suffix not in endings:
         many = f" with {len(names)} outputs" if len(names) > 1 else ""
-        raise NetworkError(f"--outputs {shown(path)}: the name{many} must end in {' or '.join(endings)}")
+        raise ArgumentError("outputs", f"{shown(path)}: the name{many} must end in {' or '.join(endings)}")
 
 
 def write_arrays(path: Path, arrays: Mapping[str, npt.NDArray]) -> None:
@@ -76,12 +81,29 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 @contextmanager
 def _whole(path: Path) -> Iterator[IO[bytes]]:
     """Where to write what `path` shall hold: it takes its place when it is whole. Devices and links, and files in
-    folders that take no other, are written to."""
-    special = path.is_symlink() or (path.exists() and not path.is_file())
-    if special or not os.access(path.parent, os.W_OK):
-        with path.open("wb") as file:
+    folders that take no other, are written to. Raises NetworkError that names `path` where it cannot be written."""
+    try:
+        with _in_place(path) if _is_written_to(path) else _beside(path) as file:
             yield file
-        return
+    except OSError as error:
+        raise NetworkError(
+            f"{shown(path)}: cannot be written ({reason(error)}); name a file elsewhere"
+        ) from error
+
+
+def _is_written_to(path: Path) -> bool:
+    special = path.is_symlink() or (path.exists() and not path.is_file())
+    return special or not os.access(path.parent, os.W_OK)
+
+
+@contextmanager
+def _in_place(path: Path) -> Iterator[IO[bytes]]:
+    with path.open("wb") as file:
+        yield file
+
+
+@contextmanager
+def _beside(path: Path) -> Iterator[IO[bytes]]:
     mode = path.stat().st_mode if path.exists() else 0o666 & ~_umask()
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".intaglio-", delete=False) as file:
         try:
@@ -98,7 +120,3 @@ def _umask() -> int:
     current = os.umask(0)
     os.umask(current)
     return current
-
-
-def reason(error: Exception) -> str:
-    return (error.strerror if isinstance(error, OSError) else None) or str(error)

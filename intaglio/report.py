@@ -1,17 +1,11 @@
-"""What is said of a network and of a run: tables for people, JSON for programs."""
+"""What is said of a network and of a run to people: tables, and one line whether the hardware is right."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
-import numpy as np
-import numpy.typing as npt
 from rich import box
 from rich.table import Table
 
-from hdl.config import AcceleratorConfig
-from network import (
+from intaglio.network import (
     AffineRescale,
     AveragePool2D,
     Conv2D,
@@ -19,12 +13,12 @@ from network import (
     LlsqRescale,
     MaxPool2D,
     Network,
-    NetworkError,
     PowerOfTwoRescale,
     SbnqRescale,
 )
-from network.graph import AnyLayer, WeightLayer
-from sim.run import RunResult
+from intaglio.network.graph import AnyLayer, WeightLayer
+from intaglio.outcome import Outcome
+from intaglio.sim.simulator.run import RunResult
 
 SCHEMES = {
     SbnqRescale: "SBNQ",
@@ -34,81 +28,34 @@ SCHEMES = {
 }
 
 
-def accuracy_of(outputs: Mapping[str, npt.NDArray], labels: npt.NDArray | None) -> float | None:
-    """The share of inferences whose greatest output (the first of equals) is the label; None without labels."""
-    if labels is None:
-        return None
-    scores = next(iter(outputs.values()))
-    return float(np.mean(scores.reshape(len(scores), -1).argmax(axis=1) == labels))
-
-
-def check_labels(network: Network, labels: npt.NDArray | None) -> None:
-    """Raise NetworkError where labels cannot be what the network's output says."""
-    if labels is None:
-        return
-    if len(network.outputs) != 1:
-        raise NetworkError(f"network {network.name} has {len(network.outputs)} outputs: leave --labels out")
-    classes = network.tensors[network.outputs[0]].size
-    if labels.size and int(labels.max()) >= classes:
-        index = int(labels.argmax())
-        raise NetworkError(
-            f"label {index} is {int(labels[index])}, the network tells {classes} classes apart (0...{classes - 1})"
-        )
-
-
-def utilisation(macs: int, cycles: float, config: AcceleratorConfig) -> float:
-    """The share of the array's multiply-accumulates in these cycles that were the network's."""
-    return macs / (cycles * config.rows * config.columns) if cycles else 0.0
-
-
-def report(
-    model: str, network: Network, config: AcceleratorConfig, result: RunResult, labels: npt.NDArray | None
-) -> dict[str, Any]:
-    """The content of ``--report``."""
-    return {
-        "model": model,
-        "config": config.name,
-        "inferences": result.inferences,
-        "cycles": _number(result.cycles),
-        "macs": network.macs,
-        "utilisation": utilisation(network.macs, result.cycles, config),
-        "mismatches": result.mismatches,
-        "accuracy": accuracy_of(result.outputs, labels),
-        "simulated_cycles_per_second": result.cycles_per_second,
-        "layers": [
-            {
-                "name": layer.name,
-                "op": layer.op,
-                "macs": layer.macs,
-                "cycles": _number(cycles),
-                "utilisation": utilisation(layer.macs, cycles, config),
-            }
-            for layer, cycles in zip(result.layers, result.layer_cycles, strict=True)
-        ],
-        "counters": {name: _number(value) for name, value in result.counters.items()},
-        "warnings": list(result.warnings),
-    }
-
-
 def table_of(title: str) -> Table:
     return Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
 
 
-def run_table(network: Network, config: AcceleratorConfig, result: RunResult) -> Table:
-    """A row a layer: cycles, MACs, use of the array."""
+def run_table(outcome: Outcome) -> Table:
+    """A row a layer: cycles, MACs, use of the array; MACs alone where cycles were not counted."""
+    network, config, timed = outcome.network, outcome.config, outcome.cycles is not None
     table = table_of(f"{network.name} on {config.name}, {config.rows} x {config.columns} MACs")
     table.add_column("layer", no_wrap=True)
     table.add_column("op")
-    for heading in ("cycles", "MACs", "use of the array"):
+    for heading in ("cycles", "MACs", "use of the array") if timed else ("MACs",):
         table.add_column(heading, justify="right")
-    for layer, cycles in zip(result.layers, result.layer_cycles, strict=True):
-        use = f"{utilisation(layer.macs, cycles, config):.1%}" if layer.macs else ""
-        table.add_row(layer.name, layer.op, counted(cycles), counted(layer.macs), use)
+
+    def add(layer: str, op: str, cycles: float | None, macs: int, utilisation: float | None) -> None:
+        use = f"{utilisation:.1%}" if utilisation is not None and macs else ""
+        table.add_row(
+            layer, op, *((counted(macs),) if cycles is None else (counted(cycles), counted(macs), use))
+        )
+
+    for row in outcome.rows():
+        add(**row)
     table.add_section()
-    use = f"{utilisation(network.macs, result.cycles, config):.1%}"
-    table.add_row("one inference", "", counted(result.cycles), counted(network.macs), use)
-    table.caption = "a layer's cycles: from the end of the one before to its own; it may have begun earlier"
-    table.caption_justify = "left"
+    add("one inference", "", outcome.cycles, network.macs, outcome.utilisation(network.macs, outcome.cycles))
+    if timed:
+        table.caption = (
+            "a layer's cycles: from the end of the one before to its own; it may have begun earlier"
+        )
+        table.caption_justify = "left"
     return table
 
 
@@ -166,13 +113,30 @@ def verdict(result: RunResult) -> str:
     )
 
 
-def counted(value: float) -> str:
-    """A count for people; a mean of unequal ones with its fraction."""
+def remarks(outcome: Outcome) -> list[str]:
+    """What is to be said below the table, a line each: accuracy, speed, warnings, and at last the verdict."""
+    lines = accuracy_line(outcome.accuracy, outcome.inferences)
+    if outcome.cycles is None:
+        lines.append(f"by the {outcome.backend} backend: cycles are not counted")
+    else:
+        lines.append(
+            f"simulated {outcome.simulated_cycles:,} cycles at {outcome.cycles_per_second:,.0f} cycles/s a core"
+        )
+    return [*lines, *(f"warning: {warning}" for warning in outcome.warnings), verdict(outcome)]
+
+
+def accuracy_line(accuracy: float | None, count: int) -> list[str]:
+    """How many of `count` are right; nothing where that is not known."""
+    if accuracy is None:
+        return []
+    return [f"accuracy {accuracy:.2%}: {round(accuracy * count):,} of {count:,} right"]
+
+
+def counted(value: float | None) -> str:
+    """A count for people, a mean of unequal ones with its fraction; nothing for what was not counted."""
+    if value is None:
+        return ""
     return f"{value:,.0f}" if value == round(value) else f"{value:,.1f}"
-
-
-def _number(value: float) -> int | float:
-    return int(value) if value == round(value) else value
 
 
 def _shape(shape: tuple[int, ...]) -> str:

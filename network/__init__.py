@@ -1,10 +1,15 @@
-"""What a quantized network is: layers, integer tensors, rescales with named rounding; one importer a format."""
+"""What a quantized network is: `graph` (tensors, rescales, layers), and how files become one.
 
-from network.errors import NetworkError
-from network.graph import (
+`formats` has a reader for each format, `importing` what every reader needs, `load` tells the formats apart; `inputs`
+reads what a network is run on.
+"""
+
+from intaglio.network.errors import NetworkError
+from intaglio.network.graph import (
     Add,
     AffineRescale,
     AveragePool2D,
+    BinaryType,
     Concatenation,
     Conv2D,
     DepthwiseConv2D,
@@ -31,12 +36,14 @@ from network.graph import (
     Tensor,
     TensorType,
     Transpose,
+    WeightType,
 )
 
 __all__ = [
     "Add",
     "AffineRescale",
     "AveragePool2D",
+    "BinaryType",
     "Concatenation",
     "Conv2D",
     "DepthwiseConv2D",
@@ -64,4 +71,5 @@ __all__ = [
     "Tensor",
     "TensorType",
     "Transpose",
+    "WeightType",
 ]

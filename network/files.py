@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
-from network.errors import NetworkError
+from intaglio.network.errors import NetworkError
 
 MAX_FILE_BYTES = 1 << 30
 """More than any network or data set of this project; an endless device would fill the memory."""
@@ -16,6 +17,13 @@ def shown(path: str | os.PathLike[str]) -> str:
     return "".join(
         c if c.isprintable() else c.encode("unicode_escape", "replace").decode() for c in os.fspath(path)
     )
+
+
+def reason(error: Exception) -> str:
+    """Why a file could not be read or written, in words."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "the disk is full"
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)
 
 
 def read_bytes(path: str | os.PathLike[str]) -> bytes:
@@ -34,8 +42,7 @@ def read_bytes(path: str | os.PathLike[str]) -> bytes:
     except (OSError, ValueError) as error:
         if isinstance(error, NetworkError):
             raise
-        why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise NetworkError(f"{shown(path)}: cannot be read ({why}); check the path") from error
+        raise NetworkError(f"{shown(path)}: cannot be read ({reason(error)}); check the path") from error
     if len(content) > MAX_FILE_BYTES:
         raise NetworkError(f"{shown(path)}: is larger than {MAX_FILE_BYTES >> 20} MiB; is it the right file?")
     return content

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from network import exchange, integernet
-from network.errors import NetworkError
-from network.files import read_bytes, shown
-from network.graph import Network
+from intaglio.network.errors import NetworkError
+from intaglio.network.files import read_bytes, shown
+from intaglio.network.formats import exchange, integernet
+from intaglio.network.graph import Network
 
 RUNTIMES = ("litert", "tflm")
 KNOWN_FORMATS = (integernet.FORMAT, "TensorFlow Lite", exchange.FORMAT)
@@ -20,7 +20,7 @@ def load(path: str | os.PathLike[str], bits: int = 4, runtime: str = "litert") -
     Parameters
     ----------
     path
-        An IntegerNet text export, a .tflite file, or an .npz of `network.exchange`.
+        An IntegerNet text export, a .tflite file, or an .npz of `intaglio.network.formats.exchange`.
     bits
         N of an IntegerNet network, 2 to 8; that format does not state it, others do and ignore this.
     runtime
@@ -32,7 +32,7 @@ def load(path: str | os.PathLike[str], bits: int = 4, runtime: str = "litert") -
         One line that says where, what, and what to do: no such file, an unknown format, a malformed file.
     """
     if runtime not in RUNTIMES:
-        raise NetworkError(f"there is no runtime {runtime!r}; give one of {', '.join(RUNTIMES)}")
+        raise NetworkError(f"unknown runtime {runtime!r}; give one of {', '.join(RUNTIMES)}")
     content, where = read_bytes(path), shown(path)
     if not content:
         raise NetworkError(
@@ -42,7 +42,7 @@ def load(path: str | os.PathLike[str], bits: int = 4, runtime: str = "litert") -
         return integernet.loads(content, bits, name=Path(path).stem, where=where)
     if content[4:8] == b"TFL3":
         # The schema's accessors are many modules, which take longer to import than most networks to read.
-        from network import tflite
+        from intaglio.network.formats import tflite
 
         return tflite.loads(content, runtime, name=Path(path).stem, where=where)
     if exchange.recognised(content):

@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from compiler import Program, compile_network
-from golden import model
-from hdl import isa
-from hdl.config import AcceleratorConfig
-from hdl.isa import Opcode
-from network import Network
+from intaglio.compiler import Program, compile_network
+from intaglio.golden import model
+from intaglio.network import Network
+from intaglio.spec.commands import FORMATS, Engine, Opcode
+from intaglio.spec.config import AcceleratorConfig
+from intaglio.spec.limits import MARKS
 from tests.interpreter import Machine, check_order
 from tests.networks import draw
 
@@ -33,18 +33,36 @@ def check(
     for run in range(runs):
         machine = Machine(program, config, {k: v[0] for k, v in inputs.items()}, rng).run()
         _check_tensors(network, machine, expected)
-        marked = [i for i in machine.completed if program.command(i)[1]["mark"]]
-        assert marked == sorted(marked)
-        assert len({layer.mark for layer in program.layers} - {-1}) == len(marked) <= isa.MARKS
+        _check_marks(network, machine)
         if run == 0:
             check_order(program, machine)
     return program
 
 
+def _check_marks(network: Network, machine: Machine) -> None:
+    """Time stamps are taken in the order of their numbers, each is some layer's, and by then the layer is complete."""
+    program = machine.program
+    place = {index: at for at, index in enumerate(machine.completed)}
+    marked = [index for index in machine.completed if program.command(index)[1]["mark"]]
+    assert marked == sorted(marked)
+    assert sorted({layer.mark for layer in program.layers} - {-1}) == list(range(len(marked)))
+    assert len(marked) <= MARKS
+    numbers = dict.fromkeys(Engine, 0)
+    completes: dict[tuple[Engine, int], int] = {}
+    for index, (opcode, _) in enumerate(commands(program)):
+        engine = FORMATS[opcode].engine
+        numbers[engine] += 1
+        completes[engine, numbers[engine]] = place[index]
+    whole = {probe.tensor: completes[probe.engine, probe.sequence] for probe in program.probes}
+    for layer, info in zip(network.layers, program.layers, strict=True):
+        if info.mark >= 0:
+            assert whole.get(layer.output, 0) <= place[marked[info.mark]], layer.name
+
+
 def _check_tensors(network: Network, machine: Machine, expected: dict[str, npt.NDArray]) -> None:
     """Every tensor that a layer writes, on chip or in memory, and the outputs."""
     program = machine.program
-    held = [tap.tensor for tap in program.taps] + [binding.tensor for binding in program.spills]
+    held = [probe.tensor for probe in program.probes] + [binding.tensor for binding in program.spills]
     assert sorted(held) == sorted(layer.output for layer in network.layers)
     spilled = {binding.tensor: binding for binding in program.spills}
 
@@ -53,7 +71,7 @@ def _check_tensors(network: Network, machine: Machine, expected: dict[str, npt.N
 
     for layer in network.layers:
         name = layer.output
-        found = in_memory(spilled[name]) if name in spilled else machine.taps[name]
+        found = in_memory(spilled[name]) if name in spilled else machine.probes[name]
         np.testing.assert_array_equal(found, expected[name][0], f"{layer.op} {layer.name}")
     for binding in program.outputs:
         np.testing.assert_array_equal(in_memory(binding), expected[binding.tensor][0], binding.tensor)

@@ -1,10 +1,14 @@
 """Fixtures that several tests share."""
 
+import os
 import sys
 from pathlib import Path
 
 import hypothesis
 import pytest
+
+# As `make` does: what tests build stays in the checkout.
+os.environ.setdefault("INTAGLIO_CACHE", str(Path(__file__).resolve().parent.parent / "build"))
 
 # A busy machine is slow, not wrong.
 hypothesis.settings.register_profile("intaglio", deadline=None)
@@ -27,6 +31,8 @@ def call(capsys, monkeypatch):
 
     def call(*arguments: object) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "stdout", sys.stdout)  # main puts another in its place
+        for name in ("COLUMNS", "NO_COLOR", "FORCE_COLOR"):  # whoever runs the tests may have them
+            monkeypatch.delenv(name, raising=False)
         with pytest.raises(SystemExit) as ended:
             cli.main([str(argument) for argument in arguments])
         printed = capsys.readouterr()

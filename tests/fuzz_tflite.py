@@ -24,9 +24,10 @@ from typing import Any
 
 import numpy as np
 
-import golden
 from bench.tflite_builder import TYPES, Builder
-from network import NetworkError, tflite
+from intaglio import golden
+from intaglio.network import NetworkError
+from intaglio.network.formats import tflite
 from tests import tflite_cases
 
 ROOT = Path(__file__).parent.parent

@@ -6,7 +6,7 @@ Written for the eye, from the papers; shares nothing with golden.
 import math
 from fractions import Fraction
 
-from network import Rounding
+from intaglio.network import Rounding
 
 Factor = tuple[int, int]
 """M0 and e: ``M0 * 2**(e - 31)``."""

@@ -5,8 +5,18 @@ from typing import Any
 
 import numpy as np
 
-from hdl.config import AcceleratorConfig
-from network import Conv2D, FullyConnected, LlsqRescale, MaxPool2D, Network, SbnqRescale, Tensor, TensorType
+from intaglio.network import (
+    Conv2D,
+    FullyConnected,
+    LlsqRescale,
+    MaxPool2D,
+    Network,
+    SbnqRescale,
+    Tensor,
+    TensorType,
+)
+from intaglio.spec.config import AcceleratorConfig
+from intaglio.spec.records import record_layout
 
 
 def draw(rng, kind, shape):
@@ -166,7 +176,9 @@ class WildBuilder(Builder):
     def _products(self, shape, source, signed):
         rng, config = self.rng, self.config
         kind, fields = super()._products(shape, source, signed)
-        limit = 1 << (min(config.bias_bits, 48) - 1)  # golden's are as wide as the widest accumulator
+        limit = 1 << (
+            min(record_layout("sbnq", config.accumulator_bits)["bias"].bits, 48) - 1
+        )  # golden's are as wide as the widest accumulator
         rescale, weights = fields["rescale"], fields["weights"]
         if rng.random() < 0.2:
             weights = np.full(shape, rng.choice([weights.min(), weights.max()]))

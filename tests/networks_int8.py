@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from golden import conv2d, depthwise_conv2d, fully_connected, model
-from network import (
+from intaglio.golden import conv2d, depthwise_conv2d, fully_connected, model
+from intaglio.network import (
     Add,
     AffineRescale,
     AveragePool2D,

@@ -5,7 +5,7 @@ from math import floor
 
 import pytest
 
-from hdl.affine_rescale import AffineRescale, AffineRounding
+from intaglio.hdl.units.affine_rescale import AffineRescale, AffineRounding
 from tests.hdl_bench import check_stream, corners
 
 
@@ -15,16 +15,16 @@ def half_away(exact):
     return nearest if exact >= 0 else -nearest
 
 
-def rescale(accumulator, multiplier, exponent, zero_point, lo, hi, rounding):
+def rescale(accumulator, multiplier, exponent, zero_point, low, high, rounding):
     scale = Fraction(2) ** exponent
     if AffineRounding(rounding) is AffineRounding.SINGLE:
         scaled = half_away(Fraction(accumulator * multiplier, 2**31) * scale)
     else:
         wrapped = accumulator * 2 ** max(exponent, 0)
         wrapped = (wrapped + 2**31) % 2**32 - 2**31
-        high = floor(Fraction(wrapped * multiplier, 2**31) + Fraction(1, 2))
-        scaled = half_away(min(high, 2**31 - 1) * min(scale, 1))
-    return min(max(scaled + zero_point, lo), hi)
+        first = floor(Fraction(wrapped * multiplier, 2**31) + Fraction(1, 2))
+        scaled = half_away(min(first, 2**31 - 1) * min(scale, 1))
+    return min(max(scaled + zero_point, low), high)
 
 
 def cases(accumulator_bits, output_bits, count=1500):
@@ -38,8 +38,8 @@ def cases(accumulator_bits, output_bits, count=1500):
             "multiplier": rng.randrange(1 << 30, 1 << 31) if usual else rng.choice(multipliers),
             "exponent": rng.randrange(-32, 32),
             "zero_point": rng.choice(outputs),
-            "lo": outputs[0] if usual else rng.choice(outputs),
-            "hi": outputs[-1] if usual else rng.choice(outputs),
+            "low": outputs[0] if usual else rng.choice(outputs),
+            "high": outputs[-1] if usual else rng.choice(outputs),
         }
 
 
@@ -70,7 +70,7 @@ def test_ties_at_every_exponent(exponent):
                 accumulator = min(max(floor(near) + offset, -(1 << 31)), (1 << 31) - 1)
                 shared = {"accumulator": accumulator, "multiplier": multiplier, "exponent": exponent}
                 for rounding in AffineRounding:
-                    inputs.append({**shared, "zero_point": 1, "lo": -128, "hi": 127, "rounding": rounding})
+                    inputs.append({**shared, "zero_point": 1, "low": -128, "high": 127, "rounding": rounding})
     check_stream(AffineRescale(32, 8, None), inputs, rescale)
 
 

@@ -6,15 +6,15 @@ from amaranth.hdl import Module
 from amaranth.lib import wiring
 from amaranth.lib.wiring import Out
 
-from hdl.axi import AXI4LiteSignature, AXI4Signature, BusPorts, pass_through
-from hdl.axi_read import ReadMaster
-from hdl.axi_write import WriteMaster
-from hdl.bursts import BurstSplitter
-from hdl.config import AcceleratorConfig
-from hdl.isa import Cause
-from hdl.registers import Registers
-from hdl.verilog import emit
-from sim.axi.run import TESTS, run
+from intaglio.hdl.bus.axi import AXI4LiteSignature, AXI4Signature, BusPorts, pass_through
+from intaglio.hdl.bus.axi_read import ReadMaster
+from intaglio.hdl.bus.axi_write import WriteMaster
+from intaglio.hdl.bus.bursts import BurstSplitter
+from intaglio.hdl.bus.registers import Registers
+from intaglio.hdl.verilog import emit
+from intaglio.sim.bus.run import TESTS, run
+from intaglio.spec.config import AcceleratorConfig
+from intaglio.spec.registers import Cause
 
 
 @pytest.mark.parametrize("seed", [1])
@@ -48,7 +48,7 @@ def test_ports_bear_the_standard_names():
     ports = dict(
         (name, direction + width)
         for direction, width, name in re.findall(
-            r"^  (input|output)(?: reg)?( \[\d+:0\])? (\w+);$", text, re.MULTILINE
+            r"^  (input|output)(?: reg)?( \[\d+:0\])? (\w+),?$", text, re.MULTILINE
         )
     )
     wide = {
@@ -84,7 +84,7 @@ def test_ports_bear_the_standard_names():
         (lambda: ReadMaster(1, 16, 6), "`outstanding` must be a power of two, not 6"),
         (lambda: WriteMaster(0), "`max_burst_beats` must be an integer from 1 to 256, not 0"),
         (lambda: WriteMaster(16, 1), "`outstanding` must be an integer from 2 to 64, not 1"),
-        (lambda: BurstSplitter("16", Cause.READ_WINDOW, 1), "`max_burst_beats` must be an integer"),
+        (lambda: BurstSplitter("16", Cause.READ_REGION, 1), "`max_burst_beats` must be an integer"),
         (lambda: AXI4Signature(data_bits=48), "`data_bits` must be a power of two, not 48"),
         (lambda: Registers("sbnq8x8"), "`config` must be an AcceleratorConfig, not 'sbnq8x8'"),
     ],

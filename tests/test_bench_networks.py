@@ -5,10 +5,10 @@ import hashlib
 import numpy as np
 import pytest
 
-import golden
 from bench.networks import NETWORKS, images, mobilenet_v1, mobilenet_v2, wide, write
-from network import Add, AveragePool2D, Conv2D, DepthwiseConv2D, FullyConnected, Mean, Pad, Softmax
-from network.tflite import loads
+from intaglio import golden
+from intaglio.network import Add, AveragePool2D, Conv2D, DepthwiseConv2D, FullyConnected, Mean, Pad, Softmax
+from intaglio.network.formats.tflite import loads
 
 MEASURED = "8ea37d81322bc315e977c8bca453c4e4c7d463179bc7eaae12cb47b47de22ae4"
 SMALL = {

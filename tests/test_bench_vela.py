@@ -11,8 +11,8 @@ from rich.console import Console
 
 from bench import vela
 from bench.networks import mobilenet_v1, write
-from network.load import load
-from sim.run import RunResult
+from intaglio.network.load import load
+from intaglio.sim.simulator.run import RunResult
 
 SUMMARY = (
     "network,accelerator_configuration,system_config,memory_mode,sram_memory_used,nn_macs,cycles_npu,cycles_total\n"
@@ -112,7 +112,7 @@ def test_a_difference_and_a_missing_configuration_are_problems(model):
     assert table.row_count == 2
     assert len(problems) == 2
     assert problems[0] == "small on sbnq8x8: 3 elements differ from golden"
-    assert problems[1].startswith("small on nowhere: --config: no configuration nowhere")
+    assert problems[1].startswith("small on nowhere: `config`: no configuration nowhere")
 
 
 def test_inputs_are_in_range(model):

@@ -11,12 +11,13 @@ from amaranth.back import rtlil
 from amaranth.hdl import signed, unsigned
 from amaranth.lib import data
 
-from hdl.units import units
-from hdl.verilog import emit
-from sim.bench import benches
-from sim.bench.bench import Configuration, stalls
-from sim.bench.cases import grid, pack, pack_bits, unpack_word
-from sim.bench.runner import build, run, simulate, sources
+from intaglio.hdl.catalogue import units
+from intaglio.hdl.verilog import emit
+from intaglio.sim.cocotb_runs import BUILD, HASTY, OPTIONS, build, simulate
+from intaglio.sim.units import benches
+from intaglio.sim.units.bench import Configuration, stalls
+from intaglio.sim.units.cases import grid, pack, pack_bits, unpack_word
+from intaglio.sim.units.runner import TIME_LIMIT_S, run, sources, stood
 
 SEED = 20_240_229
 
@@ -70,15 +71,20 @@ endmodule
 """
 
 
+def built(configurations, texts, selectors=None):
+    return build(BUILD / "units" / "tests", stood(configurations, texts, selectors), [*OPTIONS, *HASTY])
+
+
 def _saturate() -> Configuration:
     return next(c for c in benches.load("saturate").configurations if c.name == "saturate_12_8")
 
 
 def test_faults_are_seen():
     unit = _saturate()
-    place = build("saturate-faults", [unit], {unit.name: _FAULTY}, {unit.name: 16})
+    place = built([unit], {unit.name: _FAULTY}, {unit.name: 16})
     spec = {"bench": "saturate", "seed": SEED, "quick": True, "configurations": [unit.name], "mutants": 11}
-    found, failure = simulate(place, "sim.bench.mutants", spec, ["mutants"])
+    modules = ["intaglio.sim.units.mutants"]
+    found, failure = simulate(place, modules, {"mutants": 1}, SEED, TIME_LIMIT_S, spec)
     assert failure == ""
     assert found["0"] == ""
     missed = [what for number, (what, seen) in _FAULTS.items() if seen not in found[str(number)]]
@@ -98,7 +104,7 @@ def test_a_stuck_unit_ends(tmp_path):
 _WITHOUT_A_BIN = """
 import dataclasses
 
-import sim.bench.simulated as simulated
+import intaglio.sim.units.simulated as simulated
 
 for configuration in simulated.CONFIGURATIONS:
     true = configuration.make_cases
@@ -119,8 +125,9 @@ def test_a_missed_bin_fails(monkeypatch, tmp_path):
     monkeypatch.syspath_prepend(tmp_path)
     whole = _saturate()
     spec = {"bench": "saturate", "seed": SEED, "quick": True, "configurations": [whole.name]}
-    place = build("saturate", [whole], sources([whole]))
-    report, failure = simulate(place, "saturate_without_a_bin", spec, ("streams", "volume"))
+    place = built([whole], sources([whole]))
+    wanted = {"streams": 1, "volume": 1}
+    report, failure = simulate(place, ["saturate_without_a_bin"], wanted, SEED, TIME_LIMIT_S, spec)
     assert "1 of 2 tests failed" in failure
     assert report[whole.name]["outcome"] == "saturate_12_8: no case for above"
 
@@ -128,8 +135,9 @@ def test_a_missed_bin_fails(monkeypatch, tmp_path):
 def test_fewer_tests_than_expected_fail():
     whole = _saturate()
     spec = {"bench": "saturate", "seed": SEED, "quick": True, "configurations": [whole.name]}
-    place = build("saturate", [whole], sources([whole]))
-    _, failure = simulate(place, "sim.bench.simulated", spec, ("streams", "volume", "another"))
+    place = built([whole], sources([whole]))
+    wanted = {"streams": 1, "volume": 1, "another": 1}
+    _, failure = simulate(place, ["intaglio.sim.units.simulated"], wanted, SEED, TIME_LIMIT_S, spec)
     assert "2 tests ran, not 3" in failure
 
 

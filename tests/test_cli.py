@@ -1,25 +1,28 @@
 """The command line: what it prints and writes, its exit codes, its one line for each thing that is wrong."""
 
 import dataclasses
+import errno
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from importlib import metadata
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-import golden
 import intaglio
-from compiler import compile_network
-from hdl import isa
-from hdl.config import AcceleratorConfig
-from intaglio import api, cli, demo, outputs
-from network.inputs import load_inputs
-from network.load import load
+from intaglio import demo, golden, outputs, session
+from intaglio.hdl import catalogue
+from intaglio.network.inputs import load_inputs
+from intaglio.network.load import load
+from intaglio.spec.commands import COMMAND_BYTES, Opcode, encode
+from intaglio.spec.config import AcceleratorConfig
 from tests.networks import machine_of
 
 ROOT = Path(__file__).parent.parent
@@ -111,29 +114,57 @@ def test_what_is_not_known_is_null(call, tmp_path) -> None:
     assert list(np.load(outputs)) == list(load(MODEL).outputs)
 
 
+def test_a_functional_run_leaves_cycles_out(call, monkeypatch, tmp_path) -> None:
+    monkeypatch.setattr(session, "prepare", lambda *_, **__: pytest.fail("it built a machine"))
+    report = tmp_path / "report.json"
+    code, out, err = call(
+        *RUN, "--backend", "functional", "--limit", 12, "--labels", IMAGES, "--report", report
+    )
+    assert (code, err) == (0, "")
+    assert "bit-exact: every element of 5 tensors of 12 inferences" in out
+    assert "by the functional backend: cycles are not counted" in out
+    for word in ("conv1", "84,224", "accuracy"):
+        assert word in out
+    for word in ("use of the array", "cycles/s", "nan", "None"):
+        assert word not in out
+    content = json.loads(report.read_text())
+    assert [key for key, value in content.items() if value is None] == [
+        "cycles",
+        "utilisation",
+        "simulated_cycles_per_second",
+    ]
+    assert (content["mismatches"], content["macs"]) == (0, 84_224)
+    for layer in content["layers"]:
+        assert list(layer) == ["name", "op", "macs", "cycles", "utilisation"]
+        assert layer["cycles"] is layer["utilisation"] is None
+
+
 @pytest.fixture
 def altered(monkeypatch):
     """Lets the compiler alter a field of the last command of an opcode."""
 
-    def altered(opcode: isa.Opcode, **fields: int) -> None:
-        compile_for = api.compile_for
+    def altered(opcode: Opcode, **fields: int) -> None:
+        right = session.compile
 
-        def wrong(network, config):
-            accelerator, program = compile_for(network, config)
+        def wrong(model, config=None):
+            compiled = right(model, config)
+            if compiled is model:
+                return model
+            program = compiled.program
             index = max(i for i in range(program.command_count) if program.command(i)[0] == opcode)
-            command = isa.encode(opcode, {**program.command(index)[1], **fields})
+            command = encode(opcode, {**program.command(index)[1], **fields})
             image = program.image.copy()
-            place = program.command_address - program.image_address + index * isa.COMMAND_BYTES
-            image[place : place + isa.COMMAND_BYTES] = np.frombuffer(command, np.uint8)
-            return accelerator, dataclasses.replace(program, image=image)
+            place = program.command_address - program.image_address + index * COMMAND_BYTES
+            image[place : place + COMMAND_BYTES] = np.frombuffer(command, np.uint8)
+            return dataclasses.replace(compiled, program=dataclasses.replace(program, image=image))
 
-        monkeypatch.setattr(api, "compile_for", wrong)
+        monkeypatch.setattr(session, "compile", wrong)
 
     return altered
 
 
 def test_a_run_that_differs(call, altered, tmp_path) -> None:
-    altered(isa.Opcode.RESCALE, high=-6)
+    altered(Opcode.RESCALE, high=-6)
     code, out, _ = call(*RUN, "--limit", 4, "--report", tmp_path / "r.json")
     assert code == 1
     assert "the first: inference 0, layer fc1, index [" in out
@@ -142,12 +173,12 @@ def test_a_run_that_differs(call, altered, tmp_path) -> None:
 
 
 def test_a_machine_that_stops_itself(call, altered) -> None:
-    altered(isa.Opcode.STORE, memory_address=0xFFFF_0000)
+    altered(Opcode.STORE, memory_address=0xFFFF_0000)
     code, out, err = call(*RUN, "--limit", 2)
     assert code == 3
     assert out == ""
     assert "inference 0: the machine stopped itself at command" in err
-    assert "WRITE_WINDOW, address 0xffff0000" in err
+    assert "WRITE_REGION, address 0xffff0000" in err
 
 
 @pytest.mark.parametrize(
@@ -178,6 +209,9 @@ def test_a_machine_that_stops_itself(call, altered) -> None:
         (("generate", "--config", "nowhere"), ["nowhere"]),
         (("generate", "--output", MODEL), ["--output", MODEL.name]),
         (("demo", "--jobs", 0), ["--jobs"]),
+        (("demo", "--backend", "magic"), ["--backend", "rtl, functional"]),
+        ((*RUN, "--backend", "magic"), ["--backend", "rtl, functional"]),
+        ((*RUN, "--backend", "functional", "--trace", os.devnull), ["--trace", "functional"]),
     ],
 )
 def test_what_is_refused(refused, arguments, parts) -> None:
@@ -190,7 +224,7 @@ def test_what_is_refused(refused, arguments, parts) -> None:
 def test_files_that_cannot_be_written_are_refused_before_anything_runs(
     refused, monkeypatch, tmp_path, option
 ) -> None:
-    monkeypatch.setattr(cli, "simulate", lambda *_, **__: pytest.fail("it ran"))
+    monkeypatch.setattr(session, "run", lambda *_, **__: pytest.fail("it ran"))
     copy = tmp_path / "images.npz"
     copy.write_bytes(IMAGES.read_bytes())
     run = ("run", MODEL, "--inputs", copy)
@@ -256,17 +290,59 @@ def test_inspect(call) -> None:
         assert part in out
 
 
-def test_generate(call, monkeypatch, tmp_path) -> None:
-    from hdl import units
+PROBE = re.compile(r"^  output (reg )?(\[\d+:0\] )?probe_", re.M)
+"""A port that a simulation watches."""
 
-    few = dict(list(units.units().items())[:2])
-    monkeypatch.setattr(units, "units", lambda: few)
-    code, out, _ = call("generate", "--config", TINY, "--output", tmp_path / "new" / "verilog")
+
+def written(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_generate_writes_the_machine_alone(call, tmp_path) -> None:
+    folder = tmp_path / "new" / "verilog"
+    code, out, _ = call("generate", "--config", TINY, "--output", folder)
     assert code == 0
-    assert "2 units" in out
-    names = sorted(path.name for path in (tmp_path / "new" / "verilog").iterdir())
-    assert names == sorted([*(f"{name}.v" for name in few), "machine.v"])
-    assert "module machine(" in (tmp_path / "new" / "verilog" / "machine.v").read_text()
+    assert out == f"{folder / 'intaglio_tiny.v'}: the machine tiny, 4 x 4 MACs\n"
+    assert written(folder) == ["intaglio_tiny.v"]
+    text = (folder / "intaglio_tiny.v").read_text()
+    assert re.findall(r"^module (\w+)", text, re.M) == ["intaglio_tiny"]
+    assert not PROBE.search(text)
+
+
+def test_generate_by_name_with_units_and_probes(call, monkeypatch, tmp_path) -> None:
+    few = dict(list(catalogue.units().items())[:2])
+    monkeypatch.setattr(catalogue, "units", lambda: few)
+    given = ("generate", "--config", TINY, "--output", tmp_path, "--name", "my_npu", "--units", "--probes")
+    code, out, _ = call(*given)
+    assert code == 0
+    assert f"{tmp_path}: 2 units" in out
+    assert written(tmp_path) == sorted([*(f"{name}.v" for name in few), "my_npu.v"])
+    for name in ("my_npu", *few):
+        assert re.findall(r"^module (\w+)", (tmp_path / f"{name}.v").read_text(), re.M) == [name]
+    assert PROBE.search((tmp_path / "my_npu.v").read_text())
+
+
+@pytest.mark.parametrize("name", ["", "1st", "a-b", "a b", "../up", "größe", "two\nlines", "logic"])
+def test_names_that_verilog_does_not_have_are_refused(refused, tmp_path, name) -> None:
+    message = refused("generate", "--config", TINY, "--name", name, "--output", tmp_path)
+    assert message.startswith("intaglio: --name: ")
+    assert "must be a Verilog identifier" in message
+    assert written(tmp_path) == []
+
+
+def test_a_machine_by_a_units_name_is_refused_beside_the_units(refused, tmp_path) -> None:
+    message = refused("generate", "--config", TINY, "--name", "sbnq", "--units", "--output", tmp_path)
+    assert "--name: sbnq is the name of a unit" in message
+    assert written(tmp_path) == []
+
+
+def test_the_default_name_is_one_that_verilog_has(call, monkeypatch, tmp_path) -> None:
+    monkeypatch.setattr("intaglio.hdl.verilog.emit_machine", lambda config, name, *, probes: f"module {name}")
+    (tmp_path / "a machine-2.toml").write_text(TINY.read_text())
+    code, out, _ = call("generate", "--config", tmp_path / "a machine-2.toml", "--output", tmp_path)
+    assert code == 0
+    assert "intaglio_a_machine_2.v: the machine a machine-2" in out
+    assert (tmp_path / "intaglio_a_machine_2.v").read_text() == "module intaglio_a_machine_2"
 
 
 def test_help(call) -> None:
@@ -286,6 +362,82 @@ def test_help(call) -> None:
         assert option in out
     for option in ("--report", "--trace", "--no-check"):
         assert option in out
+
+
+def test_version(call) -> None:
+    assert call("--version") == (0, f"intaglio {intaglio.__version__}\n", "")
+    assert intaglio.__version__ == metadata.version("intaglio")
+
+
+def test_completion_for_bash(tmp_path) -> None:
+    """What `--show-completion` prints makes bash complete: commands, and a command's options."""
+    bash = shutil.which("bash")
+    if bash is None:
+        pytest.skip("bash is absent")
+    program = Path(sys.executable).with_name("intaglio")
+
+    def run(script: str) -> str:
+        return subprocess.run([bash, "-c", script], capture_output=True, text=True, check=True).stdout
+
+    shown = run(f"{program} --show-completion; true")
+    assert "complete -o default -F _intaglio_completion intaglio" in shown
+    (tmp_path / "completion").write_text(shown)
+    completed = run(
+        f"PATH={program.parent}:$PATH; source {tmp_path / 'completion'}; "
+        "COMP_WORDS=(intaglio run --back); COMP_CWORD=2; _intaglio_completion intaglio; echo ${COMPREPLY[@]}; "
+        "COMP_WORDS=(intaglio ge); COMP_CWORD=1; _intaglio_completion intaglio; echo ${COMPREPLY[@]}"
+    )
+    assert completed.split() == ["--backend", "generate"]
+
+
+def inspected(**environment: str) -> str:
+    kept = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", *environment)}
+    command = [sys.executable, "-m", "intaglio", "inspect", str(MODEL)]
+    return subprocess.run(
+        command, cwd=ROOT, env=kept | environment, capture_output=True, text=True, check=True
+    ).stdout
+
+
+def test_columns_and_colours_are_the_users() -> None:
+    def width(text: str) -> int:
+        """That of the table: its second line is a rule."""
+        return max(len(line) for line in text.splitlines() if "──" in line)
+
+    assert width(inspected()) > 80
+    assert width(inspected(COLUMNS="0")) == width(inspected(COLUMNS="wide")) == width(inspected())
+    assert width(inspected(COLUMNS="70")) <= 70
+    coloured = inspected(FORCE_COLOR="1", TERM="xterm-256color")
+    assert "\x1b[" in coloured
+    plain = re.sub(r"\x1b\[[\d;]*m", "", coloured)
+    assert width(plain) == width(inspected())
+    styles = re.findall(r"\x1b\[([\d;]*)m", inspected(FORCE_COLOR="1", NO_COLOR="1", TERM="xterm-256color"))
+    assert not [style for style in styles if re.search(r"(^|;)(3[0-8]|4[0-8]|9\d|10\d)(;|$)", style)]
+
+
+@pytest.mark.parametrize("arguments", [("inspect", MODEL), ("--help",), ("--version",)])
+def test_standard_output_that_takes_nothing_is_said_in_one_line(arguments) -> None:
+    command = [sys.executable, "-m", "intaglio", *map(str, arguments)]
+    with open("/dev/full", "w") as full:
+        ended = subprocess.run(command, cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert ended.returncode == 2
+    assert ended.stderr == f"intaglio: standard output: {os.strerror(errno.ENOSPC)}\n"
+
+
+@pytest.mark.parametrize("arguments", ["inspect intaglio/models/digits_sbnq4.txt", "--help", "--version"])
+def test_standard_output_that_is_closed_is_no_error(arguments) -> None:
+    command = f"exec {sys.executable} -m intaglio {arguments} >&-"
+    ended = subprocess.run(["sh", "-c", command], cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    assert (ended.returncode, ended.stderr) == (0, "")
+
+
+def test_a_full_disk_is_not_said_to_be_standard_output(call, monkeypatch, tmp_path) -> None:
+    def full(path, arrays):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(outputs, "write_arrays", full)
+    code, _, err = call("golden", MODEL, "--inputs", IMAGES, "--outputs", tmp_path / "out.npy")
+    assert code == 2
+    assert "standard output" not in err
 
 
 def test_a_defect_is_told_apart(call, monkeypatch) -> None:
@@ -337,19 +489,7 @@ def running(group: int) -> list[str]:
 
 
 def test_the_smallest_configuration_that_fits_is_taken() -> None:
-    network = load(MODEL)
-    assert api.compile_for(network, None)[0].name == "sbnq8x8"
-
-
-def test_python() -> None:
-    images = np.load(IMAGES)["input"][:3]
-    result = intaglio.run(MODEL, images, config=TINY)
-    assert (result.inferences, result.mismatches) == (3, 0)
-    expected = intaglio.golden(MODEL, IMAGES, limit=3, outputs_only=True).tensors
-    for name, values in expected.items():
-        assert (result.outputs[name] == values).all()
-    with pytest.raises(AttributeError, match="no attribute 'frobnicate'"):
-        intaglio.frobnicate  # noqa: B018
+    assert session.compile(MODEL).config.name == "sbnq8x8"
 
 
 SMALL = {
@@ -369,13 +509,16 @@ def test_demo_shows_embedded_networks(call, monkeypatch) -> None:
     """Three, each on a machine that is built sooner than what they take by themselves."""
     known = [(model, images) for model, images in demo.embedded() if model.stem in SMALL]
     monkeypatch.setattr(demo, "embedded", lambda: known)
-    monkeypatch.setattr(
-        demo,
-        "compile_for",
-        lambda network, config: (SMALL[network.name], compile_network(network, SMALL[network.name])),
-    )
-    monkeypatch.setattr(demo, "load_labels", lambda path, count: np.load(path)["labels"][:5])
-    monkeypatch.setattr(demo, "load_inputs", lambda path, network: load_inputs(path, network, 5))
+    right, inputs_of = session.compile, session.inputs_of
+
+    def small(model, config=None):
+        return right(model, SMALL[model.stem] if isinstance(model, Path) else config)
+
+    def few(inputs, network, limit=None):
+        return inputs_of(inputs, network, 5)
+
+    monkeypatch.setattr(session, "compile", small)
+    monkeypatch.setattr(session, "inputs_of", few)
     code, out, _ = call("demo", "--jobs", 1)
     assert code == 0
     for name in SMALL:

@@ -5,10 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import golden
 import intaglio
 from bench.tflite_builder import VALID, Builder
-from network import NetworkError, tflite
+from intaglio import golden
+from intaglio.network import NetworkError
+from intaglio.network.formats import tflite
 from tests import tflite_cases
 
 
@@ -107,7 +108,7 @@ def test_inputs_of_every_kind(
     for name in ("x.npy", "x.npz"):
         assert call("golden", path, "--inputs", tmp_path / name, "--outputs", tmp_path / "y.npy")[0] == 0
         assert np.load(tmp_path / "y.npy").ravel().tolist() == [greatest]
-    assert intaglio.golden(path, inputs).tensors["greatest"].ravel().tolist() == [greatest]
+    assert intaglio.run_golden(path, inputs).tensors["greatest"].ravel().tolist() == [greatest]
 
 
 def test_several_outputs_are_written_by_name(call, write, tmp_path) -> None:
@@ -135,7 +136,7 @@ def test_what_is_refused(call, write, tmp_path) -> None:
     for arguments, words in {
         ("golden", path, "--inputs", tmp_path / "x.npy"): ["t0[0, 0, 1, 0] is 200", "outside -128...127"],
         ("golden", path, "--inputs", tmp_path / "nan.npy"): ["t0[0, 0, 1, 0] is nan", "not a finite number"],
-        ("inspect", path, "--runtime", "cmsis"): ["no runtime 'cmsis'", "litert, tflm"],
+        ("inspect", path, "--runtime", "cmsis"): ["unknown runtime 'cmsis'", "litert, tflm"],
         ("inspect", write(unsupported, "other.tflite")): [
             "other.tflite: operator 1 CUMSUM (mean): it is not supported"
         ],
@@ -153,7 +154,7 @@ def test_what_is_refused(call, write, tmp_path) -> None:
         (np.zeros(4, bool), "truth values"),
     ]:
         with pytest.raises(NetworkError, match=said):
-            intaglio.golden(path, inputs.reshape(1, 2, 2, 1))
+            intaglio.run_golden(path, inputs.reshape(1, 2, 2, 1))
 
 
 @pytest.mark.parametrize("runtime", ["litert", "tflm"])

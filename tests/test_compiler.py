@@ -7,21 +7,23 @@ import time
 import numpy as np
 import pytest
 
-from compiler import Binding, compile_network
-from compiler.allocation import Request, place
-from compiler.hazards import COUNT_LIMIT, CommandList, Interval, Places
-from compiler.views import Extents
-from compiler.windows import Geometry, Sweep, matmul_blocks
-from golden import model
-from hdl import isa
-from hdl.config import AcceleratorConfig
-from hdl.isa import Opcode
-from network import (
+from intaglio.compiler import Binding, compile_network
+from intaglio.compiler.allocation import Request, place
+from intaglio.compiler.steps import Conversion, Destination, Load, Pool, Rescale, Store, Walk, on_chip
+from intaglio.compiler.views import Extents, Interval
+from intaglio.compiler.waits import COUNT_LIMIT, Waits
+from intaglio.compiler.windows import Geometry, Sweep, matmul_blocks
+from intaglio.golden import model
+from intaglio.network import (
     AffineRescale,
+    Concatenation,
     NetworkError,
     Tensor,
     TensorType,
 )
+from intaglio.spec.commands import Engine, Opcode, Scheme
+from intaglio.spec.config import AcceleratorConfig
+from intaglio.spec.limits import MARKS
 from tests.compiled import check, commands
 from tests.interpreter import Machine
 from tests.networks import Builder, draw, machine_of, random_network
@@ -122,7 +124,7 @@ def test_a_last_layer_that_is_no_output():
 def test_a_tensor_that_nobody_reads_is_whole_when_it_is_complete():
     builder = Builder(20, SBNQ16, (16, 16, 16)).conv(16, (3, 3)).pool(source="input").fc(5)
     program = check(builder.build(), SBNQ16, runs=5)
-    dead, pooled = program.taps[:2]
+    dead, pooled = program.probes[:2]
     assert dead.address < pooled.address + pooled.elements
     assert pooled.address < dead.address + dead.elements
 
@@ -133,16 +135,16 @@ def test_scratchpad_is_used_again():
     for _ in range(8):
         builder.conv(8, (3, 3), padding=(1, 1, 1, 1)).pool((2, 2), (1, 1), (0, 1, 0, 1))
     program = check(builder.build(), config, runs=5)
-    assert max(tap.address + tap.elements for tap in program.taps) <= 2048
+    assert max(probe.address + probe.elements for probe in program.probes) <= 2048
 
 
 def test_more_layers_than_time_stamps():
     config = machine_of(rows=2, columns=2, scratchpad_bytes=1024)
     builder = Builder(8, config, (4,))
-    for _ in range(isa.MARKS + 9):
+    for _ in range(MARKS + 9):
         builder.fc(4)
     program = check(builder.build(), config, runs=1)
-    assert [layer.mark for layer in program.layers] == [*range(isa.MARKS - 1), *[isa.MARKS - 1] * 10]
+    assert [layer.mark for layer in program.layers] == [*range(MARKS - 1), *[MARKS - 1] * 10]
 
 
 def test_binary_weights_whether_they_fill_the_lanes_or_not():
@@ -181,7 +183,7 @@ def test_digits_of_activations_and_weights_are_not_mixed():
     config = machine_of(activation_types=("uint4",))
     builder = Builder(12, config, (4, 4, 2), TensorType(8, False)).conv(3, (1, 1))
     builder.layers[0].weights[...] = 100
-    with pytest.raises(NetworkError, match="layer layer0: its input takes 2 digits on test, and its weights"):
+    with pytest.raises(NetworkError, match="layer layer0: its input takes 2 digits on test, which then"):
         compile_network(builder.build(), config)
 
 
@@ -196,7 +198,7 @@ def test_without_waits_the_result_is_wrong():
     wrong = 0
     for _ in range(5):
         machine = Machine(program, SBNQ16, {"input": image}, rng, ignore_waits=True).run()
-        wrong += not np.array_equal(machine.taps[network.outputs[0]], expected)
+        wrong += not np.array_equal(machine.probes[network.outputs[0]], expected)
     assert wrong == 5
 
 
@@ -216,11 +218,11 @@ def test_program(small):
         ("layer0", "Conv2D", 0), ("layer1", "MaxPool2D", 1), ("layer2", "FullyConnected", 2),
     ]  # fmt: skip
     assert sum(layer.macs for layer in program.layers) == small.macs
-    assert program.write_window.limit <= program.read_window.base or program.read_window.limit <= (
-        program.write_window.base
+    assert program.write_region.limit <= program.read_region.base or program.read_region.limit <= (
+        program.write_region.base
     )
     assert program.base_address == 128
-    assert max(program.read_window.limit, program.write_window.limit) <= 128 + program.memory_bytes
+    assert max(program.read_region.limit, program.write_region.limit) <= 128 + program.memory_bytes
     assert not program.warnings
 
 
@@ -275,7 +277,9 @@ def test_four_bit_elements_begin_in_the_low_half():
         binding.pack([[0, 0, -9]])
     with pytest.raises(NetworkError, match="input x: integers are wanted, not float64"):
         binding.pack([[0.0, 0, 0]])
-    with pytest.raises(NetworkError, match=r"input x: a batch of \(3,\) is wanted, not \(3,\)"):
+    with pytest.raises(
+        NetworkError, match=r"input x: shape \(3,\) given, a batch of shape \(N, 3\) is wanted"
+    ):
         binding.pack([1, 2, 3])
 
 
@@ -295,7 +299,7 @@ def rescaled(network, **fields):
 @pytest.mark.parametrize(
     ("edit", "config", "message"),
     [
-        (None, {"weight_type": "int2"}, "layer layer0: its input takes 2 digits on test, and its weights are"),
+        (None, {"weight_type": "int2"}, "layer layer0: its input takes 2 digits on test, which then"),
         (lambda n: change(n, weights=n.layers[0].weights * 100, weight_type=TensorType(16, True)),
          {"weight_type": "int8"}, r"layer layer0: a weight is -800, test has int8 weights \(-128...127\)"),
         (None, {"activation_types": ("uint2",)}, "layer layer0: its output is uint4, test's rescale writes at most 2"),
@@ -330,6 +334,24 @@ def test_tensors_that_do_not_fit_lie_in_memory(small):
     program = check(small, machine_of(scratchpad_bytes=1024))
     assert program.spills
     assert not compile_network(small, machine_of(scratchpad_bytes=1 << 20)).spills
+
+
+@pytest.mark.parametrize(("axis", "kernel"), [(0, (9, 1)), (1, (1, 12))])
+def test_a_join_of_elements_narrower_than_a_byte_in_memory(axis, kernel):
+    """Its strips may be no whole bytes: it goes through the chip as other layers do."""
+    config = machine_of(rows=4, columns=4, scratchpad_bytes=4096)
+    builder = Builder(21, config, (12, 16, 4)).conv(16, (1, 1)).conv(16, kernel, source="input")
+    first, second = (
+        dataclasses.replace(builder.tensors[f"layer{i}_out"], type=TensorType(4, False)) for i in range(2)
+    )
+    builder.tensors |= {first.name: first, second.name: second}
+    joined = Concatenation("join", (first.name, second.name), "joined", axis)
+    shape = joined.output_shape(first.shape, second.shape)
+    builder.tensors["joined"] = dataclasses.replace(first, name="joined", shape=shape)
+    builder.layers.append(joined)
+    builder.conv(3, (1, 1), source="joined").conv(3, (1, 1), source="input")
+    program = check(builder.build(("layer3_out", "layer4_out")), config)
+    assert "joined" in {binding.tensor for binding in program.spills}
 
 
 def test_a_field_out_of_range_names_the_layer():
@@ -372,7 +394,9 @@ def test_pooling_of_wide_values_is_refused():
 
 
 def test_bad_base_address(small):
-    with pytest.raises(ValueError, match="`base_address` must be a multiple of 64 below"):
+    with pytest.raises(
+        ValueError, match="`base_address` must be a multiple of 64 below 4,294,967,296, not 8"
+    ):
         compile_network(small, SBNQ16, 8)
 
 
@@ -401,37 +425,57 @@ def test_placement_keeps_what_lives_together_apart():
         addresses, top = place(requests, 2)
         for a, b in itertools.combinations(requests, 2):
             if a.alive_with(b):
-                assert addresses[a.tensor] + a.elements <= addresses[b.tensor] or (
-                    addresses[b.tensor] + b.elements <= addresses[a.tensor]
+                assert addresses[a.what] + a.elements <= addresses[b.what] or (
+                    addresses[b.what] + b.elements <= addresses[a.what]
                 )
-        assert top == max(addresses[r.tensor] + r.elements for r in requests)
+        assert top == max(addresses[r.what] + r.elements for r in requests)
         assert all(address % 2 == 0 for address in addresses.values())
 
 
-POOL = {name: 1 for name in isa.FORMATS[Opcode.MAX_POOL].nonzero}
+def rescale_step(place):
+    return Rescale(
+        owner="a", conversion=Conversion(Scheme.SBNQ, 0, 0), bank=0, positions=1, columns=1, channels=1,
+        destination=Destination(0, 0, 0), writes=on_chip(place),
+    )  # fmt: skip
 
 
-def test_waits_of_the_command_list():
-    commands = CommandList()
-    rescale = {"positions": 1, "channels": 1}
-    transfer = {"row_bytes": 1, "rows": 1}
-    first = commands.add("a", Opcode.RESCALE, rescale, writes=Places((Interval(0, 10),)))
-    commands.add("a", Opcode.STORE, transfer, reads=Places((Interval(9, 12),)))
-    commands.add("a", Opcode.RESCALE, rescale, writes=Places((Interval(11, 20),)))
-    commands.guard(Interval(0, 30), first)
-    commands.add("a", Opcode.LOAD, transfer, writes=Places((Interval(25, 26),)))
-    commands.add("a", Opcode.MAX_POOL, POOL, writes=Places((Interval(19, 20),)))
-    data = commands.encode("n")
-    waits = [isa.decode(data[i : i + 64])[1] for i in range(0, len(data), 64)]
-    assert [w["wait_rescale"] for w in waits] == [0, 1, 0, 1, 2]
-    assert [w["wait_store"] for w in waits] == [0, 0, 1, 0, 0]
+def pool_step(place):
+    walk = Walk(*[1] * 15)
+    return Pool(owner="a", walk=walk, channels=1, destination=Destination(0, 0, 0), writes=on_chip(place))
+
+
+def store_step(*places):
+    return Store(owner="a", memory=0, scratchpad=0, row_bytes=1, reads=on_chip(*places))
+
+
+def test_waits_of_steps():
+    first = rescale_step(Interval(0, 10))
+    steps = [
+        first,
+        store_step(Interval(9, 12)),
+        rescale_step(Interval(11, 20)),
+        Load(owner="a", memory=0, scratchpad=0, row_bytes=1, writes=on_chip(Interval(25, 26))),
+        pool_step(Interval(19, 20)),
+    ]
+    waits = Waits("n", steps, [(first, Interval(0, 30))])
+    assert [dict(waits.of(step)) for step in steps] == [
+        {}, {Engine.RESCALE: 1}, {Engine.STORE: 1}, {Engine.RESCALE: 1}, {Engine.RESCALE: 2},
+    ]  # fmt: skip
+
+
+def test_waits_that_the_schedule_names():
+    first, last = store_step(), store_step()
+    other = rescale_step(Interval(0, 1))
+    other.after += [first, last]
+    again = store_step()
+    again.after += [first]  # one engine's own order
+    waits = Waits("n", [first, last, other, again])
+    assert dict(waits.of(other)) == {Engine.STORE: 2}
+    assert not waits.of(again)
 
 
 def test_a_list_too_long_for_the_counters():
-    commands = CommandList()
-    for _ in range(COUNT_LIMIT + 1):
-        commands.add("a", Opcode.STORE, {"row_bytes": 1, "rows": 1})
     with pytest.raises(
         NetworkError, match=r"^network n: it needs 32,768 STORE commands, .* 32,767 \(1 too many\)$"
     ):
-        commands.encode("n")
+        Waits("n", [store_step() for _ in range(COUNT_LIMIT + 1)])

@@ -6,11 +6,10 @@ import dataclasses
 import numpy as np
 import pytest
 
-from compiler import compile_network
-from hdl import isa
-from hdl.config import AcceleratorConfig
-from hdl.isa import Opcode
-from network import AffineRescale, FullyConnected, NetworkError, TensorType
+from intaglio.compiler import compile_network
+from intaglio.network import AffineRescale, FullyConnected, NetworkError, TensorType
+from intaglio.spec.commands import WAITED, Opcode, encode
+from intaglio.spec.config import AcceleratorConfig
 from tests.compiled import check, commands
 from tests.interpreter import Machine, check_order
 from tests.networks_int8 import Int8Builder, int8_machine, random_int8_network
@@ -22,7 +21,7 @@ MACHINES = {
     "16x4": int8_machine(rows=16, columns=4, depthwise_taps=5),
     "1x1": int8_machine(rows=1, columns=1, depthwise_taps=1, accumulator_depth=16),
     "no depthwise": int8_machine(rows=5, columns=6, depthwise_taps=0),
-    "one tap": int8_machine(rows=9, columns=3, depthwise_taps=1),
+    "one probe": int8_machine(rows=9, columns=3, depthwise_taps=1),
     "lanes of the array's": int8_machine(rows=4, columns=12, depthwise_taps=4, rescale_lanes=2),
     "both schemes": int8_machine(rescales=("sbnq", "affine"), rows=7),
     "4 KiB": int8_machine(rows=6, columns=4, scratchpad_bytes=4096),
@@ -155,7 +154,7 @@ def test_a_large_image_and_many_channels():
     assert program.spills
 
 
-@pytest.mark.parametrize("engine", isa.WAITED)
+@pytest.mark.parametrize("engine", WAITED)
 def test_waits_for_an_engine_left_out_are_noticed(engine):
     """What shows that the proof of order sees all that is ordered, of tensors in memory as well."""
     config = SMALL["2 KiB"]
@@ -166,7 +165,7 @@ def test_waits_for_an_engine_left_out_are_noticed(engine):
     program = check(network, config, runs=1)
     assert program.spills
     waiting = [
-        isa.encode(opcode, {name: v for name, v in values.items() if name != f"wait_{engine.name.lower()}"})
+        encode(opcode, {name: v for name, v in values.items() if name != f"wait_{engine.name.lower()}"})
         for opcode, values in commands(program)
     ]
     careless = dataclasses.replace(program, commands=b"".join(waiting))

@@ -9,18 +9,18 @@ from amaranth.hdl import Module
 from amaranth.lib import wiring
 from amaranth.sim import Simulator
 
-from golden import elementwise as golden_elementwise
-from golden.transcendental import softmax, softmax_table
-from hdl import isa
-from hdl.affine_lanes import AffineLanes
-from hdl.command import body_layout
-from hdl.config import AcceleratorConfig
-from hdl.elementwise import Elementwise
-from hdl.isa import Operation
-from hdl.scratchpad import READ_LATENCY
-from hdl.softmax import PASSES, Softmax
-from hdl.tables import Tables
-from network import Add, FixedPointScale, Sub, Tensor, TensorType
+from intaglio.golden import elementwise as golden_elementwise
+from intaglio.golden.transcendental import softmax, softmax_table
+from intaglio.hdl.engines.affine_lanes import AffineLanes
+from intaglio.hdl.engines.command import body_layout
+from intaglio.hdl.engines.elementwise import Elementwise
+from intaglio.hdl.engines.softmax import PASSES, Softmax
+from intaglio.hdl.storage.scratchpad import READ_LATENCY
+from intaglio.hdl.storage.tables import Tables
+from intaglio.network import Add, FixedPointScale, Rounding, Sub, Tensor, TensorType
+from intaglio.spec.commands import FORMATS, Opcode, Operation, encode
+from intaglio.spec.config import AcceleratorConfig
+from tests.golden_definitions import Fixed, divide, one_over_one_plus
 
 BINARY = (Operation.ADD, Operation.SUBTRACT, Operation.MULTIPLY)
 SIZE = 2048
@@ -62,10 +62,6 @@ def sqrdmulh(a, b):
     return min((a * b + (1 << 30)) >> 31, (1 << 31) - 1)
 
 
-def saturate(x):
-    return min(max(x, -(1 << 31)), (1 << 31) - 1)
-
-
 def rescale(x, multiplier, exponent, double):
     if not double:
         return half_away(x * multiplier, 31 - exponent)
@@ -88,16 +84,16 @@ def binary(fields, a, b):
 
 
 def softmax_of(run, tables):
-    table = [sum(tables[plane][d] << 8 * plane for plane in range(4)) for d in range(256)]
+    """From the definition of fixed point, not from the page's line: exp is what the tables say."""
+    table = [Fixed(sum(tables[plane][d] << 8 * plane for plane in range(4)), 0) for d in range(256)]
     greatest = max(run)
-    total = sum(half_away(table[greatest - x], 12) for x in run)
-    h = 32 - total.bit_length()
-    half = ((total << h) - (1 << 31) + (1 << 31)) >> 1
-    y = 1515870810 + sqrdmulh(half, -1010580540)
-    for _ in range(3):
-        y = y + saturate(sqrdmulh(y, (1 << 29) - sqrdmulh(half, y)) << 2)
-    scale = saturate(y << 1)
-    return [min(max(-128 + half_away(sqrdmulh(scale, table[greatest - x]), 35 - h), -128), 127) for x in run]
+    total = sum(table[greatest - x].rescaled(12).raw for x in run)
+    headroom = 32 - total.bit_length()
+    reciprocal = one_over_one_plus(Fixed((total << headroom) - 2**31, 0))
+    results = (
+        divide((reciprocal * table[greatest - x]).raw, 35 - headroom, Rounding.HALF_AWAY) - 128 for x in run
+    )
+    return [min(max(result, -128), 127) for result in results]
 
 
 class Reference:
@@ -169,10 +165,10 @@ def simulate(config, memory, commands, *, stalls=0.0, busy_lanes=0.0, blocked=No
     wiring.connect(m, engine.work, lanes.second)
     m.d.comb += [engine.results.eq(lanes.results), engine.result_valid.eq(lanes.second_valid)]
     rng = random.Random(seed)
-    width, body_bits = config.vector_lanes, body_layout(isa.Opcode.ELEMENTWISE).size
+    width, body_bits = config.vector_lanes, body_layout(Opcode.ELEMENTWISE).size
     run = Run(bytearray(memory))
     payloads = [
-        int.from_bytes(isa.encode(isa.Opcode.ELEMENTWISE, fields), "little") >> 128
+        int.from_bytes(encode(Opcode.ELEMENTWISE, fields), "little") >> 128
         | (1000 + index) << body_bits
         | (index % 3 == 0) << body_bits + 32
         for index, fields in enumerate(commands)
@@ -270,7 +266,7 @@ def check(config, memory, commands, **how):
 
 
 def command(**fields):
-    names = [field.name for field in isa.FORMATS[isa.Opcode.ELEMENTWISE].fields]
+    names = [field.name for field in FORMATS[Opcode.ELEMENTWISE].fields]
     defaults = dict.fromkeys(names, 0) | {"pixels": 1, "channels": 1, "low": -128, "high": 127}
     assert set(fields) <= set(names)
     return defaults | fields

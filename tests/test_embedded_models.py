@@ -4,10 +4,10 @@ import re
 
 import pytest
 
-import golden
+from intaglio import golden
 from intaglio.demo import MODELS, embedded
-from network.inputs import load_inputs, load_labels
-from network.load import load
+from intaglio.network.inputs import load_inputs, load_labels
+from intaglio.network.load import load
 
 PAGE = (MODELS / "README.md").read_text()
 

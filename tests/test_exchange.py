@@ -15,9 +15,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import golden
-from intaglio import cli, demo
-from network import (
+from intaglio import cli, demo, golden
+from intaglio.network import (
     AffineRescale,
     LlsqRescale,
     NetworkError,
@@ -25,10 +24,11 @@ from network import (
     Rounding,
     SbnqRescale,
     TensorType,
-    exchange,
     graph,
 )
-from network.load import load
+from intaglio.network.formats import exchange
+from intaglio.network.importing import limits
+from intaglio.network.load import load
 from tests.networks import Builder, draw, machine_of, random_network
 from tests.networks_int8 import random_int8_network
 
@@ -119,6 +119,63 @@ def test_the_file_holds_integers_that_numpy_alone_loads():
         assert json.loads(file["network"].tobytes())["version"] == 1
 
 
+def binary():
+    """Two layers, the first of weights of -1 and 1, as int2."""
+    builder = Builder(3, machine_of(weight_type="binary", activation_types=("int8",)), (4, 5, 3))
+    network = builder.conv(4, (3, 3)).conv(2, (1, 1)).build()
+    first, second = network.layers
+    first = dataclasses.replace(
+        first, weights=np.where(first.weights < 0, -1, 1), weight_type=TensorType(2, True)
+    )
+    return dataclasses.replace(
+        network, layers=(first, dataclasses.replace(second, weight_type=TensorType(8, True)))
+    )
+
+
+def retyped(network, kind):
+    first, *others = network.layers
+    return dataclasses.replace(network, layers=(dataclasses.replace(first, weight_type=kind), *others))
+
+
+def test_binary_weights_are_a_type_of_one_bit():
+    network = retyped(binary(), graph.BinaryType())
+    (first, _), kind = network.layers, graph.BinaryType()
+    assert isinstance(first, graph.WeightLayer)
+    assert (kind.bits, kind.min, kind.max, str(kind)) == (1, -1, 1, "binary")
+    content = exchange.dumps(network)
+    found = exchange.loads(content, "net.npz")
+    same(network, found)
+    for other, version in ((network, 2), (binary(), 1)):
+        with np.load(io.BytesIO(exchange.dumps(other))) as file:
+            assert json.loads(file["network"].tobytes())["version"] == version
+    weights = first.weights
+    for value, message in (
+        (0, "a weight is 0, where binary weights are -1 or 1"),
+        (2, "2 is outside -1...1"),
+    ):
+        changed = weights.copy()
+        changed[0, 0, 0, 0] = value
+        with pytest.raises(NetworkError, match=message):
+            dataclasses.replace(
+                network, layers=(dataclasses.replace(network.layers[0], weights=changed), network.layers[1])
+            )
+    with pytest.raises(NetworkError, match="it is of version 1, which has no binary weights; export"):
+        exchange.loads(edited(put("version", 1), network), "net.npz")
+    with pytest.raises(NetworkError, match='`type` is "binary", not a type such as int8'):
+        exchange.loads(edited(put("tensors", 0, "type", "binary")), "net.npz")
+
+
+def test_the_documentation_makes_old_files_binary(tmp_path, monkeypatch):
+    (tmp_path / "old.npz").write_bytes(exchange.dumps(binary()))
+    exchange.dump(load(DIGITS), tmp_path / "other.npz")
+    other = (tmp_path / "other.npz").read_bytes()
+    monkeypatch.setattr(sys, "argv", ["", str(tmp_path / "old.npz"), str(tmp_path / "other.npz")])
+    exec(PAGE.read_text().split("```python\n")[1].split("```")[0], {})
+    found = load(tmp_path / "old.npz")
+    same(found, retyped(binary(), graph.BinaryType()))
+    assert (tmp_path / "other.npz").read_bytes() == other
+
+
 def edited(change, network=None):
     """The file of `network` (the digits) as NumPy writes it, changed by `change(body, arrays)`."""
     with np.load(io.BytesIO(exchange.dumps(network or load(DIGITS)))) as file:
@@ -199,11 +256,11 @@ WEIGHTS = "layer0/weights"
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (put("version", 2), "net.npz: it is of version 2 of the format, this program reads up to 1; install a newer"),
+        (put("version", 3), "net.npz: it is of version 3 of the format, this program reads up to 2; install a newer"),
         (put("version", True), "its version is true, not an integer from 1 on; export the network again"),
         (put("version", 0), "its version is 0, not"),
         (put("format", "x"), "does not say that the format is intaglio"),
-        (put("constant", {}), 'its JSON text has the key "constant", which version 1 has not'),
+        (put("constant", {}), 'its JSON text has the key "constant", which version 2 does not define'),
         (put("name", None), "`name` is null, not a printable string"),
         (put("name", "a" * 257), "`name` is .*, not a printable string of 1 to 256 characters"),
         (put("inputs", []), "`inputs` is .., not names of at least one tensor, each once"),
@@ -212,24 +269,24 @@ WEIGHTS = "layer0/weights"
         (constant("input"), "the tensor input is an input and a constant"),
         (constant("nowhere"), 'the tensor "nowhere" is named but not described'),
         (put("constants", []), "`constants` is not an object"),
-        (put("layers", 0, "op", "Conv3D"), 'layer 0 is a "Conv3D", which is no layer of version 1'),
-        (put("layers", 0, "op", [[9] * 99] * 99), "layer 0 is a .{40}, which is no layer"),
-        (put("layers", 0, 3), "layer 0 is a null, which is no layer"),
+        (put("layers", 0, "op", "Conv3D"), 'layer 0 is a "Conv3D", which is not a layer of version 2'),
+        (put("layers", 0, "op", [[9] * 99] * 99), "layer 0 is a .{40}, which is not a layer"),
+        (put("layers", 0, 3), "layer 0 is a null, which is not a layer"),
         (put("layers", 0, "stride", [1]), "layer 0: `stride` is .1., not a list of 2"),
         (put("layers", 0, "stride", [1, 0.5]), "layer 0: `stride` is 0.5, not an integer"),
         (put("layers", 0, "stride", [1, True]), "layer 0: `stride` is true, not an integer"),
         (put("layers", 0, "stride", [1, 1 << 63]), "layer 0: `stride` is 9223372036854775808, not an integer of 64"),
-        (put("layers", 0, "colour", 3), 'layer 0 has a field "colour", which Conv2D has not'),
+        (put("layers", 0, "colour", 3), 'layer 0 has a field "colour", which Conv2D does not have'),
         (put("layers", 0, "name", "a\nb"), r'layer 0: `name` is "a.nb", not a printable string'),
         (put("layers", 0, "name", "\ud800"), r'layer 0: `name` is ".ud800", not a printable string'),
         (put("layers", 0, "output", "input"), "its output input is already written"),
         (put("layers", 0, "inputs", ["pool1"]), "layer conv1: its input pool1 is not computed before it"),
-        (put("layers", 0, "weights", {"array": "no"}), "layer 0: `weights` names no array of the file"),
-        (put("layers", 0, "weights", [1, 2]), "layer 0: `weights` names no array of the file"),
-        (array_twice, "`shift` names no array of the file, or one that is taken"),
+        (put("layers", 0, "weights", {"array": "no"}), "layer 0: `weights` does not name an unused array of the file"),
+        (put("layers", 0, "weights", [1, 2]), "layer 0: `weights` does not name an unused array of the file"),
+        (array_twice, "`shift` does not name an unused array of the file"),
         (put("layers", 0, "weight_type", "int99"), "a tensor's type must have 1 to 32 bits, not 99"),
         (put("layers", 0, "weight_type", "float8"), "`weight_type` is \"float8\", not a type"),
-        (put("layers", 0, "rescale", "kind", "X"), '`rescale` is a "X", which is no rescale'),
+        (put("layers", 0, "rescale", "kind", "X"), '`rescale` is a "X", which is not a rescale'),
         (put("layers", 0, "rescale", "relu", 1), "`relu` is 1, not true or false"),
         (pads, "layer conv1: its input has .* elements with its padding; at most 16,777,216"),
         (put("tensors", {}), "`tensors` is missing or not a list"),
@@ -238,16 +295,16 @@ WEIGHTS = "layer0/weights"
         (put("tensors", 0, "scale", "0.1"), '`scale` is "0.1", not a hexadecimal number'),
         (put("tensors", 0, "scale", "0x1p99999"), '`scale` is "0x1p99999", not a hexadecimal number'),
         (put("tensors", 0, "scale", "-0x1p0"), "has the scale -1.0"),
-        (put("tensors", 0, "scale", float("nan")), "its JSON text holds NaN, which is no JSON"),
-        (put("tensors", 0, "zero_point", 256), "the tensor input has the zero point 256, which is no uint8"),
-        (put("tensors", 0, "shape", [0, 8, 1]), "has the shape .0, 8, 1.; possible are 8 axes of at least 1"),
-        (put("tensors", 0, "shape", [1 << 13, 1 << 13, 1]), "has the shape .*; possible are .* 16,777,216 elements"),
-        (put("tensors", 0, "shape", [1] * 9), "has the shape .*; possible are 8 axes"),
-        (double("tensors", 0), "the tensor input is there twice"),
-        (double("layers", 1), "the layer pool1 is there twice"),
+        (put("tensors", 0, "scale", float("nan")), "its JSON text holds NaN, which is not JSON"),
+        (put("tensors", 0, "zero_point", 256), "the tensor input has the zero point 256, which is not of type uint8"),
+        (put("tensors", 0, "shape", [0, 8, 1]), "has the shape .0, 8, 1.; the most is 8 axes of at least 1"),
+        (put("tensors", 0, "shape", [1 << 13, 1 << 13, 1]), "has the shape .*; the most is .* 16,777,216 elements"),
+        (put("tensors", 0, "shape", [1] * 9), "has the shape .*; the most is 8 axes"),
+        (double("tensors", 0), "the tensor input appears twice"),
+        (double("layers", 1), "the layer pool1 appears twice"),
         (lambda body, arrays: body["layers"][0].pop("weights"), "layer 0 lacks the field `weights` of Conv2D"),
-        (lambda body, arrays: arrays.pop(WEIGHTS), "layer 0: `weights` names no array of the file"),
-        (array("more", lambda old: np.zeros(3, np.int8)), 'the member "more" belongs to nothing'),
+        (lambda body, arrays: arrays.pop(WEIGHTS), "layer 0: `weights` does not name an unused array of the file"),
+        (array("more", lambda old: np.zeros(3, np.int8)), 'the member "more" is used by nothing'),
         (array(WEIGHTS, lambda old: old.astype(float)), 'member "layer0/weights" holds float64, not integers'),
         (array(WEIGHTS, lambda old: old > 0), "holds bool, not integers"),
         (array(WEIGHTS, lambda old: np.array([None])), "holds object, not integers"),
@@ -280,17 +337,20 @@ def zipped(text, method=zipfile.ZIP_DEFLATED):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (zipped(b"{"), "network.npy holds no JSON text .Expecting property name .*, line 1 column 2."),
-        (zipped(b"\xff"), "network.npy holds no JSON text in UTF-8"),
-        (zipped(b"[" * 100_000), "network.npy holds no JSON text"),
-        (zipped(b"[" + b"9" * 5000 + b"]"), "network.npy holds no JSON text"),
+        (zipped(b"{"), "network.npy does not hold JSON .Expecting property name .*, line 1 column 2."),
+        (zipped(b"\xff"), "network.npy does not hold readable JSON in UTF-8"),
+        (zipped(b"[" * 100_000), "network.npy does not hold readable JSON"),
+        (zipped(b"[" + b"9" * 5000 + b"]"), "network.npy does not hold readable JSON"),
         (zipped(b"[]"), "does not say that the format is intaglio"),
         (zipped(b'{"version": 1, "version": 1}'), 'an object of its JSON text has the key "version" twice'),
-        (zipped(np.array([123, 300])), "network.npy is no list of bytes"),
+        (zipped(np.array([123, 300])), "network.npy is not a list of bytes"),
         (zipped(np.array("{}")), 'the member "network" holds <U2, not integers'),
-        (zipped(b"{}", zipfile.ZIP_LZMA), 'the member "network" is compressed in another way than deflate'),
-        (zipped(b"{}")[:-9], "this is no whole .npz archive"),
-        (zipped(b"{}")[:60], "this is no whole .npz archive"),
+        (
+            zipped(b"{}", zipfile.ZIP_LZMA),
+            'the member "network" is compressed by another method than deflate',
+        ),
+        (zipped(b"{}")[:-9], "this is not a whole .npz archive"),
+        (zipped(b"{}")[:60], "this is not a whole .npz archive"),
     ],
 )
 def test_what_is_no_archive_of_a_graph(content, message):
@@ -304,7 +364,7 @@ def test_lists_as_deep_as_json_reads_them():
     """Each depth ends in a line, too, where Python's limit is reached between reading and showing."""
     for depth in range(900, 1020):
         text = b'{"format": "intaglio", "version": ' + b"[" * depth + b"]" * depth + b"}"
-        with pytest.raises(NetworkError, match="its version is|holds no JSON text"):
+        with pytest.raises(NetworkError, match="its version is|does not hold readable JSON"):
             exchange.loads(zipped(text), "net.npz")
 
 
@@ -328,7 +388,7 @@ def test_what_would_fill_the_memory_is_not_unpacked(member):
     try:
         with pytest.raises(NetworkError, match="takes? more than (16|128) MiB"):
             exchange.loads(contents[0], "net.npz")
-        with pytest.raises(NetworkError, match="no whole .npz archive|has not the"):
+        with pytest.raises(NetworkError, match="not a whole .npz archive|does not hold the"):
             exchange.loads(contents[1], "net.npz")
         assert tracemalloc.get_traced_memory()[1] < 1 << 20
     finally:
@@ -341,7 +401,7 @@ def test_an_array_that_is_not_what_its_header_announces(header):
     np.save(member, np.zeros(3, np.int8))
     with zipfile.ZipFile(file, "a") as archive:
         archive.writestr("extra.npy", member.getvalue().replace(b"(3,)", header))
-    with pytest.raises(NetworkError, match='net.npz: the member "extra" has no'):
+    with pytest.raises(NetworkError, match='net.npz: the member "extra" does not (begin|hold)'):
         exchange.loads(file.getvalue(), "net.npz")
 
 
@@ -515,8 +575,8 @@ def test_every_field_is_documented():
 def test_the_limits_are_documented():
     text = PAGE.read_text()
     for limit in (
-        f"{exchange.MAX_BYTES >> 20} MiB", f"{exchange.MAX_TEXT_BYTES >> 20} MiB", f"{exchange.MAX_ELEMENTS:,}",
-        f"{exchange.MAX_AXES} axes", f"{exchange.MAX_NAME} printable",
+        f"{exchange.MAX_BYTES >> 20} MiB", f"{exchange.MAX_TEXT_BYTES >> 20} MiB", f"{limits.MAX_ELEMENTS:,}",
+        f"{limits.MAX_AXES} axes", f"{exchange.MAX_NAME} printable",
     ):  # fmt: skip
         assert limit in text, limit
 
@@ -524,7 +584,7 @@ def test_the_limits_are_documented():
 def test_the_example_of_the_documentation(tmp_path, monkeypatch):
     text = PAGE.read_text()
     monkeypatch.chdir(tmp_path)
-    exec(text.split("```python\n")[1].split("```")[0], {})
+    exec(text.split("```python\n")[2].split("```")[0], {})
     found = golden.run(load(tmp_path / "example.npz"), {"x": np.array([[1, 2, 3]], np.uint8)})
     # 1 * (1 - 4 + 9 + 1); (200 * (-4 + 10 - 18 - 1) + 128) >> 8
     assert found.tensors["y"].tolist() == [[7, -10]]

@@ -3,9 +3,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from golden import accumulator_bounds, channel_bounds, conv2d, fully_connected, max_pool2d
-from golden.layers import exact_dtype, sum_bound
-from network import (
+from intaglio.golden import accumulator_bounds, channel_bounds, conv2d, fully_connected, max_pool2d
+from intaglio.golden.layers import exact_dtype, sum_bound
+from intaglio.network import (
     AffineRescale,
     Conv2D,
     FullyConnected,
@@ -66,9 +66,9 @@ def test_conv2d_in_blocks_of_rows(monkeypatch):
     expected = conv2d(inputs, weights, *geometry)
     assert expected[3].tolist() == definitions.conv2d(inputs[3].tolist(), weights.tolist(), *geometry)
     for elements, sums in [(1, 1), (200, 200), (200, 5000), (700, 100), (2000, 2000)]:
-        monkeypatch.setattr("golden.layers._BLOCK_ELEMENTS", elements)
-        monkeypatch.setattr("golden.layers._SUM_ELEMENTS", sums)
-        monkeypatch.setattr("golden.layers._GEMM_MACS", elements)
+        monkeypatch.setattr("intaglio.golden.layers._BLOCK_ELEMENTS", elements)
+        monkeypatch.setattr("intaglio.golden.layers._SUM_ELEMENTS", sums)
+        monkeypatch.setattr("intaglio.golden.layers._GEMM_MACS", elements)
         assert np.array_equal(conv2d(inputs, weights, *geometry), expected)
         flat = weights.reshape(4, -1)
         assert np.array_equal(

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from golden import affine, llsq, power_of_two, sbnq
-from golden.rescale import accumulator_bias, apply
-from network import (
+from intaglio.golden import affine, llsq, power_of_two, sbnq
+from intaglio.golden.rescale import accumulator_bias, apply
+from intaglio.network import (
     AffineRescale,
     LlsqRescale,
     NetworkError,
@@ -316,7 +316,7 @@ def test_affine_in_either_width_of_words(zero_point, low, high):
 
 
 def test_affine_in_parts_of_any_shape(monkeypatch):
-    monkeypatch.setattr("golden.rescale._BLOCK_ELEMENTS", 7)
+    monkeypatch.setattr("intaglio.golden.rescale._BLOCK_ELEMENTS", 7)
     rng = np.random.default_rng(1)
     multiplier, exponent = rng.integers(2**30, 2**31, 3), -rng.integers(0, 9, 3)
     for shape in [(3,), (5, 3), (2, 4, 3), (1, 1), (0, 3), (4, 1)]:

@@ -3,8 +3,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from golden import clamp, rounding_right_shift, saturate, sqrdmulh, wrap
-from network import Rounding
+from intaglio.golden import clamp, rounding_right_shift, saturate, sqrdmulh, wrap
+from intaglio.network import Rounding
 from tests import golden_definitions as definitions
 
 MODES = list(Rounding)

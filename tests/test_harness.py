@@ -1,4 +1,4 @@
-"""The memory that figures are measured with, measured by a module that makes traffic; taps; what is refused."""
+"""The memory that figures are measured with, measured by a module that makes traffic; probes; what is refused."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sim.build import BuildError, build_verilog
-from sim.harness import MEMORY_LATENCY_CYCLES, Harness
+from intaglio.sim.simulator.build import BuildError, build_verilog
+from intaglio.sim.simulator.harness import MEMORY_LATENCY_CYCLES, Harness
 
 TRAFFIC = Path(__file__).with_name("traffic.v")
 READ, WRITE = 1, 2
@@ -172,58 +172,76 @@ def on_chip(
 
 
 def test_a_tap_takes_what_was_written_by_then(harness: Harness) -> None:
-    first = harness.add_tap(engine=3, sequence=1, address=10, elements=3)
-    second = harness.add_tap(engine=3, sequence=2, address=10, elements=3)
+    first = harness.add_probe(engine=3, sequence=1, address=10, elements=3)
+    second = harness.add_probe(engine=3, sequence=2, address=10, elements=3)
     harness.arm()
     on_chip(harness, 10, 0x4321, 0b0111)
     harness.write(0x54, 1 << 2)  # another engine's
-    assert harness.taps_taken == 0
+    assert harness.probes_taken == 0
     harness.write(0x54, 1 << 3)
     on_chip(harness, 9, 0xFFFF, 0b0100)
     harness.write(0x54, 1 << 3)
     harness.run(1)
-    assert harness.taps_taken == 2
-    assert list(harness.tapped[first]) == [1, 2, 3]
-    assert list(harness.tapped[second]) == [1, 0xF, 3]
+    assert harness.probes_taken == 2
+    assert list(harness.probed[first]) == [1, 2, 3]
+    assert list(harness.probed[second]) == [1, 0xF, 3]
 
 
 def test_a_write_in_the_cycle_of_the_completion_counts(harness: Harness) -> None:
-    place = harness.add_tap(engine=4, sequence=1, address=0, elements=4)
+    place = harness.add_probe(engine=4, sequence=1, address=0, elements=4)
     harness.arm()
     on_chip(harness, 0, 0x9876, 0b1111, command=0x50, value=1 << 4)
     harness.run(1)
-    assert list(harness.tapped[place]) == [6, 7, 8, 9]
+    assert list(harness.probed[place]) == [6, 7, 8, 9]
 
 
 def test_taps_of_several_engines_come_in_any_order(harness: Harness) -> None:
-    late = harness.add_tap(engine=0, sequence=2, address=0, elements=1)
-    early = harness.add_tap(engine=5, sequence=1, address=0, elements=1)
-    both = harness.add_tap(engine=0, sequence=1, address=0, elements=1)
+    late = harness.add_probe(engine=0, sequence=2, address=0, elements=1)
+    early = harness.add_probe(engine=5, sequence=1, address=0, elements=1)
+    both = harness.add_probe(engine=0, sequence=1, address=0, elements=1)
     harness.arm()
     on_chip(harness, 0, 1, 1, command=0x50, value=1 << 5 | 1)
     on_chip(harness, 0, 2, 1, command=0x50, value=1)
     harness.run(1)
-    assert [int(harness.tapped[place][0]) for place in (early, both, late)] == [1, 1, 2]
+    assert [int(harness.probed[place][0]) for place in (early, both, late)] == [1, 1, 2]
+
+
+def test_nothing_is_taken_before_the_arm(harness: Harness) -> None:
+    """Whoever completes commands before a start has no place to put what is taken."""
+    first = harness.add_probe(engine=0, sequence=1, address=0, elements=1)
+    harness.write(0x54, 1)
+    harness.run(1)
+    assert (harness.probes_taken, harness.completed(0)) == (0, 0)
+    harness.arm()
+    harness.add_probe(engine=0, sequence=1, address=0, elements=1 << 20)
+    harness.write(0x54, 1)
+    harness.run(1)
+    assert harness.probes_taken == 0
+    harness.arm()
+    on_chip(harness, 0, 7, 1, command=0x50, value=1)
+    harness.run(1)
+    assert (harness.probes_taken, harness.completed(0), harness.completed(1)) == (2, 1, 0)
+    assert list(harness.probed[first]) == [7]
 
 
 def test_addresses_on_chip_wrap(harness: Harness) -> None:
-    place = harness.add_tap(engine=0, sequence=1, address=254, elements=4)
+    place = harness.add_probe(engine=0, sequence=1, address=254, elements=4)
     harness.arm()
     on_chip(harness, 254, 0x4321, 0b1111, command=0x50, value=1)
     harness.run(1)
-    assert list(harness.tapped[place]) == [1, 2, 3, 4]
+    assert list(harness.probed[place]) == [1, 2, 3, 4]
 
 
 def test_what_nobody_wrote_is_no_value(harness: Harness) -> None:
-    place = harness.add_tap(engine=0, sequence=1, address=0, elements=1)
+    place = harness.add_probe(engine=0, sequence=1, address=0, elements=1)
     harness.arm()
     on_chip(harness, 0, 5, 1, command=0x50, value=1)
     harness.run(1)
-    assert harness.tapped[place] == 5
+    assert harness.probed[place] == 5
     harness.arm()
     harness.write(0x54, 1)
     harness.run(1)
-    assert harness.tapped[place] > 0xF
+    assert harness.probed[place] > 0xF
 
 
 @pytest.mark.parametrize(
@@ -232,15 +250,17 @@ def test_what_nobody_wrote_is_no_value(harness: Harness) -> None:
         ({"memory_bytes": 12}, "multiple of 8"),
         ({"memory_bytes": 0}, "multiple of 8"),
         ({"elements": 100}, "power of two"),
-        ({"lanes": 65}, "lanes"),
+        ({"lanes": 0}, "lanes"),
+        ({"lanes": 9}, "9 of 4 bits are more than the machine's probes carry"),
+        ({"lanes": 5, "element_bits": 8}, "5 of 8 bits are more"),
         ({"element_bits": 9}, "lanes"),
         ({"latency": 0}, "latency"),
     ],
 )
-def test_what_a_harness_refuses(parameters: dict[str, int], message: str) -> None:
+def test_what_a_harness_refuses(library: Path, parameters: dict[str, int], message: str) -> None:
     good = {"memory_bytes": 64, "elements": 256, "lanes": 4, "element_bits": 4, "latency": 32}
     with pytest.raises(ValueError, match=message):
-        Harness(TRAFFIC, **{**good, **parameters})
+        Harness(library, **{**good, **parameters})
 
 
 def test_verilog_that_is_wrong_is_one_line() -> None:

@@ -3,14 +3,17 @@
 import gzip
 import io
 import random
+import re
 import struct
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from network import MaxPool2D, Network, NetworkError, Tensor, TensorType
-from network.inputs import load_inputs, load_labels, read_array
+import intaglio
+from intaglio.network import MaxPool2D, Network, NetworkError, Tensor, TensorType, arrays
+from intaglio.network.inputs import check_batch, load_inputs, load_labels, read_array
 
 UINT8 = TensorType(8, signed=False)
 INT8 = TensorType(8, signed=True)
@@ -168,16 +171,14 @@ def test_an_image_of_several_channels_needs_them(write):
     ("content", "message"),
     [
         (b"", "is empty"),
-        (b"hello", "is no array file"),
-        (b"\x00\x00", "is no array file"),
-        (b"\x00\x00\x07\x01" + bytes(8), "is no array file"),
-        (b"\x00\x00\x08\x00", "is no array file"),
+        (b"hello", "is not an array file"),
+        (b"\x00\x00", "is not an array file"),
+        (b"\x00\x00\x07\x01" + bytes(8), "is not an array file"),
+        (b"\x00\x00\x08\x00", "is not an array file"),
         (IDX[:9], "header is cut short"),
         (IDX[:-1], "states 24 bytes of data, there are 23"),
         (IDX + b"\0", "states 24 bytes of data, there are 25"),
         (struct.pack(">HBB3I", 0, 8, 3, *[2**32 - 1] * 3), "bytes of data, there are 0"),
-        (struct.pack(">HBB3I", 0, 8, 3, 0, *[2**32 - 1] * 2), "header is damaged"),
-        (struct.pack(">HBB255I", 0, 8, 255, *[1] * 255) + b"\0", "header is damaged"),
         (gzip.compress(IDX, mtime=0)[:-9], "gzip data is damaged"),
         (
             gzip.compress(IDX, mtime=0)[:20] + b"\xff" + gzip.compress(IDX, mtime=0)[21:],
@@ -202,6 +203,188 @@ def test_damage_is_refused(content, message, write):
     assert message in refused
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        struct.pack(">HBB3I", 0, 8, 3, 0, *[2**32 - 1] * 2),
+        struct.pack(">HBB255I", 0, 8, 255, *[1] * 255) + b"\0",
+    ],
+)
+def test_a_shape_that_no_array_has(content, write):
+    assert "its header states the shape (" in refusal(read_array, write(content))
+
+
+class Unpacked:
+    """How many bytes came out of gzip and zip streams."""
+
+    def __init__(self, monkeypatch) -> None:
+        self.count = 0
+        for kind in (gzip.GzipFile, zipfile.ZipExtFile):
+            monkeypatch.setattr(kind, "read", self._counting(kind.read))
+
+    def _counting(self, read):
+        def counted(stream, *arguments):
+            data = read(stream, *arguments)
+            self.count += len(data)
+            return data
+
+        return counted
+
+
+@pytest.fixture
+def unpacked(monkeypatch):
+    return Unpacked(monkeypatch)
+
+
+def zeros(head: bytes, size: int) -> bytes:
+    """`head` and `size` zeros, gzipped: a few thousandths of that."""
+    file = io.BytesIO()
+    with gzip.GzipFile(fileobj=file, mode="wb", compresslevel=1, mtime=0) as stream:
+        stream.write(head)
+        for first in range(0, size, 1 << 20):
+            stream.write(bytes(min(1 << 20, size - first)))
+    return file.getvalue()
+
+
+def npy_head(shape: tuple[int, ...]) -> bytes:
+    file = io.BytesIO()
+    np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
+    return file.getvalue()
+
+
+def idx_head(*shape: int) -> bytes:
+    return struct.pack(f">HBB{len(shape)}I", 0, 8, len(shape), *shape)
+
+
+BOMB = 1 << 27
+"""Bytes: packed less than a hundredth of `PACKED_FLOOR`, so that the floor is what it may unpack to."""
+
+
+@pytest.mark.parametrize("head", [npy_head((BOMB // 6, 2, 3)), idx_head(BOMB // 6, 2, 3)], ids=["npy", "idx"])
+def test_a_packed_file_unpacks_to_no_more_than_its_bytes_make_likely(head, write, unpacked):
+    path = write(zeros(head, BOMB // 6 * 6))
+    message = refusal(load_inputs, path, image())
+    assert message.startswith(f"{path}: states {BOMB // 6 * 6:,} bytes of data in ")
+    assert message.endswith("; take fewer inferences, or store them unpacked")
+    assert unpacked.count <= arrays.HEAD_BYTES
+    # What is wanted of it is not much.
+    assert load_inputs(path, image(), limit=5)["input"].shape == (5, 2, 3, 1)
+    assert unpacked.count <= 3 * arrays.HEAD_BYTES
+
+
+@pytest.mark.parametrize("head", [npy_head((4, 2, 3, 1)), idx_head(4, 2, 3)], ids=["npy", "idx"])
+def test_a_stream_is_not_read_beyond_what_its_header_states(head, write, unpacked):
+    message = refusal(load_inputs, write(zeros(head, BOMB)), image())
+    assert "its header states 24 bytes of data, there are more" in message
+    assert unpacked.count <= arrays.HEAD_BYTES
+
+
+@pytest.mark.parametrize(
+    ("head", "said"),
+    [
+        (npy_head((1 << 40, 2, 3)), "more than this program unpacks"),
+        (npy_head((1 << 20, 28, 28)), "which needs (N, 2, 3, 1)"),
+        (b"\x93NUMPY\x02\x00" + struct.pack("<I", BOMB), ".npy data is damaged"),
+        (b"\x00\x00\x08\xff", "its header states|which needs"),
+        (b"", "is not an array file"),
+        (b"PK\x03\x04", "is not an array file"),
+    ],
+)
+def test_a_header_decides_before_any_element_is_unpacked(head, said, write, unpacked):
+    message = refusal(load_inputs, write(zeros(head, BOMB)), image())
+    assert re.search(re.escape(said).replace(r"\|", "|"), message), message
+    assert unpacked.count <= arrays.HEAD_BYTES
+
+
+def test_members_of_an_archive_are_read_where_they_are_wanted(write, unpacked):
+    def archive(*heads: tuple[str, bytes], size=BOMB, method=zipfile.ZIP_DEFLATED) -> bytes:
+        file = io.BytesIO()
+        with zipfile.ZipFile(file, "w", method, compresslevel=1) as made:
+            for name, head in heads:
+                with made.open(f"{name}.npy", "w") as entry:
+                    entry.write(head)
+                    for _ in range(size >> 20):
+                        entry.write(bytes(1 << 20))
+        return file.getvalue()
+
+    honest, short = npy_head((BOMB // 8, 2, 4)), npy_head((4, 2, 4))
+    network = image(shape=(2, 4, 1))
+    path = write(archive(("input", honest)))
+    assert "more than this program unpacks" in refusal(load_inputs, path, network)
+    assert unpacked.count <= arrays.HEAD_BYTES
+    assert len(load_inputs(path, network, limit=9)["input"]) == 9
+    # Labels of another file's size are never opened.
+    unpacked.count = 0
+    assert (
+        len(load_inputs(write(archive(("input", honest), ("labels", honest))), network, limit=9)["input"])
+        == 9
+    )
+    assert unpacked.count <= arrays.HEAD_BYTES
+    message = refusal(load_inputs, write(archive(("input", short))), network)
+    assert f"its header states 32 bytes of data, there are {BOMB}" in message
+    # Together they may unpack to as much as one alone.
+    half = npy_head((BOMB // 16, 2, 4))
+    two = reads(Tensor("a", (2, 4, 1), UINT8), Tensor("b", (2, 4, 1), UINT8))
+    path = write(archive(("a", half), ("b", half), size=BOMB // 2))
+    assert "more than this program unpacks" in refusal(load_inputs, path, two)
+    lzma = write(archive(("input", short), size=0, method=zipfile.ZIP_LZMA))
+    assert "packed otherwise than numpy packs" in refusal(load_inputs, lzma, network)
+
+
+def test_what_is_large_and_no_bomb_is_read(write):
+    """Noise takes its own size packed; zeros up to the floor are a blank data set."""
+    noise = np.random.default_rng(0).integers(0, 256, (1 << 18, 2, 3), np.uint8)
+    assert np.array_equal(load_inputs(write(gzip.compress(npy(noise), 1)), image())["input"][..., 0], noise)
+    blank = zeros(idx_head(arrays.PACKED_FLOOR // 6, 2, 3), arrays.PACKED_FLOOR // 6 * 6)
+    assert len(load_inputs(write(blank), image())["input"]) == arrays.PACKED_FLOOR // 6
+
+
+def test_a_limit_takes_the_front_in_either_order(write):
+    for content in (
+        npy(PIXELS),
+        npy(np.asfortranarray(PIXELS)),
+        gzip.compress(npy(np.asfortranarray(PIXELS))),
+    ):
+        for limit in (1, 3, 4, 5):
+            found = load_inputs(write(content), image(), limit)["input"]
+            assert np.array_equal(found, PIXELS[:limit])
+
+
+def test_inputs_by_name_are_checked_before_anything_is_built(monkeypatch):
+    network = reads(Tensor("a", (1, 1, 2), UINT8), Tensor("b", (1, 1, 1), INT8))
+    a, b = np.zeros((3, 1, 1, 2), np.uint8), np.zeros((3, 1, 1, 1), np.int8)
+    assert check_batch(network, {"a": a, "b": b}) == 3
+    for given, message in [
+        ({"a": a}, "network n: the inputs are a, b, not a; name each of them"),
+        ({}, "network n: the inputs are a, b, not nothing; name each of them"),
+        ({"a": a, "b": b, "c\n": b}, r"network n: the inputs are a, b, not a, b, c\n; name each of them"),
+        (
+            {"a": a, "b": b[:2]},
+            "network n: inputs of different counts (a 3, b 2); the first axis counts inferences",
+        ),
+        ({"a": a[:0], "b": b[:0]}, "network n: a holds no inference; give at least one"),
+        ({"a": a, "b": a}, "an array of shape (3, 1, 1, 2) for the input b, which needs (N, 1, 1, 1)"),
+        ({"a": a, "b": np.int8(3)}, "an array of shape () for the input b"),
+    ]:
+        assert message in refusal(check_batch, network, given)
+    assert refusal(check_batch, network, {}, "here").startswith("here: ")
+
+    def built(*_: object) -> None:
+        raise AssertionError("the machine was built before its inputs were checked")
+
+    monkeypatch.setattr("intaglio.sim.simulator.run.build", built)
+    digits = Path(intaglio.__file__).parent / "models" / "digits_sbnq4.txt"
+    images = np.zeros((2, 8, 8, 1), np.uint8)
+    for inputs in (
+        {"image": images},
+        {"input": images, "other": images},
+        {"input": images[:0]},
+        images[..., 0],
+    ):
+        refusal(intaglio.run, digits, inputs, config="sbnq8x8")
+        refusal(intaglio.run_golden, digits, inputs)
+
+
 def test_pickles_are_not_opened(write):
     file = io.BytesIO()
     np.save(file, np.array([print], dtype=object), allow_pickle=True)
@@ -212,7 +395,9 @@ def test_an_archive_of_other_things(write):
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w") as archive:
         archive.writestr("readme.txt", "hello")
-    assert "its entry readme.txt is no numpy array" in refusal(load_inputs, write(file.getvalue()), image())
+    assert "its entry readme.txt is not a numpy array" in refusal(
+        load_inputs, write(file.getvalue()), image()
+    )
 
 
 def test_a_directory_a_missing_file_and_a_bad_limit(tmp_path, write):

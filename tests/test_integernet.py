@@ -5,10 +5,10 @@ import random
 import numpy as np
 import pytest
 
-from network import Conv2D, FullyConnected, MaxPool2D, Network, NetworkError, SbnqRescale, TensorType
-from network.graph import PowerOfTwoRescale, Rounding
-from network.integernet import dump, dumps, load, loads
-from network.load import load as load_any
+from intaglio.network import Conv2D, FullyConnected, MaxPool2D, Network, NetworkError, SbnqRescale, TensorType
+from intaglio.network.formats.integernet import dump, dumps, load, loads
+from intaglio.network.graph import PowerOfTwoRescale, Rounding
+from intaglio.network.load import load as load_any
 
 
 def authors_spacing(text: str) -> bytes:
@@ -338,7 +338,7 @@ def test_what_the_format_cannot_say_is_not_written(tmp_path):
 
     def unsayable(*layers):
         changed = Network("changed", network.tensors, (*layers, *rest), network.inputs, network.outputs)
-        with pytest.raises(NetworkError, match="cannot say"):
+        with pytest.raises(NetworkError, match="cannot express"):
             dumps(changed)
 
     fields = {**vars(conv1)}

@@ -6,12 +6,12 @@ import itertools
 import numpy as np
 import pytest
 
-from compiler import Program, Tap, Window
-from golden import elementwise, max_pool2d, transcendental
-from golden.rescale import affine, sbnq
-from hdl import isa
-from hdl.isa import Engine, Opcode, Operation, Scheme
-from network import Add, FixedPointScale, Mul, Sub, Tensor, TensorType
+from intaglio.compiler import Probe, Program, Region
+from intaglio.golden import elementwise, max_pool2d, transcendental
+from intaglio.golden.rescale import affine, sbnq
+from intaglio.network import Add, FixedPointScale, Mul, Sub, Tensor, TensorType
+from intaglio.sim.simulator.functional.interpreter import Stopped
+from intaglio.spec.commands import FORMATS, Engine, Opcode, Operation, Scheme, encode
 from tests.interpreter import Machine, check_order, clocks
 from tests.networks import machine_of
 
@@ -26,14 +26,14 @@ def int8_machine(**changes):
     return machine_of(**(fields | changes))
 
 
-def program_of(config, commands, image=b"", taps=()):
+def program_of(config, commands, image=b"", probes=()):
     """A program of such (opcode, fields)."""
-    code = b"".join(isa.encode(opcode, values) for opcode, values in commands)
-    whole = Window(0, IMAGE + -(-len(image) // 64) * 64)
+    code = b"".join(encode(opcode, values) for opcode, values in commands)
+    whole = Region(0, IMAGE + -(-len(image) // 64) * 64)
     return Program(
         network="by hand", config=config.name, fingerprint=config.fingerprint, commands=code, command_address=0,
         base_address=0, memory_bytes=whole.limit, image=np.frombuffer(image, np.uint8), image_address=IMAGE,
-        inputs=(), outputs=(), read_window=whole, write_window=whole, taps=taps, spills=(), layers=(), warnings=(),
+        inputs=(), outputs=(), read_region=whole, write_region=whole, probes=probes, spills=(), layers=(), warnings=(),
     )  # fmt: skip
 
 
@@ -122,7 +122,7 @@ def test_depthwise_3x3_of_stride_2_is_a_loop():
 
 
 def test_a_dilated_depthwise_row_takes_passes():
-    """Of one tap each, and with one tile for all: a sum of columns 0, 2 and 4."""
+    """Of one probe each, and with one tile for all: a sum of columns 0, 2 and 4."""
     config = int8_machine()
     image = np.random.default_rng(1).integers(-40, 40, (1, 9, 6))
     stream, weights_command = streamed(
@@ -226,9 +226,9 @@ def test_sbnq_rescale_is_goldens(signed):
     np.testing.assert_array_equal(found & 15, expected & 15)
 
 
-def test_a_scheme_that_the_machine_has_not():
+def test_a_scheme_this_machine_does_not_implement():
     config = int8_machine()
-    with pytest.raises(AssertionError, match="a scheme that the machine has not"):
+    with pytest.raises(Stopped, match="command 0: ILLEGAL_FIELD"):
         rescaled(np.zeros((1, 1), int), bytes(80), config, scheme=Scheme.SBNQ)
 
 
@@ -368,9 +368,9 @@ def test_rows_to_memory_and_back():
 STORE = {"memory_address": IMAGE, "rows": 1, "row_bytes": 8}
 
 
-def ordered(config, commands, taps=()):
+def ordered(config, commands, probes=()):
     machine = machine_for(config, commands, image=bytes(128))
-    machine.program = dataclasses.replace(machine.program, taps=taps)
+    machine.program = dataclasses.replace(machine.program, probes=probes)
     check_order(machine.program, machine.run())
 
 
@@ -425,7 +425,7 @@ def test_a_bank_must_be_drained_before_it_is_filled():
     stream, weights = streamed(
         config, [tile(config, np.ones((1, 1), int))], affine_records(config, (), (), ())
     )
-    matmul = {name: 1 for name in isa.FORMATS[Opcode.MATMUL].nonzero} | {
+    matmul = {name: 1 for name in FORMATS[Opcode.MATMUL].nonzero} | {
         "signed": 1,
         "height": 1,
         "width_elements": 1,
@@ -451,15 +451,15 @@ def test_a_bank_must_be_drained_before_it_is_filled():
 
 def test_a_tap_is_whole_and_stays_so():
     config = int8_machine()
-    tap = Tap(Engine.POOL, 1, "x", 200, 3, (3,), INT8, 1, 8)
+    probe = Probe(Engine.POOL, 1, "x", 200, 3, (3,), INT8, 1, 8)
     pool = (Opcode.MAX_POOL, POOL | {"destination": 200})
     over = STORE | {"scratchpad_address": 202}
     with pytest.raises(AssertionError, match=r"LOAD#1\) writes scratchpad 202, (read|written) by POOL#1"):
-        ordered(config, [pool, (Opcode.LOAD, over)], (tap,))
-    ordered(config, [pool, (Opcode.LOAD, over | {"wait_pool": 1})], (tap,))
-    tap = dataclasses.replace(tap, address=201)
+        ordered(config, [pool, (Opcode.LOAD, over)], (probe,))
+    ordered(config, [pool, (Opcode.LOAD, over | {"wait_pool": 1})], (probe,))
+    probe = dataclasses.replace(probe, address=201)
     with pytest.raises(AssertionError, match="x may not be whole at POOL#1: LOAD#1"):
-        ordered(config, [(Opcode.LOAD, STORE | {"scratchpad_address": 203, "row_bytes": 1}), pool], (tap,))
+        ordered(config, [(Opcode.LOAD, STORE | {"scratchpad_address": 203, "row_bytes": 1}), pool], (probe,))
 
 
 def test_garbage_is_noticed():
@@ -470,16 +470,28 @@ def test_garbage_is_noticed():
     assert len(found) == 3
 
 
+DEPTHWISE = {name: 1 for name in FORMATS[Opcode.MATMUL].nonzero} | {
+    "signed": 1, "depthwise": 1, "output_step": 1, "width_elements": 6, "height": 1,
+}  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("opcode", "values", "message"),
     [
         (Opcode.MAX_POOL, POOL | {"destination": 2}, "writes what it reads"),
         (Opcode.MAX_POOL, POOL | {"destination": 200, "output_columns": 2, "pixel_pitch": 2}, "an element twice"),
         (Opcode.STORE, STORE | {"rows": 2}, "a byte twice"),
-        (Opcode.STORE, STORE | {"memory_address": IMAGE + 125}, "window"),
-        (Opcode.LOAD, {"rows": 1}, "row_bytes"),
+        (Opcode.MATMUL, DEPTHWISE | {"output_columns": 4, "output_step": 2}, "whose last vector is not kept"),
+        (Opcode.MATMUL, DEPTHWISE | {"signed": 0}, "unsigned elements on a machine that has none"),
+        (Opcode.MATMUL, DEPTHWISE | {"chunks": 2}, "a depthwise command of several chunks"),
+        (Opcode.MATMUL, DEPTHWISE, "weights beyond the taps of the first output"),
+        (Opcode.RESCALE, CLAMPED | {"positions": 1, "columns": 1, "channels": 1, "low": 9, "high": 8}, "wrong order"),
     ],
 )  # fmt: skip
 def test_what_no_program_may_do(opcode, values, message):
     with pytest.raises(AssertionError, match=message):
-        machine_for(int8_machine(), [(opcode, values)], image=bytes(128)).run()
+        machine_for(
+            int8_machine(),
+            [(Opcode.WEIGHTS, {"memory_address": IMAGE, "beats": 16}), (opcode, values)],
+            image=bytes([1]) * 128,
+        ).run()

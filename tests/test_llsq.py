@@ -5,7 +5,7 @@ from math import ceil, floor
 
 import pytest
 
-from hdl.llsq import LLSQ
+from intaglio.hdl.units.llsq import LLSQ
 from tests.hdl_bench import check_stream, corners
 
 

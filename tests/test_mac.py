@@ -4,8 +4,8 @@ import random
 import pytest
 from amaranth.back import rtlil
 
-from hdl.mac import MAC
-from hdl.operand import OperandType
+from intaglio.hdl.units.mac import MAC
+from intaglio.spec.operand import OperandType
 from tests.hdl_bench import run_stream
 
 PAIRS = [

@@ -1,7 +1,7 @@
 # amaranth: UnusedElaboratable=no
 import pytest
 
-from sim.system.run import TESTS, run
+from intaglio.sim.system.run import TESTS, run
 
 
 def test_bench():

@@ -6,9 +6,9 @@ import dataclasses
 import numpy as np
 import pytest
 
-from golden import model
-from network import AffineRescale, Network
-from network.graph import AnyLayer
+from intaglio.golden import model
+from intaglio.network import AffineRescale, Network
+from intaglio.network.graph import AnyLayer
 from tests.networks_int8 import random_int8_network
 
 SEEDS = range(250)

@@ -1,6 +1,6 @@
 import pytest
 
-from hdl.operand import OperandType
+from intaglio.spec.operand import OperandType
 
 RANGES = {
     "int8": (8, -128, 127),

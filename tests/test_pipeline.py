@@ -4,7 +4,7 @@ from amaranth.hdl import Module, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from hdl.pipeline import Pipeline
+from intaglio.hdl.units.pipeline import Pipeline
 from tests.hdl_bench import run_stream
 
 

@@ -5,8 +5,8 @@ from math import floor
 
 import pytest
 
-from hdl.power_of_two import PowerOfTwo
-from hdl.rounding import Rounding
+from intaglio.hdl.units.power_of_two import PowerOfTwo
+from intaglio.hdl.units.rounding import Rounding
 from tests.hdl_bench import check_stream, corners
 
 

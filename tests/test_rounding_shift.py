@@ -5,8 +5,8 @@ from math import floor
 
 import pytest
 
-from hdl.rounding import Rounding
-from hdl.rounding_shift import RoundingShift
+from intaglio.hdl.units.rounding import Rounding
+from intaglio.hdl.units.rounding_shift import RoundingShift
 from tests.hdl_bench import check_stream, corners
 
 

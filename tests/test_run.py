@@ -7,20 +7,24 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import golden
-from compiler import Program, compile_network
-from hdl import isa
-from hdl.config import AcceleratorConfig
-from network import Network
-from network.inputs import load_inputs
-from network.load import load
-from sim import verilator
-from sim.build import build, cached
-from sim.machine import MachineStopped, Simulator, cycle_limit
-from sim.run import run
+from intaglio import golden
+from intaglio.compiler import Program, compile_network
+from intaglio.network import Network, NetworkError
+from intaglio.network.inputs import load_inputs
+from intaglio.network.load import load
+from intaglio.sim.simulator import verilator
+from intaglio.sim.simulator.build import build, build_verilog, cached
+from intaglio.sim.simulator.machine import MachineStopped, Simulator, cycle_limit, layer_cycles
+from intaglio.sim.simulator.run import run
+from intaglio.spec.commands import COMMAND_BYTES, Engine, Opcode, encode
+from intaglio.spec.config import AcceleratorConfig
+from intaglio.spec.registers import Register
 
 MODELS = Path(__file__).parent.parent / "intaglio" / "models"
 TINY = Path(__file__).with_name("tiny.toml")
+STUCK = Path(__file__).with_name("stuck.v")
+END_CYCLES = 8
+"""From the completion of the last command to the interrupt, at most."""
 
 
 @pytest.fixture(scope="module")
@@ -60,13 +64,13 @@ def with_image(program: Program, commands: bytes) -> Program:
 def changed(program: Program, index: int, **fields: int) -> Program:
     """The program with other fields in one command."""
     opcode, values = program.command(index)
-    place = index * isa.COMMAND_BYTES
-    command = isa.encode(opcode, {**values, **fields})
-    commands = program.commands[:place] + command + program.commands[place + isa.COMMAND_BYTES :]
+    place = index * COMMAND_BYTES
+    command = encode(opcode, {**values, **fields})
+    commands = program.commands[:place] + command + program.commands[place + COMMAND_BYTES :]
     return dataclasses.replace(with_image(program, commands), commands=commands)
 
 
-def first_of(program: Program, opcode: isa.Opcode) -> int:
+def first_of(program: Program, opcode: Opcode) -> int:
     return next(i for i in range(program.command_count) if program.command(i)[0] == opcode)
 
 
@@ -83,10 +87,49 @@ def test_every_tensor_equals_golden(network, program, config, inputs) -> None:
     for name, values in expected.items():
         assert result.outputs[name].dtype == values.dtype
         assert (result.outputs[name] == values).all()
-    assert sum(result.layer_cycles) == result.cycles == result.counters["cycles"]
     assert min(result.layer_cycles) > 0
     assert [layer.name for layer in result.layers] == [layer.name for layer in network.layers]
-    assert result.simulated_cycles >= 60 * result.cycles
+    assert result.simulated_cycles >= 60 * result.counted_cycles
+
+
+def last_stamp(simulator: Simulator, program: Program) -> int:
+    stamp = simulator._harness.read(Register.MARKS + 4 * program.layers[-1].mark)
+    assert stamp is not None
+    return stamp
+
+
+def test_time_stamps_are_those_of_the_layers(config, program, simulator, inputs) -> None:
+    """A layer is complete no earlier than the array can have multiplied all that it multiplies, and the last one when
+    its output is stored, a few cycles before the interrupt."""
+    inference = simulator.infer({name: values[0] for name, values in inputs.items()})
+    multiplied = np.cumsum([layer.macs for layer in program.layers]) / (config.rows * config.columns)
+    assert (np.cumsum(inference.layer_cycles) >= multiplied).all()
+    opcode, last = program.command(program.command_count - 1)
+    assert (opcode, last["mark"]) == (Opcode.STORE, 1)
+    assert 0 < inference.cycles - last_stamp(simulator, program) <= END_CYCLES
+
+
+def test_a_time_stamp_too_few_or_too_many_is_noticed(config, program, simulator, inputs) -> None:
+    image = {name: values[0] for name, values in inputs.items()}
+    marked = [i for i in range(program.command_count) if program.command(i)[1]["mark"]]
+    assert len(marked) > 2
+    for index in marked:
+        with pytest.raises(MachineStopped, match="time stamp"):
+            infer(changed(program, index, mark=0), config, inputs)
+    # One more at the beginning: each layer has the stamp of the one before, and the last one's work is nobody's.
+    with Simulator(build(config), config, changed(program, 0, mark=1)) as early:
+        inference = early.infer(image)
+        assert inference.cycles - last_stamp(early, program) > END_CYCLES
+
+
+def test_layer_cycles_are_between_time_stamps(program) -> None:
+    layers = [dataclasses.replace(program.layers[0], mark=mark) for mark in (-1, 0, 0, 1)]
+    assert layer_cycles(layers, {0: 10, 1: 50}, 60) == (0, 10, 0, 50)
+    for stamps in ({0: 10, 1: 10}, {0: 11, 1: 10}, {0: 0, 1: 50}, {0: 10, 1: 61}):
+        with pytest.raises(
+            MachineStopped, match=r"time stamp \d is \d+, after \d+ and in a run of 60 cycles"
+        ):
+            layer_cycles(layers, stamps, 60)
 
 
 def test_workers_give_what_one_process_gives(network, program, config, inputs) -> None:
@@ -108,7 +151,7 @@ def test_unchecked_runs_say_so(network, program, config, inputs) -> None:
 @pytest.mark.parametrize("jobs", [1, 3])
 def test_the_first_difference_and_all_mismatches_are_found(network, program, config, inputs, jobs) -> None:
     """A machine that computes another network: one whose last layer's clamp is lower."""
-    last = max(i for i in range(program.command_count) if program.command(i)[0] == isa.Opcode.RESCALE)
+    last = max(i for i in range(program.command_count) if program.command(i)[0] == Opcode.RESCALE)
     wrong = changed(program, last, high=-3)
     channels, first = program.command(last)[1]["channels"], 10 - program.command(last)[1]["channels"]
     result = run(network, wrong, config, inputs, jobs=jobs)
@@ -127,7 +170,7 @@ def test_the_first_difference_and_all_mismatches_are_found(network, program, con
 
 def test_an_output_that_is_stored_wrongly_differs(network, program, config, inputs) -> None:
     """What is on chip is right, what reaches memory is not."""
-    store = first_of(program, isa.Opcode.STORE)
+    store = first_of(program, Opcode.STORE)
     wrong = changed(program, store, scratchpad_address=program.command(store)[1]["scratchpad_address"] + 1)
     result = run(network, wrong, config, inputs)
     assert result.mismatches
@@ -157,19 +200,19 @@ def test_a_later_memory_costs_cycles_and_changes_no_result(config, program, simu
 
 
 def test_an_illegal_opcode_stops_the_machine_and_is_named(config, program, inputs) -> None:
-    index = first_of(program, isa.Opcode.MAX_POOL)
+    index = first_of(program, Opcode.MAX_POOL)
     commands = bytearray(program.commands)
-    commands[index * isa.COMMAND_BYTES] = 0xFF
-    with pytest.raises(MachineStopped, match=f"at command {index}: ILLEGAL_OPCODE"):
+    commands[index * COMMAND_BYTES] = 0xFF
+    with pytest.raises(MachineStopped, match=f"at command {index}: ILLEGAL_OPCODE: A command has an opcode"):
         infer(with_image(program, bytes(commands)), config, inputs)
 
 
 @pytest.mark.parametrize(
     ("opcode", "cause"),
     [
-        (isa.Opcode.LOAD, "READ_WINDOW"),
-        (isa.Opcode.WEIGHTS, "READ_WINDOW"),
-        (isa.Opcode.STORE, "WRITE_WINDOW"),
+        (Opcode.LOAD, "READ_REGION"),
+        (Opcode.WEIGHTS, "READ_REGION"),
+        (Opcode.STORE, "WRITE_REGION"),
     ],
 )
 def test_an_address_outside_the_windows_stops_the_machine_and_is_named(
@@ -183,28 +226,48 @@ def test_an_address_outside_the_windows_stops_the_machine_and_is_named(
 
 def test_a_bus_error_stops_the_machine(config, program, inputs) -> None:
     """The window grants more than there is memory."""
-    index = first_of(program, isa.Opcode.LOAD)
+    index = first_of(program, Opcode.LOAD)
     end = 0x10_0000
-    wide = dataclasses.replace(program, read_window=dataclasses.replace(program.read_window, limit=end))
+    wide = dataclasses.replace(program, read_region=dataclasses.replace(program.read_region, limit=end))
     with pytest.raises(MachineStopped, match=f"at command {index}: READ_ERROR"):
         infer(changed(wide, index, memory_address=end - 0x1000), config, inputs)
 
 
 def test_commands_that_wait_for_ever_are_stopped(config, program, inputs) -> None:
-    index = first_of(program, isa.Opcode.MATMUL)
+    index = first_of(program, Opcode.MATMUL)
     with pytest.raises(MachineStopped, match="WATCHDOG"):
         infer(changed(program, index, wait_store=1000), config, inputs)
 
 
 def test_work_left_undone_is_no_success(config, program, inputs) -> None:
-    shorter = program.commands[: -4 * isa.COMMAND_BYTES]
+    shorter = program.commands[: -4 * COMMAND_BYTES]
     with pytest.raises(MachineStopped, match="tensors computed"):
         infer(dataclasses.replace(program, commands=shorter), config, inputs)
 
 
+def test_a_machine_whose_done_sticks_is_one_line(config, program, inputs) -> None:
+    """One that answers like a machine, is done at once, and reports a completion of every engine in every cycle."""
+    widths = {
+        "FINGERPRINT": program.fingerprint,
+        "ENGINES": len(Engine),
+        "ADDRESS_BITS": config.scratchpad_elements.bit_length() - 1,
+        "LANES": config.vector_lanes,
+        "DATA_BITS": config.vector_lanes * config.element_bits,
+    }
+    text = STUCK.read_text()
+    for name, value in widths.items():
+        text = text.replace(f"`{name}", str(value))
+    with Simulator(build_verilog(text, "stuck"), config, program) as simulator:
+        image = {name: values[0] for name, values in inputs.items()}
+        with pytest.raises(
+            MachineStopped, match="reported the completion of [0-9,]+ commands of LOAD, and has"
+        ):
+            simulator.infer(image)
+
+
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_which_inference_stopped_the_machine_is_named(network, program, config, inputs, jobs) -> None:
-    index = first_of(program, isa.Opcode.LOAD)
+    index = first_of(program, Opcode.LOAD)
     wrong = changed(program, index, memory_address=0xFFFF_0000)
     with pytest.raises(MachineStopped, match=r"^inference \d+: the machine stopped itself at command"):
         run(network, wrong, config, inputs, jobs=jobs)
@@ -216,12 +279,12 @@ def test_a_program_for_another_machine_is_refused(config, program) -> None:
 
 
 def test_a_program_without_a_tap_is_refused(network, program, config, inputs) -> None:
-    with pytest.raises(ValueError, match="no tap for"):
-        run(network, dataclasses.replace(program, taps=program.taps[1:]), config, inputs)
+    with pytest.raises(ValueError, match="no probe for"):
+        run(network, dataclasses.replace(program, probes=program.probes[1:]), config, inputs)
 
 
 def test_nothing_to_run_is_refused(network, program, config) -> None:
-    with pytest.raises(ValueError, match="at least one"):
+    with pytest.raises(NetworkError, match="the inputs are input, not nothing"):
         run(network, program, config, {})
 
 

@@ -3,7 +3,7 @@ import random
 
 import pytest
 
-from hdl.saturate import Clamp, Saturate
+from intaglio.hdl.units.saturate import Clamp, Saturate
 from tests.hdl_bench import check_stream, corners
 
 
@@ -12,10 +12,11 @@ def test_clamp(width, output_bits):
     rng = random.Random(4)
     values, limits = corners(width) + corners(output_bits), corners(output_bits)
     inputs = [
-        {"value": rng.choice(values), "lo": rng.choice(limits), "hi": rng.choice(limits)} for _ in range(2000)
+        {"value": rng.choice(values), "low": rng.choice(limits), "high": rng.choice(limits)}
+        for _ in range(2000)
     ]
-    assert any(x["lo"] > x["hi"] for x in inputs)
-    check_stream(Clamp(width, output_bits), inputs, lambda value, lo, hi: min(max(value, lo), hi))
+    assert any(x["low"] > x["high"] for x in inputs)
+    check_stream(Clamp(width, output_bits), inputs, lambda value, low, high: min(max(value, low), high))
 
 
 @pytest.mark.parametrize("is_signed", [True, False])

@@ -5,7 +5,7 @@ from math import floor
 
 import pytest
 
-from hdl.sbnq import SBNQ
+from intaglio.hdl.units.sbnq import SBNQ
 from tests.hdl_bench import check_stream, corners
 
 

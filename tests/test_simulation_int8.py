@@ -6,16 +6,16 @@ Every element of every tensor is compared with golden's, which `test_tflite_orac
 import numpy as np
 import pytest
 
-import golden
 from bench import networks
-from compiler import compile_network
-from hdl.config import AcceleratorConfig
-from network import NetworkError
-from network.inputs import load_inputs
-from network.load import load
-from sim import run as running
-from sim.build import build
-from sim.machine import Simulator
+from intaglio import golden
+from intaglio.compiler import compile_network
+from intaglio.network import NetworkError
+from intaglio.network.inputs import load_inputs
+from intaglio.network.load import load
+from intaglio.sim.simulator import run as running
+from intaglio.sim.simulator.build import build
+from intaglio.sim.simulator.machine import Simulator
+from intaglio.spec.config import AcceleratorConfig
 from tests import tflite_cases
 from tests.networks import draw
 from tests.networks_int8 import int8_machine, random_int8_network

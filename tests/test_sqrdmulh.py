@@ -5,7 +5,7 @@ from math import floor
 
 import pytest
 
-from hdl.sqrdmulh import SQRDMULH
+from intaglio.hdl.units.sqrdmulh import SQRDMULH
 from tests.hdl_bench import check_stream, corners
 
 

@@ -1,13 +1,14 @@
 """What is read from a .tflite file, what arithmetic it becomes for each runtime, and what is refused, all at once."""
 
 import re
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 
-import golden
 from bench.tflite_builder import SAME, VALID, Builder
-from network import (
+from intaglio import golden
+from intaglio.network import (
     AffineRescale,
     AveragePool2D,
     Conv2D,
@@ -19,9 +20,11 @@ from network import (
     NetworkError,
     Requantize,
     Reshape,
-    tflite,
 )
-from network.load import load
+from intaglio.network.formats import tflite
+from intaglio.network.formats.tflite.supported import SUPPORTED
+from intaglio.network.importing.scales import quantized_multiplier
+from intaglio.network.load import load
 from tests import tflite_cases
 
 
@@ -83,9 +86,9 @@ def test_the_runtime_decides_how_a_fully_connected_layer_rounds(tmp_path) -> Non
     assert (
         once.real.tolist() == [float(np.float32(0.2)) * float(np.float32(0.02)) / float(np.float32(0.1))] * 5
     )
-    with pytest.raises(NetworkError, match="there is no runtime 'cmsis'"):
+    with pytest.raises(NetworkError, match="unknown runtime 'cmsis'"):
         load(path, runtime="cmsis")
-    with pytest.raises(NetworkError, match="there is no runtime 'cmsis'"):
+    with pytest.raises(NetworkError, match="unknown runtime 'cmsis'"):
         tflite.loads(path.read_bytes(), "cmsis")
 
 
@@ -103,7 +106,7 @@ def test_the_runtime_decides_how_a_fully_connected_layer_rounds(tmp_path) -> Non
     ],
 )
 def test_the_multiplier_of_a_real_factor(real: float, multiplier: int, exponent: int) -> None:
-    scale = tflite.quantized_multiplier(real)
+    scale = quantized_multiplier(real)
     assert (scale.multiplier, scale.exponent) == (multiplier, exponent)
 
 
@@ -275,7 +278,7 @@ def test_an_axis_that_shrinks_heeds_its_begin_mask() -> None:
         ),
         ("SQUEEZE", None, [[1]], (1, 2, 6), "it squeezes axes (1,) of (1, 2, 1, 6, 1)"),
         ("EXPAND_DIMS", [1], [], (1, 2, 1, 1, 6, 1), "it makes (1, 1, 2, 1, 6, 1) of"),
-        ("EXPAND_DIMS", [7], [], (1, 2, 1, 1, 6, 1), "it puts axes at [7] of"),
+        ("EXPAND_DIMS", [7], [], (1, 2, 1, 1, 6, 1), "it adds axes at [7] of"),
     ],
 )
 def test_a_shape_that_is_not_the_outputs(
@@ -368,3 +371,116 @@ def test_other_content_is_no_tflite_file(tmp_path) -> None:
     path.write_bytes(b"PK\x03\x04....")
     with pytest.raises(NetworkError, match="no known format"):
         load(path)
+
+
+# The table of operators.
+
+Made = tuple[str, list[int], list[int], list[object] | None]
+
+
+def weighted(b: Builder, op: str, weights: tuple[int, ...], options: list[object], **bias: object) -> Made:
+    """An operator of weights on a 1x4x4x3 image, or on its 48 elements."""
+    x = b.input((1, 4, 4, 3), 0.1, 0)
+    w = b.constant(np.ones(weights, np.int8), 0.1, dimension=3 if op.startswith("DEPTH") else 0)
+    inputs = [x, w] + ([b.constant(np.zeros(weights[0], np.int32), **bias)] if bias else [])
+    return op, inputs, [b.tensor((1, weights[0]), 0.1, 0)], options
+
+
+def plain(
+    b: Builder, op: str, options: list[object] | None, scale: float, *out: float, size: int = 4
+) -> Made:
+    """An operator of one (1, `size`) operand with `scale`, to the output scale and zero point `out`."""
+    x = b.input((1, size), scale, 0)
+    return op, [x], [b.tensor((1, size), *out)], options
+
+
+def sliced(b: Builder, *masks: int) -> Made:
+    x = b.input((1, 4), 0.1, 0)
+    return (
+        "STRIDED_SLICE",
+        [x, *(ints(b, 0, 0), ints(b, 1, 4), ints(b, 1, 1))],
+        [b.tensor((1, 4), 0.1, 0)],
+        [*masks],
+    )
+
+
+REFUSED: dict[str, tuple[Callable[[Builder], Made], str]] = {
+    "one_scale": (lambda b: plain(b, "SQUEEZE", [[]], 0.1, 0.2, 0), "its inputs and outputs differ in scale"),
+    "no_activation": (lambda b: plain(b, "CONCATENATION", [1, 1], 0.1, 0.1, 0), "it has a fused activation"),
+    "conv_weights": (
+        lambda b: weighted(b, "CONV_2D", (2, 1, 1, 4), [VALID, 1, 1, 0, 1, 1]),
+        "its weights are (2, 1, 1, 4), its input has 3 channels",
+    ),
+    "depthwise_weights": (
+        lambda b: weighted(b, "DEPTHWISE_CONV_2D", (1, 1, 1, 4), [VALID, 1, 1, 1, 0, 1, 1]),
+        "its weights are (1, 1, 1, 4), its input has 3 channels",
+    ),
+    "matrix_weights": (
+        lambda b: weighted(b, "FULLY_CONNECTED", (2, 5), [0, 0, False]),
+        "its weights are (2, 5), its input has 48 elements",
+    ),
+    "plain_weights": (
+        lambda b: weighted(b, "FULLY_CONNECTED", (2, 48), [0, 1, False]), "its weights are shuffled",
+    ),
+    "bias_on_scale": (
+        lambda b: weighted(b, "FULLY_CONNECTED", (2, 48), [0, 0, False], scale=0.5),
+        "its bias has a scale of 0.5, its products 0.01",
+    ),
+    "stated_multiplier": (
+        lambda b: weighted(b, "DEPTHWISE_CONV_2D", (1, 1, 1, 6), [VALID, 1, 1, 3, 0, 1, 1]),
+        "its channel multiplier is 3, its weights are (1, 1, 1, 6) for 3 channels",
+    ),
+    "finite_alpha": (lambda b: plain(b, "LEAKY_RELU", [np.inf], 0.1, 0.1, 0), "its alpha is inf"),
+    "relu6_clamps_alone": (lambda b: plain(b, "RELU6", None, 0.1, 0.2, 0), "tflm's RELU6 only clamps"),
+    "to_float": (lambda b: plain(b, "DEQUANTIZE", [], 0.1, 0.1, 0), "it writes int8"),
+    "logistic_scale": (
+        lambda b: plain(b, "LOGISTIC", None, 0.1, 1 / 256, 0), "the scale 1/256 and zero point -128, not",
+    ),
+    "tanh_scale": (lambda b: plain(b, "TANH", None, 0.1, 1 / 256, 0), "the scale 1/128 and zero point 0, not"),
+    "sigmoidal_input": (lambda b: plain(b, "TANH", None, 2.0**-27, 1 / 128, 0), "its input has a scale of 7.45e-09"),
+    "softmax_scale": (
+        lambda b: plain(b, "SOFTMAX", [1.0], 0.1, 1 / 128, -128), "the scale 1/256 and zero point -128, not",
+    ),
+    "softmax_rows": (
+        lambda b: plain(b, "SOFTMAX", [1.0], 0.1, 1 / 256, -128, size=4096), "its last axis has (4096,) elements",
+    ),
+    "plain_slice": (lambda b: sliced(b, 0, 0, 1, 0, 0), "its EllipsisMask is set"),
+}  # fmt: skip
+"""Of each constraint of the table, an operator that breaks it."""
+
+
+@pytest.mark.parametrize("constraint", REFUSED)
+def test_what_breaks_a_constraint_is_refused(constraint: str) -> None:
+    make, said = REFUSED[constraint]
+    b = Builder()
+    op, inputs, outputs, options = make(b)
+    assert constraint in {rule.__name__ for rule in SUPPORTED[op].constraints}
+    b.operator(op, inputs, outputs, options)
+    b.outputs = outputs
+    with pytest.raises(NetworkError, match=re.escape(said)):
+        layers(b, "tflm")
+
+
+def test_every_constraint_and_operand_says_what_it_asks_for() -> None:
+    rules = {rule for supported in SUPPORTED.values() for rule in supported.constraints}
+    assert {rule.__name__ for rule in rules} == set(REFUSED)
+    for function in rules | {read for supported in SUPPORTED.values() for read in supported.operands}:
+        sentence = function.__doc__ or ""
+        assert sentence[0].isupper(), function
+        assert sentence.endswith("."), function
+        assert "\n" not in sentence, function
+
+
+def test_a_tensor_of_the_file_keeps_its_name_beside_those_that_are_made() -> None:
+    """A fully connected layer at two positions makes tensors `y/row` and `y/sums`; so is one of the file's called."""
+    b = Builder()
+    x = b.input((1, 2, 3), 0.1, 0)
+    y = b.tensor((1, 2, 4), 0.1, 0, name="y")
+    b.operator("FULLY_CONNECTED", [x, b.constant(np.ones((4, 3), np.int8), 0.1)], [y], [0, 0, True])
+    z = b.tensor((1, 2, 4), 0.1, 0, name="y/row")
+    b.operator("RELU", [y], [z])
+    b.outputs = [z]
+    network = tflite.loads(b.bytes())
+    assert network.outputs == ("y/row",)
+    assert network.tensors["y/row"].shape == (2, 4)
+    assert [layer.output for layer in network.layers] == ["y/row#2", "y/sums", "y", "y/row"]

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 from bench.tflite_builder import TYPES, VALID, Builder
-from network import NetworkError, tflite
-from network.load import load
+from intaglio.network import NetworkError
+from intaglio.network.formats import tflite
+from intaglio.network.load import load
 from tests import fuzz_tflite, tflite_cases
 
 ROOT = Path(__file__).parent.parent

@@ -7,9 +7,11 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-import golden
-from network import Network, NetworkError, tflite, tflite_file
-from network.inputs import load_inputs
+from intaglio import golden
+from intaglio.network import Network, NetworkError
+from intaglio.network.formats import tflite
+from intaglio.network.formats.tflite import file as tflite_file
+from intaglio.network.inputs import load_inputs
 from tests import fuzz_tflite, tflite_cases, tflite_oracles
 from tests.tflite_oracles import Job, answers
 
@@ -17,7 +19,7 @@ RUNTIMES = ("litert", "tflm")
 INPUTS, CHUNKS = 200, 4
 
 NO_BIAS = "has_bias was not true"  # LiteRT's int8 convolutions want a bias, TFLM's do not
-CLAMPS = "tflm's RELU6 clamps alone"  # it keeps the input's scale, whatever the output's
+CLAMPS = "tflm's RELU6 only clamps"  # it keeps the input's scale, whatever the output's
 FINE = "the scales of its input and output are too far apart"  # a hard swish below 4e-7 a step
 DROPPED: dict[tuple[str, str], tuple[int, tuple[str, ...]]] = {
     ("litert", "conv"): (8, (NO_BIAS,)),

@@ -5,16 +5,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import golden
-from network import AffineRescale, Conv2D, FullyConnected, MaxPool2D
+from intaglio import golden
+from intaglio.network import AffineRescale, Conv2D, FullyConnected, MaxPool2D
 
 torch = pytest.importorskip("torch", reason="the extra `train` is not installed")
 pytest.importorskip("sklearn", reason="the extra `train` is not installed")
 
+from intaglio.train import affine, data, loop  # noqa: E402
+from intaglio.train.chain import Place, accumulate  # noqa: E402
+from intaglio.train.definition import DEFINITIONS  # noqa: E402
 from tests.train_runs import small_data, torch_as_it_was, trained  # noqa: E402 - they need torch
-from train import affine, data, loop  # noqa: E402
-from train.chain import Place, accumulate  # noqa: E402
-from train.definition import DEFINITIONS  # noqa: E402
 
 
 @pytest.fixture(scope="module")

@@ -5,8 +5,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-import golden
-from network import AffineRescale, Conv2D, FullyConnected
+from intaglio import golden
+from intaglio.network import AffineRescale, Conv2D, FullyConnected
 
 torch = pytest.importorskip("torch", reason="the extra `train` is not installed")
 pytest.importorskip("sklearn", reason="the extra `train` is not installed")
@@ -16,10 +16,10 @@ from brevitas.core.quant import TernaryQuant  # noqa: E402 - they need torch and
 from brevitas.quant.binary import SignedBinaryWeightPerTensorConst  # noqa: E402
 from brevitas.quant.ternary import SignedTernaryWeightPerTensorConst  # noqa: E402
 
+from intaglio.train import data, itbwn, loop  # noqa: E402
+from intaglio.train.chain import Place  # noqa: E402
+from intaglio.train.definition import DEFINITIONS  # noqa: E402
 from tests.train_runs import LAYERS, SHAPE, small_data, torch_as_it_was, trained  # noqa: E402
-from train import data, itbwn, loop  # noqa: E402
-from train.chain import Place  # noqa: E402
-from train.definition import DEFINITIONS  # noqa: E402
 
 BITS = {"ternary": 2, "binary": 1}
 
@@ -204,7 +204,7 @@ def test_the_exported_network(digits):
     *narrow, last = (layer for layer in integers.layers if isinstance(layer, Conv2D | FullyConnected))
     binary = isinstance(model.blocks[0].weights.weight_quant.tensor_quant, itbwn.BinaryQuant)
     for layer in narrow:
-        assert str(layer.weight_type) == "int2"
+        assert str(layer.weight_type) == ("binary" if binary else "int2")
         assert np.unique(layer.weights).tolist() == ([-1, 1] if binary else [-1, 0, 1])
         assert integers.tensors[layer.output].zero_point == -128
     assert str(last.weight_type) == "int8"

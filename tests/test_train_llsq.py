@@ -8,15 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import golden
-from network import NetworkError, TensorType
+from intaglio import golden
+from intaglio.network import NetworkError, TensorType
 
 torch = pytest.importorskip("torch", reason="the extra `train` is not installed")
 
+from intaglio.train import data, llsq, loop  # noqa: E402
+from intaglio.train.chain import Place  # noqa: E402
+from intaglio.train.definition import DEFINITIONS, Dense  # noqa: E402
 from tests.train_runs import LAYERS, SHAPE, small_data, torch_as_it_was, trained  # noqa: E402 - needs torch
-from train import data, llsq, loop  # noqa: E402
-from train.chain import Place  # noqa: E402
-from train.definition import DEFINITIONS, Dense  # noqa: E402
 
 NAMES = ["conv1", "pool1", "conv2", "fc1", "fc2"]
 

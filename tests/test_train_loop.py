@@ -12,12 +12,12 @@ pytest.importorskip("sklearn", reason="the extra `train` is not installed")
 
 import torch
 
-from network import NetworkError
-from network.load import load
+from intaglio.network import NetworkError
+from intaglio.network.load import load
+from intaglio.train import __main__ as command
+from intaglio.train import data, floating, loop, schemes
+from intaglio.train.data import Augmentation, Part
 from tests.train_runs import SHAPE, small_data, torch_as_it_was, trained
-from train import __main__ as command
-from train import data, floating, loop, schemes
-from train.data import Augmentation, Part
 
 
 def test_shifting_moves_whole_images():
@@ -236,7 +236,7 @@ def test_options_that_cannot_be_are_refused(words, why, tmp_path, capsys):
 
 def test_a_scheme_whose_library_is_absent_says_what_to_install(tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(schemes.SCHEMES, "binary", schemes.Scheme("no_such_module", (1,)))
-    monkeypatch.delitem(sys.modules, "train.no_such_module", raising=False)
+    monkeypatch.delitem(sys.modules, "intaglio.train.no_such_module", raising=False)
     words = ["--scheme", "binary", "--dataset", "digits", "--epochs", "1", "--out", str(tmp_path)]
     assert command.main(words) == 2
-    assert "train: needs train.no_such_module, which is not installed" in capsys.readouterr().err
+    assert "train: needs intaglio.train.no_such_module, which is not installed" in capsys.readouterr().err

@@ -6,13 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from network.integernet import dumps, load
+from intaglio.network.formats.integernet import dumps, load
 
 torch = pytest.importorskip("torch", reason="the extra `train` is not installed")
 
+from intaglio.train import data, sbnq  # noqa: E402
+from intaglio.train.chain import Place  # noqa: E402
 from tests.train_runs import small_data, trained  # noqa: E402 - they need torch
-from train import data, sbnq  # noqa: E402
-from train.chain import Place  # noqa: E402
 
 MODELS = Path(__file__).parents[1] / "intaglio" / "models"
 

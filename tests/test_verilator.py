@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from sim import verilator
-from sim.verilator import VerilatorNotFound
+from intaglio.sim.simulator import verilator
+from intaglio.sim.simulator.verilator import VerilatorNotFound
 
 
 @pytest.fixture(autouse=True)

@@ -18,8 +18,8 @@ module machine(
     output [1:0] s_axil_bresp, output reg s_axil_bvalid, input s_axil_bready,
     input [11:0] s_axil_araddr, input s_axil_arvalid, output s_axil_arready,
     output reg [31:0] s_axil_rdata, output [1:0] s_axil_rresp, output reg s_axil_rvalid, input s_axil_rready,
-    output reg [5:0] tap_done, output reg tap_write_valid, output [2:0] tap_write_engine,
-    output [7:0] tap_write_address, output [3:0] tap_write_mask, output [15:0] tap_write_data
+    output reg [5:0] probe_done, output reg probe_write_valid, output [2:0] probe_write_engine,
+    output [7:0] probe_write_address, output [3:0] probe_write_mask, output [15:0] probe_write_data
 );
     /* verilator lint_off UNUSEDSIGNAL */
     wire unused = &{1'b0, m_axi_rid, m_axi_bid, s_axil_wstrb, s_axil_bready, s_axil_rready};
@@ -49,8 +49,8 @@ module machine(
     assign s_axil_awready = s_axil_wvalid & ~s_axil_bvalid, s_axil_wready = s_axil_awvalid & ~s_axil_bvalid;
     assign s_axil_arready = ~s_axil_rvalid;
     assign s_axil_bresp = 0, s_axil_rresp = 0;
-    assign tap_write_engine = 0;
-    assign tap_write_address = address, tap_write_data = data, tap_write_mask = mask;
+    assign probe_write_engine = 0;
+    assign probe_write_address = address, probe_write_data = data, probe_write_mask = mask;
 
     wire ask = m_axi_arvalid & m_axi_arready | m_axi_awvalid & m_axi_awready;
     wire read = m_axi_rvalid & m_axi_rready;
@@ -61,8 +61,8 @@ module machine(
 
     always @(posedge clk) begin
         cycle <= cycle + 1;
-        tap_done <= 0;
-        tap_write_valid <= 0;
+        probe_done <= 0;
+        probe_write_valid <= 0;
         if (ask) begin
             asked <= asked + 1;
             if (asked == 0) noted[FIRST_ADDRESS] <= cycle;
@@ -104,21 +104,21 @@ module machine(
                 12'h20: first <= s_axil_wdata;
                 12'h24: beats <= s_axil_wdata;
                 12'h28: bursts <= s_axil_wdata;
-                12'h40: tap_write_valid <= 1;
+                12'h40: probe_write_valid <= 1;
                 12'h44: address <= s_axil_wdata[7:0];
                 12'h48: data <= s_axil_wdata[15:0];
                 12'h4c: mask <= s_axil_wdata[3:0];
                 12'h50: begin
-                    tap_write_valid <= 1;
-                    tap_done <= s_axil_wdata[5:0];
+                    probe_write_valid <= 1;
+                    probe_done <= s_axil_wdata[5:0];
                 end
-                12'h54: tap_done <= s_axil_wdata[5:0];
+                12'h54: probe_done <= s_axil_wdata[5:0];
                 default: ;
             endcase
         end
         if (rst) begin
-            {irq, reading, writing, s_axil_bvalid, s_axil_rvalid, tap_write_valid} <= 0;
-            tap_done <= 0;
+            {irq, reading, writing, s_axil_bvalid, s_axil_rvalid, probe_write_valid} <= 0;
+            probe_done <= 0;
         end
     end
 endmodule

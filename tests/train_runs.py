@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from train import data, loop
-from train.definition import Conv, Dense, Pool
+from intaglio.train import data, loop
+from intaglio.train.definition import Conv, Dense, Pool
 
 LAYERS = (Conv(3), Pool(), Conv(4, kernel=1), Dense(6), Dense(5))
 SHAPE = (6, 5, 1)

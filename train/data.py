@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from network.errors import NetworkError
-from network.inputs import read_array
+from intaglio.network.errors import NetworkError
+from intaglio.network.inputs import read_array
 
 SPLIT_SEED = 0
 """Of the one split that every run shares, so that no run trains on what another tests with."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from train.chain import Place, accumulate, places, pooled
-from train.definition import Layers
+from intaglio.train.chain import Place, accumulate, places, pooled
+from intaglio.train.definition import Layers
 
 LEARNING_RATE = 0.003
 

@@ -32,13 +32,13 @@ from brevitas.quant_tensor import IntQuantTensor
 from torch import Tensor, nn
 from torch.nn import functional
 
-import network
-from network.graph import Floats, Integers
-from train.affine import fixed_point
-from train.chain import IntegerLayer, Place, integers, places, pooled
-from train.chain import to_network as to_chain
-from train.definition import Layers
-from train.sbnq import through
+from intaglio import network
+from intaglio.network.graph import Floats, Integers
+from intaglio.train.affine import fixed_point
+from intaglio.train.chain import IntegerLayer, Place, integers, places, pooled
+from intaglio.train.chain import to_network as to_chain
+from intaglio.train.definition import Layers
+from intaglio.train.sbnq import through
 
 LEARNING_RATE = 0.01
 FROZEN_FROM = 0.8
@@ -53,7 +53,6 @@ PIXEL_SCALE = 1 / 255
 ZERO_POINT = -128
 """An unsigned 8-bit value q is stored as the int8 ``q - 128``."""
 INT8 = network.TensorType(8, signed=True)
-NARROW = network.TensorType(2, signed=True)
 ACCUMULATOR_BITS = 32
 LEAST_FACTOR = 2.0**-21
 """Of the rescale, in steps of the output: smaller ones become this, by which sums still add up to nothing."""
@@ -105,6 +104,13 @@ class TernaryWeight(_UnitScale):
     bit_width = 2
 
 
+WEIGHT_TYPES: dict[type, network.WeightType] = {
+    BinaryWeight: network.BinaryType(),
+    TernaryWeight: network.TensorType(2, signed=True),
+}
+"""Of each quantizer, the type of the weights that it exports."""
+
+
 class BatchNorm(nn.Module):
     """Batch normalisation of (batch, channels, ...) sums.
 
@@ -151,7 +157,7 @@ def _by_channel(values: Tensor, x: Tensor) -> Tensor:
 
 
 def _weights(shape: tuple[int, ...], **quantizers: Any) -> nn.Module:
-    """Brevitas' convolution or matrix of weights of `shape`, `train.chain.Place`'s."""
+    """Brevitas' convolution or matrix of weights of `shape`, `intaglio.train.chain.Place`'s."""
     if len(shape) == 4:
         return qnn.QuantConv2d(shape[1], shape[0], shape[2], padding=(shape[2] - 1) // 2, **quantizers)
     return qnn.QuantLinear(shape[1], shape[0], **quantizers)
@@ -171,6 +177,7 @@ class Block(nn.Module):
     def __init__(self, place: Place, weight_quant: type) -> None:
         super().__init__()
         self.place = place
+        self.weight_type = WEIGHT_TYPES[weight_quant]
         self.weights = _weights(place.shape, bias=False, weight_quant=weight_quant)
         self.norm = BatchNorm(place.shape[0])
         self.activation = qnn.QuantReLU(act_quant=Uint8ActPerTensorFloat, return_quant_tensor=True)
@@ -295,7 +302,9 @@ def _narrow(block: Block, step: float) -> IntegerLayer:
     factor = np.maximum(np.abs(signed) * step / scale, LEAST_FACTOR)
     bias = np.clip(offset / scale / factor, -FARTHEST_BIAS, FARTHEST_BIAS)
     rescale = _rescale(factor, bias, weights)
-    return IntegerLayer(block.place, weights, NARROW, rescale, ACCUMULATOR_BITS, INT8, scale, ZERO_POINT)
+    return IntegerLayer(
+        block.place, weights, block.weight_type, rescale, ACCUMULATOR_BITS, INT8, scale, ZERO_POINT
+    )
 
 
 def _last(model: ItbwnNetwork, step: float) -> IntegerLayer:

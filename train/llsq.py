@@ -23,11 +23,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-import network
-from train.chain import IntegerLayer, Place, accumulate, integers, places, pooled
-from train.chain import to_network as to_chain
-from train.definition import Layers
-from train.floating import initial_weight
+from intaglio import network
+from intaglio.train.chain import IntegerLayer, Place, accumulate, integers, places, pooled
+from intaglio.train.chain import to_network as to_chain
+from intaglio.train.definition import Layers
+from intaglio.train.floating import initial_weight
 
 LEARNING_RATE = 0.004
 ALPHA_LEARNING_RATE = 0.02

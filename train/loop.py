@@ -6,6 +6,7 @@ import csv
 import math
 import os
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,8 @@ from rich.progress import Progress
 from torch import Tensor, nn
 from torch.nn import functional
 
-from network.errors import NetworkError
-from train.data import Augmentation, Dataset, Part
+from intaglio.network.errors import NetworkError
+from intaglio.train.data import Augmentation, Dataset, Part
 
 THREADS = 1
 """Fixed, because the order of a sum, and so its last bit, follows the number of threads."""
@@ -105,7 +106,7 @@ def train(
 ) -> Outcome:
     """Train `model` and leave it as it was after the epoch that did best on the held-out images.
 
-    `scheme` is the module that built `model` (`train.schemes.SchemeModule`). Epochs in which the model trains as it
+    `scheme` is the module that built `model` (`schemes.SchemeModule`). Epochs in which the model trains as it
     infers (``model.final``) go before those in which it does not; of equals the later is kept.
 
     Writes ``checkpoint.pt`` and ``curves.csv`` into `folder` after every epoch.
@@ -136,29 +137,16 @@ def train(
         for epoch in range(state["epoch"], settings.epochs):
             started = time.monotonic()
             model.begin_epoch(epoch / settings.epochs)
-            # Each epoch has random numbers of its own, so that a resumed run draws what an unbroken one draws.
-            torch.manual_seed(settings.seed * 1_000_003 + epoch)
-            generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + epoch)
-            model.train()
             total = 0.0
-            for step, chosen in enumerate(
-                torch.randperm(len(images), generator=generator).split(settings.batch_size)
-            ):
-                done = (epoch * batches + step) / (settings.epochs * batches)
+            for chosen, share, generator in _batches(len(images), settings, epoch):
                 for group, rate in zip(optimizer.param_groups, learning_rates, strict=True):
-                    group["lr"] = rate * (1 + math.cos(math.pi * done)) / 2
-                optimizer.zero_grad()
-                loss = functional.cross_entropy(
-                    model(augmented(images[chosen], data.augmentation, generator)), labels[chosen]
-                )
-                loss.backward()
-                optimizer.step()
-                total += loss.item() * len(chosen)
+                    group["lr"] = rate * share
+                inputs = augmented(images[chosen], data.augmentation, generator)
+                total += _step(model, optimizer, inputs, labels[chosen]) * len(chosen)
                 progress.advance(task)
-            held_out = accuracy(model, data.held_out)
-            row = {"epoch": epoch + 1, "loss": total / len(images), "held_out_accuracy": held_out}
-            progress.update(task, description=f"loss {row['loss']:.3f}, held out {held_out:.4f}")
-            state["rows"].append(row)
+            loss, held_out = total / len(images), accuracy(model, data.held_out)
+            progress.update(task, description=f"loss {loss:.3f}, held out {held_out:.4f}")
+            state["rows"].append({"epoch": epoch + 1, "loss": loss, "held_out_accuracy": held_out})
             if (bool(model.final), held_out, epoch + 1) > tuple(state["best"]):
                 state["best"] = (bool(model.final), held_out, epoch + 1)
                 state["best_model"] = {key: value.clone() for key, value in model.state_dict().items()}
@@ -168,6 +156,30 @@ def train(
     model.load_state_dict(state["best_model"])
     model.eval()
     return Outcome(state["best"][2], state["best"][1], state["seconds"])
+
+
+def _batches(count: int, settings: Settings, epoch: int) -> Iterator[tuple[Tensor, float, torch.Generator]]:
+    """An epoch's batches in random order: indices of images, the share of the learning rates, which fall as half a
+    cosine over the run, and where the batch's random numbers come from.
+
+    Each epoch has random numbers of its own, so that a resumed run draws what an unbroken one draws.
+    """
+    torch.manual_seed(settings.seed * 1_000_003 + epoch)
+    generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + epoch)
+    batches = torch.randperm(count, generator=generator).split(settings.batch_size)
+    for step, chosen in enumerate(batches):
+        done = (epoch * len(batches) + step) / (settings.epochs * len(batches))
+        yield chosen, (1 + math.cos(math.pi * done)) / 2, generator
+
+
+def _step(model: nn.Module, optimizer: torch.optim.Adam, inputs: Tensor, labels: Tensor) -> float:
+    """One step of the optimizer; the batch's loss before it."""
+    model.train()
+    optimizer.zero_grad()
+    loss = functional.cross_entropy(model(inputs), labels)
+    loss.backward()
+    optimizer.step()
+    return float(loss.item())
 
 
 def _write(folder: Path, state: dict[str, Any], settings: Settings) -> None:

@@ -15,11 +15,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-import network
-from network.integernet import ACCUMULATOR_BITS
-from train.chain import IntegerLayer, Place, accumulate, integers, places, pooled
-from train.chain import to_network as to_chain
-from train.definition import Layers
+from intaglio import network
+from intaglio.network.formats.integernet import ACCUMULATOR_BITS
+from intaglio.train.chain import IntegerLayer, Place, accumulate, integers, places, pooled
+from intaglio.train.chain import to_network as to_chain
+from intaglio.train.definition import Layers
 
 LEARNING_RATE = 0.1
 """Of weights that are drawn with a deviation of ``2**(N - 3)`` steps."""

@@ -8,8 +8,8 @@ from typing import Any, Protocol
 
 from torch import nn
 
-import network
-from train.definition import Layers
+from intaglio import network
+from intaglio.train.definition import Layers
 
 
 class SchemeModule(Protocol):
@@ -49,7 +49,7 @@ class Scheme:
 
     def load(self) -> Any:
         """The module, a `SchemeModule`: imported when asked for, since each needs libraries of its own."""
-        return import_module(f"train.{self.module}")
+        return import_module(f"intaglio.train.{self.module}")
 
     def file_stem(self, dataset: str, name: str, bits: int) -> str:
         """What a run's network is called: DATASET_SCHEME, and the bits where there is a choice."""

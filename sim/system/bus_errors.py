@@ -4,11 +4,11 @@ from typing import Any
 
 import cocotb
 
-from hdl import isa
-from hdl.isa import Cause, Opcode, Register
-from sim.system.host import Fault, Host
-from sim.system.programs import Job
-from sim.system.setting import LARGE, SMALL, begin
+from intaglio.sim.system.host import Fault, Host
+from intaglio.sim.system.programs import Job
+from intaglio.sim.system.setting import LARGE, SMALL, begin
+from intaglio.spec.commands import Opcode
+from intaglio.spec.registers import STATUS_FAULT, Cause, Register
 
 
 def commands_of_bursts(work: Job) -> list[int]:
@@ -59,7 +59,7 @@ async def read_errors(dut: Any) -> None:
             "weights": weights[served.order(place)] if kind == "weights" else 0,
             "load": load,
         }[kind]
-        assert await host.read(Register.STATUS) == isa.STATUS_FAULT
+        assert await host.read(Register.STATUS) == STATUS_FAULT
         fault = await host.fault()
         assert fault == Fault(Cause.READ_ERROR, index, address), f"{fault}, not of {index} at {address:#x}"
         host.check_memory(SMALL, whole=False)
@@ -111,7 +111,7 @@ async def write_errors(dut: Any) -> None:
         host.response = None
         index = max(index for address, index in stores.items() if address <= found[0])
         index = stores.get(found[0], index)
-        assert await host.read(Register.STATUS) == isa.STATUS_FAULT
+        assert await host.read(Register.STATUS) == STATUS_FAULT
         assert await host.fault() == Fault(Cause.WRITE_ERROR, index, found[0])
         host.check_memory(LARGE, whole=False)
         await host.run(SMALL)

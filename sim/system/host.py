@@ -15,11 +15,10 @@ from cocotb.triggers import First, RisingEdge, Timer
 from cocotbext.axi import AxiBus, AxiLiteBus, AxiLiteMaster, AxiRam
 from cocotbext.axi.sparse_memory import SparseMemory
 
-from hdl import isa
-from hdl.isa import Cause, Register
-from sim.system.programs import Job
+from intaglio.sim.system.programs import Job
+from intaglio.spec.registers import CONTROL_START, SETTINGS, STATUS_DONE, STATUS_FAULT, Cause, Register
 
-__all__ = ["RULES", "SETTINGS", "Fault", "Host"]
+__all__ = ["PLACES", "RULES", "Fault", "Host"]
 
 PERIOD_NS = 10
 PATIENCE_CYCLES = 30000
@@ -34,21 +33,15 @@ RULES = {
     8: "a write burst crosses 4 KiB",
     9: "a read burst is longer than stated",
     10: "a write burst is longer than stated",
-    11: "a read outside the READ window",
-    12: "a write outside the WRITE window",
+    11: "a read outside the READ region",
+    12: "a write outside the WRITE region",
     13: "more bursts in flight than stated",
     14: "WLAST is not on a burst's last beat",
     15: "the interrupt came with a burst open",
     16: "data without an address",
 }
-SETTINGS = (
-    Register.COMMAND_ADDRESS,
-    Register.COMMAND_COUNT,
-    Register.READ_BASE,
-    Register.READ_LIMIT,
-    Register.WRITE_BASE,
-    Register.WRITE_LIMIT,
-)
+PLACES = tuple(register for register in SETTINGS if register is not Register.WATCHDOG)
+"""Registers that say where a program and its regions lie."""
 
 
 @dataclass(frozen=True)
@@ -190,15 +183,15 @@ class Host:
         self.ram.write(job.command_address, job.commands)
 
     async def configure(self, job: Job) -> None:
-        values = (job.command_address, job.count, *job.read_window, *job.write_window)
-        for register, value in zip(SETTINGS, values, strict=True):
+        values = (job.command_address, job.count, *job.read_region, *job.write_region)
+        for register, value in zip(PLACES, values, strict=True):
             await self.write(register, value)
         self.grant(job)
 
     def grant(self, job: Job) -> None:
-        """Tells the judge of the windows."""
-        (self.dut.read_base.value, self.dut.read_limit.value) = job.read_window
-        (self.dut.write_base.value, self.dut.write_limit.value) = job.write_window
+        """Tells the judge of the regions."""
+        (self.dut.read_base.value, self.dut.read_limit.value) = job.read_region
+        (self.dut.write_base.value, self.dut.write_limit.value) = job.write_region
 
     async def launch(self, job: Job) -> None:
         self.place(job)
@@ -210,7 +203,7 @@ class Host:
         rises = int(self.dut.irq_rises.value)
         assert self.settled in (None, rises), "an interrupt that nobody started"
         self.rises, self.settled = rises, None
-        await self.write(Register.CONTROL, isa.CONTROL_START)
+        await self.write(Register.CONTROL, CONTROL_START)
         await self.cycles(1)
         self.start_cycle = int(self.dut.written_cycle.value)
 
@@ -232,7 +225,7 @@ class Host:
         """Waits for a run's end and checks that it was right."""
         await self.interrupt()
         status = await self.read(Register.STATUS)
-        assert status == isa.STATUS_DONE, f"status {status}, {await self.fault()}"
+        assert status == STATUS_DONE, f"status {status}, {await self.fault()}"
         assert await self.fault() == Fault(Cause.NONE)
         self.check_memory(job)
 
@@ -244,7 +237,7 @@ class Host:
         old[start : start + len(job.commands)] = np.frombuffer(job.commands, np.uint8)
         new = np.frombuffer(job.expected, np.uint8)
         output = np.zeros(len(memory), bool)
-        output[job.write_window[0] - job.base : job.write_window[1] - job.base] = True
+        output[job.write_region[0] - job.base : job.write_region[1] - job.base] = True
         right = (memory ^ new) & np.frombuffer(job.known, np.uint8) == 0
         right = np.where(output, right if whole else right | (memory == old), memory == old)
         if not right.all():
@@ -262,7 +255,7 @@ class Host:
         """Waits until the machine has stopped itself for this reason."""
         await self.interrupt(limit)
         status = await self.read(Register.STATUS)
-        assert status == isa.STATUS_FAULT, f"status {status}"
+        assert status == STATUS_FAULT, f"status {status}"
         found = await self.fault()
         assert found == fault, f"{found}, not {fault}"
         self.check_memory(job, whole=False)

@@ -9,12 +9,11 @@ from typing import Any
 
 import numpy as np
 
-import golden
-from compiler import Program, compile_network
-from hdl import isa
-from hdl.config import AcceleratorConfig
-from hdl.isa import Opcode
-from network import Conv2D, FullyConnected, MaxPool2D, Network, SbnqRescale, Tensor, TensorType
+from intaglio import golden
+from intaglio.compiler import Program, compile_network
+from intaglio.network import Conv2D, FullyConnected, MaxPool2D, Network, SbnqRescale, Tensor, TensorType
+from intaglio.spec.commands import COMMAND_BYTES, Opcode, decode, encode
+from intaglio.spec.config import AcceleratorConfig
 
 __all__ = ["CONFIG", "LIST", "OUTPUTS", "SOURCE", "UNSET", "Job", "bare", "job", "network", "overflowing"]
 
@@ -48,8 +47,8 @@ class Job:
     commands: bytes
     command_address: int
     count: int
-    read_window: tuple[int, int]
-    write_window: tuple[int, int]
+    read_region: tuple[int, int]
+    write_region: tuple[int, int]
     base: int
     memory: bytes
     """From `base` on, before a start."""
@@ -64,22 +63,22 @@ class Job:
 
     @property
     def outputs(self) -> bytes:
-        """What the WRITE window must hold in the end."""
-        return self.expected[self.write_window[0] - self.base : self.write_window[1] - self.base]
+        """What the WRITE region must hold in the end."""
+        return self.expected[self.write_region[0] - self.base : self.write_region[1] - self.base]
 
     def command(self, index: int) -> tuple[Opcode, dict[str, int]]:
-        return isa.decode(self.commands[index * isa.COMMAND_BYTES :][: isa.COMMAND_BYTES])
+        return decode(self.commands[index * COMMAND_BYTES :][:COMMAND_BYTES])
 
     def replaced(self, index: int, command: bytes) -> Job:
         """With another command at `index`."""
-        start = index * isa.COMMAND_BYTES
-        commands = self.commands[:start] + command + self.commands[start + isa.COMMAND_BYTES :]
+        start = index * COMMAND_BYTES
+        commands = self.commands[:start] + command + self.commands[start + COMMAND_BYTES :]
         return self.having(commands=commands)
 
     def changed(self, index: int, **fields: int) -> Job:
         """With some fields of the command at `index` changed."""
         opcode, values = self.command(index)
-        return self.replaced(index, isa.encode(opcode, values | fields))
+        return self.replaced(index, encode(opcode, values | fields))
 
     def having(self, **fields: Any) -> Job:
         return dataclasses.replace(self, **fields)
@@ -92,8 +91,8 @@ class Job:
 
     def of(self, opcode: Opcode) -> list[int]:
         """Where in the list commands of an opcode are."""
-        places = range(0, len(self.commands), isa.COMMAND_BYTES)
-        return [place // isa.COMMAND_BYTES for place in places if self.commands[place] == opcode]
+        places = range(0, len(self.commands), COMMAND_BYTES)
+        return [place // COMMAND_BYTES for place in places if self.commands[place] == opcode]
 
 
 def job(net: Network, seed: int, base: int = BASE) -> Job:
@@ -123,8 +122,8 @@ def job(net: Network, seed: int, base: int = BASE) -> Job:
         program.commands,
         program.command_address,
         program.command_count,
-        (program.read_window.base, program.read_window.limit),
-        (program.write_window.base, program.write_window.limit),
+        (program.read_region.base, program.read_region.limit),
+        (program.write_region.base, program.write_region.limit),
         start,
         memory.tobytes(),
         expected.tobytes(),
@@ -136,15 +135,15 @@ def job(net: Network, seed: int, base: int = BASE) -> Job:
 
 OUTPUTS, SOURCE, LIST = 0x1_FF80, 0x2_0F80, 0x2_1FA0
 """Where a list made by hand writes, reads, and lies: each across a 4 KiB boundary."""
-WINDOW_BYTES = 256
+REGION_BYTES = 256
 
 
 def bare(
     *commands: tuple[Opcode, dict[str, int]], source: bytes = b"", outputs: bytes = b"", at: int = 0
 ) -> Job:
-    """Commands made by hand. `outputs` is what the WRITE window holds in the end, from its byte `at` on."""
+    """Commands made by hand. `outputs` is what the WRITE region holds in the end, from its byte `at` on."""
     base = OUTPUTS - AROUND
-    words = b"".join(isa.encode(opcode, fields) for opcode, fields in commands)
+    words = b"".join(encode(opcode, fields) for opcode, fields in commands)
     memory = np.full(LIST - base + len(words) + AROUND, UNSET, np.uint8)
     memory[SOURCE - base :][: len(source)] = np.frombuffer(source, np.uint8)
     memory[LIST - base :][: len(words)] = np.frombuffer(words, np.uint8)
@@ -155,7 +154,7 @@ def bare(
         LIST,
         len(commands),
         (SOURCE, LIST + len(words)),
-        (OUTPUTS, OUTPUTS + WINDOW_BYTES),
+        (OUTPUTS, OUTPUTS + REGION_BYTES),
         base,
         memory.tobytes(),
         expected.tobytes(),

@@ -3,24 +3,13 @@
 from functools import cache
 from pathlib import Path
 
-from hdl.verilog import emit_machine
-from sim.cocotb_runs import ROOT, build, simulate
-from sim.system.programs import CONFIG
+from intaglio.hdl.verilog import emit_machine
+from intaglio.sim.cocotb_runs import BUILD, OPTIONS, build, simulate
+from intaglio.sim.system.programs import CONFIG
 
 __all__ = ["TESTS", "run", "verilog"]
 
 HERE = Path(__file__).parent
-BUILD = ROOT / "build" / "system"
-OPTIONS = [
-    "--no-public-flat-rw",  # the runner's own; stand.vlt says what is public
-    "-Wno-WIDTHEXPAND",
-    "-Wno-WIDTHTRUNC",
-    "-O3",
-    "--x-initial",
-    "unique",
-    "-CFLAGS",
-    "-O1",
-]
 TIME_LIMIT_S = 300
 
 MODULES = ("runs", "stops", "refusals", "bus_errors")
@@ -38,9 +27,10 @@ TESTS = {
     "reserved_bits": 1,
     "counts_of_zero": 1,
     "more_than_there_is": 1,
-    "windows": 1,
+    "regions": 1,
+    "narrow_regions": 1,
     "command_lists": 1,
-    "windows_after_reset": 1,
+    "regions_after_reset": 1,
     "read_errors": 1,
     "write_errors": 1,
     "waits_for_ever": 1,
@@ -57,7 +47,7 @@ TESTS = {
 @cache
 def verilog() -> str:
     """The machine's text, which takes seconds to make."""
-    return emit_machine(CONFIG)
+    return emit_machine(CONFIG, "machine", probes=True)
 
 
 def run(tests: str = "", seed: int = 1, machine: str | None = None) -> int:
@@ -74,7 +64,10 @@ def run(tests: str = "", seed: int = 1, machine: str | None = None) -> int:
     if not wanted:
         raise ValueError(f"no test begins with {tests!r}: there are {', '.join(TESTS)}")
     texts = {name: (HERE / name).read_text() for name in ("stand.vlt", "stand.v")}
-    place = build(BUILD, texts | {"machine.v": verilog() if machine is None else machine}, OPTIONS)
-    modules = [f"sim.system.{name}" for name in MODULES]
-    plusargs = ["+verilator+rand+reset+2", f"+verilator+seed+{seed}"]
-    return simulate(place, modules, wanted, seed, TIME_LIMIT_S, plusargs)
+    texts["machine.v"] = verilog() if machine is None else machine
+    place = build(BUILD / "system", texts, [*OPTIONS, "-CFLAGS", "-O1"])
+    modules = [f"intaglio.sim.system.{name}" for name in MODULES]
+    _, failure = simulate(place, modules, wanted, seed, TIME_LIMIT_S)
+    if failure:
+        raise RuntimeError(failure)
+    return sum(wanted.values())

@@ -5,21 +5,18 @@ from typing import Any
 
 from cocotb.triggers import RisingEdge
 
-from hdl import isa
-from hdl.isa import Register
-from sim.system.host import Host
-from sim.system.programs import CONFIG, job, network
+from intaglio.sim.system.host import Host
+from intaglio.sim.system.programs import CONFIG, job, network
+from intaglio.spec.commands import FORMATS, Engine
+from intaglio.spec.registers import Register
 
 SMALL = job(network(1, small=True), 1)
 LARGE = job(network(2), 2)
-COUNTERS = [register for register in Register if Register.CYCLES <= register <= Register.BUSY_ELEMENTWISE]
 OPCODES = [
-    opcode
-    for opcode, entry in isa.FORMATS.items()
-    if entry.engine is not isa.Engine.ELEMENTWISE or CONFIG.affine
+    opcode for opcode, entry in FORMATS.items() if entry.engine is not Engine.ELEMENTWISE or CONFIG.affine
 ]
 """What the machine has."""
-ENGINES = {isa.FORMATS[opcode].engine for opcode in OPCODES}
+ENGINES = {FORMATS[opcode].engine for opcode in OPCODES}
 PATTERN = bytes(random.Random(0).randbytes(256))
 NEVER = 30
 """Commands of any engine that none of these lists has: whoever waits for them waits for ever."""

@@ -86,6 +86,7 @@ module top (
     output reg [7:0] most_writes_open
 );
     localparam OUTSTANDING = 8, BEATS = 32;
+    wire [7:0] stated_open = OUTSTANDING;   // for Python
 
     machine machine (
         .clk(clk), .rst(rst), .irq(irq),
@@ -106,13 +107,13 @@ module top (
         .s_axil_bready(s_axil_bready), .s_axil_araddr(s_axil_araddr), .s_axil_arvalid(s_axil_arvalid),
         .s_axil_arready(s_axil_arready), .s_axil_rdata(s_axil_rdata), .s_axil_rresp(s_axil_rresp),
         .s_axil_rvalid(s_axil_rvalid), .s_axil_rready(s_axil_rready),
-        .tap_done(tap_done), .tap_write_address(), .tap_write_data(), .tap_write_engine(), .tap_write_mask(),
-        .tap_write_valid()
+        .probe_done(probe_done), .probe_write_address(), .probe_write_data(), .probe_write_engine(), .probe_write_mask(),
+        .probe_write_valid()
     );
 
-    wire [5:0] tap_done;
-    wire [2:0] completing = {2'd0, tap_done[0]} + {2'd0, tap_done[1]} + {2'd0, tap_done[2]} + {2'd0, tap_done[3]}
-        + {2'd0, tap_done[4]} + {2'd0, tap_done[5]};
+    wire [5:0] probe_done;
+    wire [2:0] completing = {2'd0, probe_done[0]} + {2'd0, probe_done[1]} + {2'd0, probe_done[2]} + {2'd0, probe_done[3]}
+        + {2'd0, probe_done[4]} + {2'd0, probe_done[5]};
 
     wire [58:0] ar = {
         m_axi_arid, m_axi_araddr, m_axi_arlen, m_axi_arsize, m_axi_arburst, m_axi_arcache, m_axi_arprot, 6'd0

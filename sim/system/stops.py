@@ -4,11 +4,23 @@ from typing import Any
 
 import cocotb
 
-from hdl import isa
-from hdl.isa import Cause, Opcode, Register
-from sim.system.host import SETTINGS, Fault, Host
-from sim.system.programs import CONFIG, SOURCE, bare
-from sim.system.setting import COUNTERS, LARGE, NEVER, PATTERN, SMALL, begin, check_counters, until
+from intaglio.sim.system.host import PLACES, Fault, Host
+from intaglio.sim.system.programs import CONFIG, SOURCE, bare
+from intaglio.sim.system.setting import LARGE, NEVER, PATTERN, SMALL, begin, check_counters, until
+from intaglio.spec.commands import Engine, Opcode
+from intaglio.spec.registers import (
+    CONTROL_ABORT,
+    CONTROL_START,
+    COUNTERS,
+    ID_VALUE,
+    STATUS_BUSY,
+    STATUS_DONE,
+    STATUS_FAULT,
+    VERSION_VALUE,
+    WATCHDOG_RESET,
+    Cause,
+    Register,
+)
 
 
 async def reach(host: Host, where: str) -> None:
@@ -34,7 +46,7 @@ async def reset_at_any_cycle(dut: Any, seed: int) -> None:
         where = ("reads", "writes", "any", "flush")[turn % 4]
         await reach(host, where if where != "flush" else host.random.choice(("reads", "writes")))
         if where == "flush":
-            await host.write(Register.CONTROL, isa.CONTROL_ABORT)
+            await host.write(Register.CONTROL, CONTROL_ABORT)
             seen["flush"] += not int(dut.irq.value)
         seen["reads"] += int(dut.reads_open.value) != 0
         seen["writes"] += int(dut.writes_open.value) != 0
@@ -44,13 +56,13 @@ async def reset_at_any_cycle(dut: Any, seed: int) -> None:
         await host.reset(host.random.choice((1, 2, 5)))
         host.pause_at_random()
         if turn % 3 == 0:
-            for register in SETTINGS:
-                assert await host.read(register) == 0
-            assert await host.read(Register.WATCHDOG) == isa.WATCHDOG_RESET
+            for place in PLACES:
+                assert await host.read(place) == 0
+            assert await host.read(Register.WATCHDOG) == WATCHDOG_RESET
             assert await host.read(Register.STATUS) == await host.read(Register.INTERRUPT) == 0
             assert await host.fault() == Fault(Cause.NONE)
-            for register in COUNTERS:
-                assert await host.read(register) == 0
+            for counter in COUNTERS:
+                assert await host.read(counter) == 0
             seen["idle"] += 1
         assert not int(dut.irq.value)
         await host.run(SMALL if turn % 2 else LARGE)
@@ -68,18 +80,18 @@ async def abort_at_any_cycle(dut: Any, seed: int) -> None:
         host.pause_at_random()
         await host.launch(LARGE)
         await reach(host, ("any", "reads", "writes", "start")[turn % 4])
-        await host.write(Register.CONTROL, isa.CONTROL_ABORT)
+        await host.write(Register.CONTROL, CONTROL_ABORT)
         seen["reads"] += int(dut.reads_open.value) != 0
         seen["writes"] += int(dut.writes_open.value) != 0
         await host.interrupt()
         await check_counters(host)
         status = await host.read(Register.STATUS)
-        if status == isa.STATUS_DONE:
+        if status == STATUS_DONE:
             seen["done"] += 1
             host.check_memory(LARGE)
         else:
             seen["aborted"] += 1
-            assert status == isa.STATUS_FAULT
+            assert status == STATUS_FAULT
             assert await host.fault() == Fault(Cause.ABORTED)
             host.check_memory(LARGE, whole=False)
         host.pause_at_random()
@@ -100,25 +112,25 @@ async def a_host_that_meddles(dut: Any) -> None:
         await host.launch(work)
         values = dict(
             zip(
-                SETTINGS,
-                (work.command_address, work.count, *work.read_window, *work.write_window),
+                PLACES,
+                (work.command_address, work.count, *work.read_region, *work.write_region),
                 strict=True,
             )
         )
         busy = True
         while busy:
-            for register in host.random.sample(list(SETTINGS), 3):
-                await host.write(register, host.random.getrandbits(32))
+            for place in host.random.sample(list(PLACES), 3):
+                await host.write(place, host.random.getrandbits(32))
             await host.write(Register.WATCHDOG, 1)
-            await host.write(Register.CONTROL, isa.CONTROL_START)
-            for register in (Register.STATUS, Register.ID, Register.FAULT_CAUSE, *COUNTERS):
-                await host.write(register, 0xFFFF_FFFF)
+            await host.write(Register.CONTROL, CONTROL_START)
+            for read_only in (Register.STATUS, Register.ID, Register.FAULT_CAUSE, *COUNTERS):
+                await host.write(read_only, 0xFFFF_FFFF)
             for register in Register:
                 value = await host.read(register)
                 if register in values and not int(dut.irq.value):
                     assert value == values[register], register
             await host.read(Register.MARKS + 4 * host.random.randrange(256))
-            busy = bool(await host.read(Register.STATUS) & isa.STATUS_BUSY) and not int(dut.irq.value)
+            busy = bool(await host.read(Register.STATUS) & STATUS_BUSY) and not int(dut.irq.value)
             if turn < 2:
                 break
         if turn < 2:
@@ -132,10 +144,10 @@ async def a_host_that_meddles(dut: Any) -> None:
 @cocotb.test()
 async def controls(dut: Any) -> None:
     host = await begin(dut, "controls")
-    assert await host.read(Register.ID) == isa.ID_VALUE
-    assert await host.read(Register.VERSION) == isa.VERSION_VALUE
+    assert await host.read(Register.ID) == ID_VALUE
+    assert await host.read(Register.VERSION) == VERSION_VALUE
     assert await host.read(Register.FINGERPRINT) == CONFIG.fingerprint
-    for value in (isa.CONTROL_ABORT, 0, 0xFFFF_FFFC):
+    for value in (CONTROL_ABORT, 0, 0xFFFF_FFFC):
         await host.write(Register.CONTROL, value)
         await host.cycles(20)
         assert await host.read(Register.STATUS) == 0
@@ -145,12 +157,12 @@ async def controls(dut: Any) -> None:
     await host.configure(SMALL)
     host.before = {name: int(getattr(dut, name).value) for name in ("r_beats", "w_beats")}
     host.rises = int(dut.irq_rises.value)
-    await host.write(Register.CONTROL, isa.CONTROL_START | isa.CONTROL_ABORT)
+    await host.write(Register.CONTROL, CONTROL_START | CONTROL_ABORT)
     await host.finish(SMALL)
     await host.write(Register.INTERRUPT, 0xFFFF_FFFE)
     assert int(dut.irq.value)
-    await host.write(Register.CONTROL, isa.CONTROL_ABORT)
-    assert await host.read(Register.STATUS) == isa.STATUS_DONE
+    await host.write(Register.CONTROL, CONTROL_ABORT)
+    assert await host.read(Register.STATUS) == STATUS_DONE
     assert await host.fault() == Fault(Cause.NONE)
     # A start takes the interrupt and the fault of the run before away.
     await host.launch(SMALL.replaced(0, bytes(64)))
@@ -175,9 +187,9 @@ async def waits_for_ever(dut: Any) -> None:
     matmul = SMALL.of(Opcode.MATMUL)[0]
     stuck = [
         *(SMALL.changed(SMALL.of(opcode)[0], **{f"wait_{engine.name.lower()}": NEVER})
-          for opcode, engine in ((Opcode.LOAD, isa.Engine.STORE), (Opcode.STORE, isa.Engine.POOL),
-                                 (Opcode.WEIGHTS, isa.Engine.MATMUL), (Opcode.RESCALE, isa.Engine.LOAD),
-                                 (Opcode.MATMUL, isa.Engine.RESCALE), (Opcode.MAX_POOL, isa.Engine.MATMUL))),
+          for opcode, engine in ((Opcode.LOAD, Engine.STORE), (Opcode.STORE, Engine.POOL),
+                                 (Opcode.WEIGHTS, Engine.MATMUL), (Opcode.RESCALE, Engine.LOAD),
+                                 (Opcode.MATMUL, Engine.RESCALE), (Opcode.MAX_POOL, Engine.MATMUL))),
         # Waits for itself.
         SMALL.changed(0, wait_load=1),
         # No weights, one tile too few, more than the buffer holds.
@@ -199,7 +211,7 @@ async def waits_for_ever(dut: Any) -> None:
         await host.launch(work)
         await host.cycles(1500)
         assert not int(dut.irq.value)
-        await host.write(Register.CONTROL, isa.CONTROL_ABORT)
+        await host.write(Register.CONTROL, CONTROL_ABORT)
         await host.stopped(Fault(Cause.ABORTED), work)
         await host.run(SMALL)
 
@@ -215,7 +227,7 @@ async def a_patient_watchdog(dut: Any) -> None:
         await host.write(Register.WATCHDOG, patience)
         await host.launch(SMALL)
         await host.interrupt()
-        if await host.read(Register.STATUS) == isa.STATUS_DONE:
+        if await host.read(Register.STATUS) == STATUS_DONE:
             high = patience
             host.check_memory(SMALL)
         else:
@@ -242,9 +254,9 @@ async def a_memory_that_never_answers(dut: Any) -> None:
             dut.unanswered.value = 1
             host.channels[name].pause = True
             if control == "abort":
-                await host.write(Register.CONTROL, isa.CONTROL_ABORT)
+                await host.write(Register.CONTROL, CONTROL_ABORT)
             await host.interrupt(1000)
-            assert await host.read(Register.STATUS) == isa.STATUS_FAULT
+            assert await host.read(Register.STATUS) == STATUS_FAULT
             assert await host.fault() == Fault(Cause.WATCHDOG if control == "watchdog" else Cause.ABORTED)
             host.check_memory(LARGE, whole=False)
             open_bursts = int(dut.reads_open.value) + int(dut.writes_open.value)
@@ -261,7 +273,7 @@ async def a_memory_that_never_answers(dut: Any) -> None:
                 assert not int(dut.irq.value)
                 await host.write(Register.WATCHDOG, 80)
                 assert await host.read(Register.WATCHDOG) == 0, "a setting changed while busy"
-                await host.write(Register.CONTROL, isa.CONTROL_ABORT)
+                await host.write(Register.CONTROL, CONTROL_ABORT)
                 await host.interrupt(20)
                 assert await host.fault() == Fault(Cause.ABORTED)
                 await host.write(Register.WATCHDOG, 80)

@@ -1,0 +1,286 @@
+"""What the array runs: convolutions, fully connected and depthwise layers, averages and means."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from intaglio.compiler.accumulate import Accumulation, accumulation, averaging
+from intaglio.compiler.digits import weight_digits
+from intaglio.compiler.factors import MOST_REACH, equal_multipliers
+from intaglio.compiler.limits import MOST_DIGITS
+from intaglio.compiler.operators.layer import LayerFacts, LayerPlan, Stored, refuse
+from intaglio.compiler.rescales import Rescaling, rescale_problems
+from intaglio.compiler.steps import Destination, Matmul, Rescale, on_chip
+from intaglio.compiler.views import Block, Extents, View
+from intaglio.compiler.weights import block_stream
+from intaglio.compiler.windows import Sweep, geometry_of, matmul_blocks, matmul_sweep
+from intaglio.network import AffineRescale, AveragePool2D, Mean
+from intaglio.network.graph import Floats, WeightLayer
+from intaglio.spec.config import AcceleratorConfig
+
+Bounds = tuple[list[int], list[int]]
+"""The least and the greatest sum of each output channel, as `golden.bounds.channel_bounds` has them."""
+
+
+@dataclass(frozen=True)
+class ArrayBlock:
+    """A block of a layer's output, what its MATMULs take of the weight stream, and what rescales it."""
+
+    block: Block
+    rescale: Rescaling
+    stream: bytes
+    one_tile: bool
+
+
+@dataclass(frozen=True)
+class ArrayPlan(LayerPlan):
+    """`signed`: how the array reads the first (highest) digit of an activation."""
+
+    config: AcceleratorConfig
+    window: Accumulation
+    sweep: Sweep
+    signed: bool
+    _streams: dict[int, tuple[Rescaling, bytes, bool]] = field(default_factory=dict, compare=False)
+    """By how many elements a window holds (0: all alike)."""
+
+    @property
+    def by_channel(self) -> bool:
+        """Whether each output channel reads the input channel of its own number, and no other."""
+        return self.window.by_channel and self.window.outputs == self.sources[0].pixel
+
+    def blocks(self, part: Block) -> Iterator[ArrayBlock]:
+        """A part of the output in the blocks in which the array runs it."""
+        for region, count in self._regions(part):
+            if count not in self._streams:
+                rescale = averaging(self.window, count) if self.window.averages else self.window.rescale
+                stream = block_stream(self.window, rescale, self.sweep, self.config)
+                self._streams[count] = rescale, *stream
+            for block in matmul_blocks(self.sweep, region, self.config):
+                yield ArrayBlock(block, *self._streams[count])
+
+    def group(
+        self,
+        block: ArrayBlock,
+        channel: int,
+        source: View,
+        target: View,
+        bank: int,
+        first_element: int | None = None,
+    ) -> tuple[Matmul, Rescale]:
+        """One block of the group of output channels from `channel` on: MATMUL fills a bank, RESCALE drains it.
+
+        `first_element` of each pixel of `source` is the group's first input channel, where that is not all there are.
+        """
+        config, sweep, place = self.config, self.sweep, block.block
+        if first_element is None:
+            first_element = self._first_element(channel)
+        pad = self.window.pad & ((1 << config.element_bits) - 1)
+        matmul = Matmul(
+            owner=self.owner,
+            walk=sweep.walk(source, place, first_element, pad, self.signed),
+            depthwise=sweep.mode,
+            digits=sweep.digits * sweep.weight_digits,
+            weight_digits=sweep.weight_digits > 1,
+            last_lanes=sweep.last_lanes,
+            bank=bank,
+            one_tile=block.one_tile,
+            reads=on_chip(sweep.reads(source, place)),
+        )
+        channels, digits = min(config.columns, self.window.outputs - channel), self.output.digits
+        offset = channel * digits
+        rescale = Rescale(
+            owner=self.owner,
+            conversion=block.rescale.conversion,
+            bank=bank,
+            positions=place.positions,
+            columns=place.columns,
+            channels=channels,
+            destination=Destination(
+                target.at(place.row, place.column) + offset, target.row_pitch, target.pixel_pitch
+            ),
+            writes=on_chip(target.interval(place, channels * digits).shifted(offset)),
+            after=[matmul],
+        )
+        return matmul, rescale
+
+    def _first_element(self, channel: int) -> int:
+        """Of a pixel, the first that the group of output channels from `channel` on reads."""
+        if not self.window.by_channel:
+            return 0
+        multiplier = self.window.outputs * self.sweep.digits // self.sweep.source.pixel
+        return channel // multiplier * self.sweep.digits
+
+    def _regions(self, part: Block) -> list[tuple[Block, int]]:
+        """An average's windows hold fewer elements at the edges: rectangles, and how many their windows hold."""
+        if not self.window.averages:
+            return [(part, 0)]
+        source = self.sources[0]
+        rows = self._inside(0, source.rows, part.row, part.rows)
+        columns = self._inside(1, source.columns, part.column, part.columns)
+        return [
+            (Block(row, high, column, wide), down * across)
+            for row, high, down in rows
+            for column, wide, across in columns
+        ]
+
+    def _inside(self, axis: int, size: int, first: int, count: int) -> list[tuple[int, int, int]]:
+        """Stretches of output places along an axis, and how many elements of theirs windows lie inside."""
+        geometry, stretches = self.sweep.geometry, list[tuple[int, int, int]]()
+        for place in range(first, first + count):
+            start = place * geometry.stride[axis] - geometry.before[axis]
+            inside = min(start + geometry.kernel[axis], size) - max(start, 0)
+            if stretches and stretches[-1][2] == inside:
+                stretches[-1] = (stretches[-1][0], stretches[-1][1] + 1, inside)
+            else:
+                stretches.append((place, 1, inside))
+        return stretches
+
+
+def plan_weighted(
+    layer: WeightLayer, facts: LayerFacts, bounds: Bounds, config: AcceleratorConfig
+) -> ArrayPlan:
+    """The plan of a layer with weights, whose sums lie within `bounds`. Raises NetworkError with what the machine
+    cannot run."""
+    window = accumulation(layer, facts.inputs[0].tensor, facts.output.tensor, config)
+    machine, graph = config.accumulator_bits, layer.accumulator_bits
+    wraps = list(_beyond(bounds, min(machine, graph)))
+    refuse(
+        [
+            *_problems(window, facts, config),
+            *(
+                f"{reach}; the network wraps them at {graph} bits, {config.name} at {machine}"
+                for reach in wraps
+                if machine != graph
+            ),
+        ]
+    )
+    warnings = [f"{reach}: they wrap where they do" for reach in wraps]
+    if isinstance(layer.rescale, AffineRescale) and layer.rescale.real is not None:
+        window, differs = _rounding_alike(window, layer.rescale.real, bounds)
+        warnings = differs + warnings
+    return _plan(window, facts, tuple(warnings), config)
+
+
+def plan_average(layer: AveragePool2D | Mean, facts: LayerFacts, config: AcceleratorConfig) -> ArrayPlan:
+    """The plan of a layer whose weights are one. Raises NetworkError with what the machine cannot run."""
+    window = accumulation(layer, facts.inputs[0].tensor, facts.output.tensor, config)
+    problems = list(_problems(window, facts, config))
+    # The sum of what one window holds of int8 fits any accumulator.
+    if facts.output.type.bits > 8 or not config.affine:
+        problems.append(f"{config.name} averages only int8, by the affine rescale")
+    refuse(problems)
+    return _plan(window, facts, (), config)
+
+
+def _plan(
+    window: Accumulation, facts: LayerFacts, warnings: tuple[str, ...], config: AcceleratorConfig
+) -> ArrayPlan:
+    source = facts.inputs[0]
+    seen = Extents(1, 1, source.elements) if window.flat else source.extents
+    return ArrayPlan(
+        facts,
+        (seen,),
+        _target(window, facts, seen),
+        geometry_of(window),
+        config,
+        window,
+        matmul_sweep(window, seen, source.digits, config),
+        _reads_signed(source, config),
+        warnings=warnings,
+    )
+
+
+def _target(window: Accumulation, facts: LayerFacts, source: Extents) -> Extents:
+    """The output as the window makes it: a mean's has the axes that it was taken over."""
+    rows, columns = window.output_extents(source.rows, source.columns)
+    return Extents(rows, columns, window.outputs * facts.output.digits)
+
+
+def _reads_signed(source: Stored, config: AcceleratorConfig) -> bool:
+    """How the array reads the first (highest) digit of a value. Unsigned ones that leave their top bit free can be read
+    as signed, by a machine that knows no other."""
+    return source.type.signed or not config.unsigned_activations
+
+
+def _problems(window: Accumulation, facts: LayerFacts, config: AcceleratorConfig) -> Iterator[str]:
+    """What a machine cannot run, whatever the sums."""
+    source = facts.inputs[0]
+    yield from _activation_problems(window, facts, config)
+    kind = source.type
+    if not kind.min <= source.tensor.zero_point <= kind.max:
+        yield f"its input's zero point {source.tensor.zero_point} is outside {kind}"
+    elif any(window.padding) and source.digits > 1:
+        mask = (1 << config.element_bits) - 1
+        shifts = range(0, source.digits * config.element_bits, config.element_bits)
+        if len({window.pad >> shift & mask for shift in shifts}) > 1:
+            yield f"it pads with {window.pad}, whose {source.digits} digits on {config.name} differ"
+    yield from _weight_problems(window, source.digits, config)
+    yield from rescale_problems(window.rescale, facts.output.tensor, config)
+
+
+def _activation_problems(window: Accumulation, facts: LayerFacts, config: AcceleratorConfig) -> Iterator[str]:
+    source = facts.inputs[0]
+    kind, digits = source.type, source.digits
+    is_of, has = (
+        f"its input {source.name} is {kind}",
+        f"{config.name} has {', '.join(config.activation_types)}",
+    )
+    spare_bit = kind.bits < digits * config.element_bits
+    if digits > MOST_DIGITS:
+        yield f"an input of {kind} takes {digits} digits, at most {MOST_DIGITS} are possible"
+    elif kind.signed and not config.signed_activations:
+        yield f"{is_of}, {has}"
+    elif digits > 1 and not config.unsigned_activations:
+        yield f"{is_of} and its low digits are unsigned, {has}"
+    elif digits > 1 and window.by_channel and config.depthwise_taps and window.outputs == source.shape[-1]:
+        yield f"{is_of}; {facts.op} on {config.name} takes {config.element_bits} bits"
+    elif not kind.signed and not config.unsigned_activations and not spare_bit:
+        yield f"{is_of}, {has}"
+
+
+def _weight_problems(window: Accumulation, digits: int, config: AcceleratorConfig) -> Iterator[str]:
+    weights = weight_digits(window.weights, config)
+    worst = max(int(window.weights.min()), int(window.weights.max()), key=abs)
+    if weights > 1 and not config.weight_digits:
+        kind = config.weight
+        yield f"a weight is {worst}, {config.name} has {kind} weights ({kind.min}...{kind.max})"
+    elif weights > MOST_DIGITS:
+        yield f"a weight is {worst}, which takes {weights} passes on {config.name}, at most {MOST_DIGITS} are possible"
+    elif digits > 1 and (weights > 1 or config.weight.is_binary):
+        yield (
+            f"its input takes {digits} digits on {config.name}, which then takes neither weights in digits "
+            "nor binary ones"
+        )
+
+
+def _beyond(bounds: Bounds, bits: int) -> Iterator[str]:
+    """How far sums may get beyond so many bits, if they may. A sum is taken modulo `2**bits`: machine and graph agree
+    if their bits do, or if the sum fits both."""
+    low, high = min(bounds[0]), max(bounds[1])
+    limit = 1 << (bits - 1)
+    excess = max(-limit - low, high - limit + 1)
+    if excess > 0:
+        yield f"its sums may reach {low:,}...{high:,}, {excess:,} beyond {bits} bits"
+
+
+def _rounding_alike(window: Accumulation, real: Floats, bounds: Bounds) -> tuple[Accumulation, list[str]]:
+    """Multipliers whose rounding of every sum that a channel can reach is that of the product with `real` in float64,
+    and a warning for the channels that have none."""
+    rescale = window.rescale
+    reach = [min(max(-low, high, 0), MOST_REACH) for low, high in zip(*bounds, strict=True)]
+    conversion = rescale.conversion
+    limits = (conversion.low - conversion.zero_point, conversion.high - conversion.zero_point)
+    multiplier, moved = equal_multipliers(
+        real, rescale.records["exponent"], np.array(reach), max(map(abs, limits))
+    )
+    multiplier[moved] = rescale.records["multiplier"][moved]
+    window = replace(window, rescale=rescale.with_records(multiplier=multiplier))
+    if not moved:
+        return window, []
+    return window, [
+        f"the rounding of {len(moved)} of {len(real)} channels (the first is {moved[0]}) may differ by one from "
+        "the runtime's float64 product at some sums"
+    ]

@@ -1,0 +1,316 @@
+"""Reads memory for several clients through one AXI4 port."""
+
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, unsigned
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from intaglio.hdl.bus.axi import (
+    CACHE_NORMAL_BUFFERABLE,
+    LENGTH_BITS,
+    MAX_BURST_BEATS,
+    AXI4ReadSignature,
+    BurstType,
+    FaultSignature,
+    Response,
+)
+from intaglio.hdl.bus.bursts import BEAT_ADDRESS_BITS, BEAT_OFFSET_BITS, BurstSplitter, check_outstanding
+from intaglio.hdl.checks import check_integer
+from intaglio.hdl.storage.fifo import Fifo
+from intaglio.hdl.storage.register_slice import RegisterSlice
+from intaglio.spec.limits import BEAT_BYTES, COMMAND_INDEX_BITS, MEMORY_ADDRESS_BITS, TRANSFER_BITS
+from intaglio.spec.registers import Cause
+
+__all__ = ["READ_BEAT", "READ_TRANSFER", "UNBOUNDED_SPACE", "ReadClientSignature", "ReadMaster"]
+
+READ_TRANSFER = data.StructLayout(
+    {"address": MEMORY_ADDRESS_BITS, "beats": TRANSFER_BITS, "command": COMMAND_INDEX_BITS}
+)
+READ_BEAT = data.StructLayout({"data": 8 * BEAT_BYTES, "last": 1})
+_SPACE_BITS = 16
+UNBOUNDED_SPACE = (1 << _SPACE_BITS) - 1
+"""The space of a client that takes every beat as it comes."""
+
+
+class ReadClientSignature(wiring.Signature):
+    """What a client of `ReadMaster` talks to, seen by the client.
+
+    Members
+    -------
+    transfer : Out(stream)
+        ``address``: in bytes, the low 3 bits are ignored; ``beats``: of 8 bytes, 1 or more; ``command``: the index that
+        a fault reports. Served in order.
+    space : Out
+        Beats that the client can take now. It may fall only by the beats that were delivered, in the cycle after each
+        at the latest, and must reach the longest burst again and again.
+    data : In(stream)
+        ``data``; ``last``: the last beat of its transfer.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(
+            {
+                "transfer": Out(stream.Signature(READ_TRANSFER)),
+                "space": Out(_SPACE_BITS),
+                "data": In(stream.Signature(READ_BEAT)),
+            }
+        )
+
+
+class ReadMaster(wiring.Component):
+    """Cuts its clients' transfers into bursts and hands each client its data.
+
+    A burst is issued when its client has room for all of it beside what is already on its way, so that no client ever
+    blocks another for longer than it lowers ``ready`` by itself. Clients take turns burst by burst. One ID: data come
+    back in order. Signals to the bus come from registers.
+
+    Latency: 3 cycles from a transfer taken to its address on the bus, 1 from a beat on the bus to the client.
+    Throughput: a burst a cycle on AR, a beat a cycle on R.
+
+    Parameters
+    ----------
+    clients : int
+        1...16.
+    max_burst_beats : int or tuple of int
+        1...256, for all clients or one for each.
+    outstanding : int
+        Bursts in flight, a power of two, 2...64.
+
+    Members
+    -------
+    clients : In(ReadClientSignature) array
+    bus : Out(AXI4ReadSignature)
+    region_base, region_limit : In(MEMORY_ADDRESS_BITS)
+        Every beat that is read lies in ``[region_base, region_limit)``: a transfer of which one does not is dropped
+        with the fault READ_REGION at its first beat. They must not change while anything is pending.
+    fault : Out(FaultSignature)
+        READ_REGION is a pulse; READ_ERROR (any response but OKAY, or another ID) lasts while the client is offered
+        such a beat, with the address of its burst. Silent during `flush`.
+    flush : In(1)
+        While high, no burst is issued but the one whose address is on the bus already, arriving data and offered
+        transfers are dropped. When `idle` has been high in such a cycle, all is as after reset.
+    idle : Out(1)
+        Nothing is in flight or about to be issued. Transfers may still be pending while `flush` is low.
+    progress : Out(1)
+        A handshake on AR or R.
+    beat : Out(1)
+        A handshake on R.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a parameter is of another type or out of range.
+    """
+
+    def __init__(
+        self, clients: int, max_burst_beats: int | tuple[int, ...] = 16, outstanding: int = 8
+    ) -> None:
+        count = check_integer("clients", clients, 1, 16)
+        if not isinstance(max_burst_beats, tuple):
+            max_burst_beats = (max_burst_beats,) * count
+        if len(max_burst_beats) != count:
+            raise ValueError(
+                f"`max_burst_beats` must have {count} values, one a client, not {len(max_burst_beats)}"
+            )
+        self.outstanding = check_outstanding(outstanding)
+        self.max_burst_beats = tuple(
+            check_integer("max_burst_beats", beats, 1, MAX_BURST_BEATS) for beats in max_burst_beats
+        )
+        super().__init__(
+            {
+                "clients": In(ReadClientSignature()).array(count),
+                "bus": Out(AXI4ReadSignature()),
+                "region_base": In(MEMORY_ADDRESS_BITS),
+                "region_limit": In(MEMORY_ADDRESS_BITS),
+                "fault": Out(FaultSignature()),
+                "flush": In(1),
+                "idle": Out(1),
+                "progress": Out(1),
+                "beat": Out(1),
+            }
+        )
+
+    def elaborate(self, platform) -> Module:
+        m = Module()
+        count = len(self.max_burst_beats)
+        splitters = [BurstSplitter(beats, Cause.READ_REGION, unsigned(0)) for beats in self.max_burst_beats]
+        m.submodules.issuer = issuer = _Issuer(splitters, self.outstanding)
+        m.submodules.returner = returner = _Returner(count)
+        wiring.connect(m, issuer.issued, returner.issued)
+        faults = [returner.fault]
+        for index, (client, splitter) in enumerate(zip(self.clients, splitters, strict=True)):
+            m.submodules[f"splitter_{index}"] = splitter
+            transfer = client.transfer
+            m.d.comb += [
+                splitter.transfer.valid.eq(transfer.valid),
+                splitter.transfer.payload.beat.eq(transfer.payload.address[BEAT_OFFSET_BITS:]),
+                splitter.transfer.payload.beats.eq(transfer.payload.beats),
+                splitter.transfer.payload.command.eq(transfer.payload.command),
+                transfer.ready.eq(splitter.transfer.ready),
+                splitter.region_base.eq(self.region_base),
+                splitter.region_limit.eq(self.region_limit),
+                splitter.flush.eq(self.flush),
+                issuer.space[index].eq(client.space),
+                issuer.delivered[index].eq(returner.delivered[index]),
+            ]
+            wiring.connect(m, splitter.burst, issuer.bursts[index])
+            wiring.connect(m, returner.data[index], wiring.flipped(client.data))
+            faults.append(splitter.fault)
+        bus = self.bus
+        m.d.comb += [
+            bus.arid.eq(0),
+            bus.araddr.eq(issuer.address),
+            bus.arlen.eq(issuer.length),
+            bus.arsize.eq(BEAT_OFFSET_BITS),
+            bus.arburst.eq(BurstType.INCR),
+            bus.arcache.eq(CACHE_NORMAL_BUFFERABLE),
+            bus.arprot.eq(0),
+            bus.arvalid.eq(issuer.valid),
+            issuer.ready.eq(bus.arready),
+            bus.rready.eq(returner.i.ready),
+            returner.i.valid.eq(bus.rvalid),
+            returner.i.payload.eq(Cat(bus.rdata, (bus.rresp != Response.OKAY) | bus.rid.any(), bus.rlast)),
+            issuer.flush.eq(self.flush),
+            returner.flush.eq(self.flush),
+            self.beat.eq(bus.rvalid & bus.rready),
+            self.progress.eq(self.beat | (bus.arvalid & bus.arready)),
+            self.idle.eq(issuer.idle),
+            self.fault.valid.eq(Cat(fault.valid for fault in faults).any() & ~self.flush),
+        ]
+        # The first that is valid: of several faults in one cycle, any stops the machine.
+        with m.If(returner.fault.valid):
+            m.d.comb += self.fault.payload.eq(returner.fault.payload)
+        for fault in faults[1:]:
+            with m.Elif(fault.valid):
+                m.d.comb += self.fault.payload.eq(fault.payload)
+        return m
+
+
+def _issued_layout(clients: int) -> data.StructLayout:
+    """What is remembered of a burst until its data have come."""
+    return data.StructLayout(
+        {
+            "client": range(max(clients, 2)),
+            "beat": BEAT_ADDRESS_BITS,
+            "last": 1,
+            "command": COMMAND_INDEX_BITS,
+        }
+    )
+
+
+class _Issuer(wiring.Component):
+    """Picks the next burst, counts what is promised to each client, and holds the address on the bus."""
+
+    def __init__(self, splitters: list[BurstSplitter], outstanding: int) -> None:
+        self._outstanding = outstanding
+        self._longest = [splitter.max_burst_beats for splitter in splitters]
+        count = len(splitters)
+        burst = splitters[0].burst.signature
+        super().__init__(
+            {
+                "bursts": In(burst).array(count),
+                "space": In(_SPACE_BITS).array(count),
+                "delivered": In(1).array(count),
+                "address": Out(MEMORY_ADDRESS_BITS),
+                "length": Out(LENGTH_BITS),
+                "valid": Out(1),
+                "ready": In(1),
+                "issued": Out(stream.Signature(_issued_layout(count))),
+                "flush": In(1),
+                "idle": Out(1),
+            }
+        )
+
+    def elaborate(self, platform) -> Module:
+        m = Module()
+        count = len(self._longest)
+        m.submodules.flight = flight = Fifo(_issued_layout(count), self._outstanding)
+        request = Signal(count)
+        grant = Signal(count)
+        later = Signal(count)
+        """The clients after the one that was served last: they are asked before the others."""
+        asking = Signal(count)
+        free = Signal()
+        m.d.comb += [
+            free.eq((~self.valid | self.ready) & flight.i.ready & ~self.flush),
+            flight.i.valid.eq(free & request.any()),
+            asking.eq(Mux((request & later).any(), request & later, request)),
+            grant.eq(asking & -asking),
+            self.idle.eq(flight.space == self._outstanding),
+        ]
+        wiring.connect(m, flight.o, wiring.flipped(self.issued))
+        with m.If(self.ready):
+            m.d.sync += self.valid.eq(0)
+        for index, (burst, longest) in enumerate(zip(self.bursts, self._longest, strict=True)):
+            promised = Signal(range(self._outstanding * longest + 1), name=f"promised_{index}")
+            chosen = Signal(name=f"chosen_{index}")
+            m.d.comb += [
+                request[index].eq(burst.valid & (promised + burst.payload.length < self.space[index])),
+                chosen.eq(free & grant[index]),
+                burst.ready.eq(chosen),
+            ]
+            m.d.sync += promised.eq(
+                promised + Mux(chosen, burst.payload.length + 1, 0) - self.delivered[index]
+            )
+            with m.If(chosen):
+                m.d.sync += [
+                    self.address.eq(Cat(Const(0, BEAT_OFFSET_BITS), burst.payload.beat)),
+                    self.length.eq(burst.payload.length),
+                    self.valid.eq(1),
+                    later.eq((1 << count) - (2 << index)),
+                ]
+                m.d.comb += flight.i.payload.eq(
+                    Cat(
+                        Const(index, range(max(count, 2))),
+                        burst.payload.beat,
+                        burst.payload.last,
+                        burst.payload.command,
+                    )
+                )
+        with m.If(self.flush):
+            m.d.sync += later.eq(0)
+        return m
+
+
+class _Returner(wiring.Component):
+    """Hands each beat to the client that the oldest burst in flight belongs to."""
+
+    def __init__(self, clients: int) -> None:
+        self._beat = data.StructLayout({"data": 8 * BEAT_BYTES, "error": 1, "last": 1})
+        super().__init__(
+            {
+                "i": In(stream.Signature(self._beat)),
+                "issued": In(stream.Signature(_issued_layout(clients))),
+                "data": Out(stream.Signature(READ_BEAT)).array(clients),
+                "delivered": Out(1).array(clients),
+                "fault": Out(FaultSignature()),
+                "flush": In(1),
+            }
+        )
+
+    def elaborate(self, platform) -> Module:
+        m = Module()
+        m.submodules.slice = register = RegisterSlice(self._beat)
+        wiring.connect(m, wiring.flipped(self.i), register.i)
+        beat = register.o.payload
+        burst = self.issued.payload
+        offered = Signal()
+        m.d.comb += [
+            offered.eq(register.o.valid & self.issued.valid),
+            self.issued.ready.eq(register.o.valid & register.o.ready & beat.last),
+            self.fault.valid.eq(offered & beat.error),
+            self.fault.payload.cause.eq(Cause.READ_ERROR),
+            self.fault.payload.command.eq(burst.command),
+            self.fault.payload.address.eq(Cat(Const(0, BEAT_OFFSET_BITS), burst.beat)),
+        ]
+        for index, (client, delivered) in enumerate(zip(self.data, self.delivered, strict=True)):
+            m.d.comb += [
+                client.payload.data.eq(beat.data),
+                client.payload.last.eq(beat.last & burst.last),
+            ]
+            with m.If(burst.client == index):
+                m.d.comb += [
+                    client.valid.eq(offered & ~self.flush),
+                    register.o.ready.eq(self.issued.valid & (client.ready | self.flush)),
+                    delivered.eq(offered & register.o.ready),
+                ]
+        return m

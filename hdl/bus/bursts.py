@@ -1,0 +1,140 @@
+"""Transfers of any length, cut into the bursts of an AXI4 bus, inside the region that the host granted."""
+
+from amaranth.hdl import Cat, Const, Module, Mux, ShapeLike, Signal
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import exact_log2
+
+from intaglio.hdl.bus.axi import BOUNDARY_BYTES, FAULT_LAYOUT, LENGTH_BITS, MAX_BURST_BEATS, FaultSignature
+from intaglio.hdl.checks import check_integer
+from intaglio.spec.limits import BEAT_BYTES, COMMAND_INDEX_BITS, MEMORY_ADDRESS_BITS, TRANSFER_BITS
+from intaglio.spec.registers import CAUSE_BITS, Cause
+
+__all__ = ["BEAT_ADDRESS_BITS", "BEAT_OFFSET_BITS", "BurstSplitter", "check_outstanding"]
+
+BEAT_OFFSET_BITS = exact_log2(BEAT_BYTES)
+"""Bits of a byte's address within a beat."""
+BEAT_ADDRESS_BITS = MEMORY_ADDRESS_BITS - BEAT_OFFSET_BITS
+
+
+def check_outstanding(value: object) -> int:
+    """``value`` if it is a power of two from 2 to 64."""
+    outstanding = check_integer("outstanding", value, 2, 64)
+    if outstanding & (outstanding - 1):
+        raise ValueError(f"`outstanding` must be a power of two, not {outstanding}")
+    return outstanding
+
+
+class BurstSplitter(wiring.Component):
+    """Cuts transfers into bursts: as long as `max_burst_beats`, the 4 KiB boundaries and what is left allow.
+
+    A transfer of which a beat lies outside ``[region_base, region_limit)`` is dropped whole, with a fault; one that
+    runs past the top of the address space is outside as well. A transfer of 0 beats is dropped.
+
+    Latency: 2 cycles from a transfer taken to its first burst offered. Throughput: one burst a cycle, the first of the
+    next transfer right behind the last of this.
+
+    Parameters
+    ----------
+    max_burst_beats : int
+        1...256.
+    cause : Cause
+        Of the fault.
+    tag_shape : ShapeLike
+        Of what every burst of a transfer carries along.
+
+    Members
+    -------
+    transfer : In(stream)
+        Payload: ``beat`` (address of the first beat, in beats), ``beats``, ``command``, ``tag``.
+    burst : Out(stream)
+        Payload: ``beat``, ``length`` (beats less one), ``first`` and ``last`` of its transfer, ``command``, ``tag``.
+    region_base, region_limit : In(MEMORY_ADDRESS_BITS)
+    fault : Out(FaultSignature)
+        A pulse, with the address of the transfer's first beat. Latency: 2 cycles from the transfer taken.
+    flush : In(1)
+        While high, transfers and bursts are dropped; the cycle after, all is as after reset.
+    """
+
+    def __init__(self, max_burst_beats: int, cause: Cause, tag_shape: ShapeLike) -> None:
+        self.max_burst_beats = check_integer("max_burst_beats", max_burst_beats, 1, MAX_BURST_BEATS)
+        self._cause = cause
+        self._transfer = data.StructLayout(
+            {
+                "beat": BEAT_ADDRESS_BITS,
+                "beats": TRANSFER_BITS,
+                "command": COMMAND_INDEX_BITS,
+                "tag": tag_shape,
+            }
+        )
+        self._burst = data.StructLayout(
+            {
+                "beat": BEAT_ADDRESS_BITS,
+                "length": LENGTH_BITS,
+                "first": 1,
+                "last": 1,
+                "command": COMMAND_INDEX_BITS,
+                "tag": tag_shape,
+            }
+        )
+        super().__init__(
+            {
+                "transfer": In(stream.Signature(self._transfer)),
+                "burst": Out(stream.Signature(self._burst)),
+                "region_base": In(MEMORY_ADDRESS_BITS),
+                "region_limit": In(MEMORY_ADDRESS_BITS),
+                "fault": Out(FaultSignature()),
+                "flush": In(1),
+            }
+        )
+
+    def elaborate(self, platform) -> Module:
+        m = Module()
+        left = Signal(self._transfer)
+        """What of the transfer is not yet cut: `beat` and `beats` move on."""
+        first = Signal()
+        beats = Signal(range(MAX_BURST_BEATS + 1))
+        last = Signal()
+        move = Signal()
+        inside = Signal()
+        boundary_beats = BOUNDARY_BYTES // BEAT_BYTES
+        to_boundary = Signal(range(boundary_beats + 1))
+        longest = Signal(range(MAX_BURST_BEATS + 1))
+        end = Signal(BEAT_ADDRESS_BITS + 1)
+        fault = Signal(FAULT_LAYOUT, reset_less=True)
+        m.d.comb += [
+            to_boundary.eq(boundary_beats - left.beat[: boundary_beats.bit_length() - 1]),
+            longest.eq(Mux(to_boundary < self.max_burst_beats, to_boundary, self.max_burst_beats)),
+            last.eq(left.beats <= longest),
+            beats.eq(Mux(last, left.beats, longest)),
+            end.eq(left.beat + left.beats),
+            # While bursts are cut off, the end stays and the beginning only grows: each finds the same answer.
+            inside.eq(
+                (Cat(Const(0, BEAT_OFFSET_BITS), left.beat) >= self.region_base)
+                & (end <= self.region_limit[BEAT_OFFSET_BITS:])
+            ),
+            move.eq((left.beats != 0) & (~self.burst.valid | self.burst.ready)),
+            self.transfer.ready.eq((left.beats == 0) | (move & (last | ~inside)) | self.flush),
+            self.fault.payload.eq(fault),
+        ]
+        with m.If(self.burst.ready):
+            m.d.sync += self.burst.valid.eq(0)
+        m.d.sync += self.fault.valid.eq(move & ~inside & ~self.flush)
+        with m.If(move):
+            m.d.sync += [
+                left.beat.eq(left.beat + beats),
+                left.beats.eq(Mux(inside, left.beats - beats, 0)),
+                first.eq(0),
+                self.burst.valid.eq(inside),
+                self.burst.payload.eq(
+                    Cat(left.beat, (beats - 1)[:LENGTH_BITS], first, last, left.command, left.tag)
+                ),
+                fault.eq(
+                    Cat(Const(self._cause, CAUSE_BITS), left.command, Const(0, BEAT_OFFSET_BITS), left.beat)
+                ),
+            ]
+        with m.If(self.transfer.valid & self.transfer.ready):
+            m.d.sync += [left.eq(self.transfer.payload), first.eq(1)]
+        with m.If(self.flush):
+            m.d.sync += [left.beats.eq(0), self.burst.valid.eq(0)]
+        return m

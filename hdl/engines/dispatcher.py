@@ -1,0 +1,183 @@
+"""The dispatcher: fetches commands, refuses illegal ones, queues the rest for the engines, counts what completes."""
+
+from collections.abc import Collection
+
+from amaranth.hdl import Cat, Module, Mux, Signal, Value
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from intaglio.hdl.bus.axi_read import READ_BEAT, READ_TRANSFER
+from intaglio.hdl.engines.command import CommandQueue, command_signature, pack_entry
+from intaglio.hdl.storage.fifo import Fifo
+from intaglio.spec.commands import (
+    COMMAND_BEATS,
+    COMMAND_BITS,
+    COMMAND_BYTES,
+    FORMATS,
+    HEADER,
+    WAITED,
+    Engine,
+    Opcode,
+    command_layout,
+)
+from intaglio.spec.limits import BEAT_BYTES, COMMAND_INDEX_BITS, MEMORY_ADDRESS_BITS, SEQUENCE_BITS
+from intaglio.spec.registers import Cause
+
+__all__ = ["FETCH_BEATS", "Dispatcher"]
+
+FETCH_BEATS = 4 * COMMAND_BEATS
+"""Beats of commands that are fetched ahead: four commands."""
+_BEAT_BITS = 8 * BEAT_BYTES
+
+
+class Dispatcher(wiring.Component):
+    """Fetches `count` commands from `address` and queues each for its engine, in order, when the queue has room.
+
+    Throughput: a command in COMMAND_BEATS cycles, as fast as the bus brings it.
+
+    Parameters
+    ----------
+    opcodes : those that the machine has
+
+    Members
+    -------
+    address, count : In
+        The command list; stable while the machine runs.
+    transfer : Out(stream of READ_TRANSFER)
+    beats : In(stream of READ_BEAT)
+    space : Out
+        Beats that can be taken.
+    commands : Out(command_signature), one member an opcode, by its name in lower case
+    done, done_mark : In(number of engines)
+        An engine completes a command, one bit an engine.
+    marks : Out(range(number of engines + 1))
+        Marked commands that complete in this cycle.
+    fault, fault_cause, fault_command : Out
+        The command at hand is refused.
+    finished : Out(1)
+        All commands are complete.
+    """
+
+    def __init__(self, opcodes: Collection[Opcode] = tuple(FORMATS)) -> None:
+        self._opcodes = opcodes
+        self._fifo = Fifo(_BEAT_BITS, FETCH_BEATS)
+        super().__init__(
+            {
+                "address": In(MEMORY_ADDRESS_BITS),
+                "count": In(COMMAND_INDEX_BITS),
+                "transfer": Out(stream.Signature(READ_TRANSFER)),
+                "beats": In(stream.Signature(READ_BEAT)),
+                "space": Out(self._fifo.space.shape()),
+                **{opcode.name.lower(): Out(command_signature(opcode)) for opcode in opcodes},
+                "done": In(len(Engine)),
+                "done_mark": In(len(Engine)),
+                "marks": Out(range(len(Engine) + 1)),
+                "fault": Out(1),
+                "fault_cause": Out(Cause),
+                "fault_command": Out(COMMAND_INDEX_BITS),
+                "finished": Out(1),
+            }
+        )
+
+    def elaborate(self, platform) -> Module:
+        m = Module()
+        self._fetch(m)
+        word, whole = self._assemble(m)
+        completed = self._count(m)
+
+        index = Signal(COMMAND_INDEX_BITS)
+        sent = Signal()
+        known = Signal()
+        legal = Signal()
+        opcode = word[: HEADER[0].bits]
+        for code in self._opcodes:
+            name = code.name.lower()
+            m.submodules[name] = queue = CommandQueue(code)
+            wiring.connect(m, queue.o, wiring.flipped(getattr(self, name)))
+            chosen = opcode == code.value
+            m.d.comb += [
+                Value.cast(queue.i.payload).eq(pack_entry(word, code, index)),
+                queue.i.valid.eq(whole & chosen & legal),
+                *(port.eq(count) for port, count in zip(queue.completed, completed, strict=True)),
+            ]
+            with m.If(chosen):
+                m.d.comb += [
+                    known.eq(1),
+                    legal.eq(_legal(word, code)),
+                    sent.eq(queue.i.valid & queue.i.ready),
+                ]
+        m.d.comb += [
+            self._taken.eq(sent),
+            self.fault.eq(whole & ~legal),
+            self.fault_cause.eq(Mux(known, Cause.ILLEGAL_FIELD.value, Cause.ILLEGAL_OPCODE.value)),
+            self.fault_command.eq(index),
+        ]
+        with m.If(sent):
+            m.d.sync += index.eq(index + 1)
+        return m
+
+    def _fetch(self, m: Module) -> None:
+        """Asks for the whole list, a command a transfer, as far ahead as the buffer holds."""
+        asked = Signal(COMMAND_INDEX_BITS)
+        m.d.comb += [
+            self.transfer.valid.eq(asked != self.count),
+            self.transfer.payload.address.eq(self.address + asked * COMMAND_BYTES),
+            self.transfer.payload.beats.eq(COMMAND_BEATS),
+            self.transfer.payload.command.eq(asked),
+        ]
+        with m.If(self.transfer.valid & self.transfer.ready):
+            m.d.sync += asked.eq(asked + 1)
+        m.submodules.fifo = fifo = self._fifo
+        m.d.comb += [
+            fifo.i.valid.eq(self.beats.valid),
+            fifo.i.payload.eq(self.beats.payload.data),
+            self.beats.ready.eq(fifo.i.ready),
+            self.space.eq(fifo.space),
+        ]
+
+    def _assemble(self, m: Module) -> tuple[Signal, Signal]:
+        """The command at hand and whether it is whole; the next one's beats push it out once it is taken."""
+        beats = [Signal(_BEAT_BITS, name=f"beat_{index}") for index in range(COMMAND_BEATS)]
+        held = Signal(range(COMMAND_BEATS + 1))
+        whole = Signal()
+        self._taken = Signal()
+        source = self._fifo.o
+        m.d.comb += [whole.eq(held == COMMAND_BEATS), source.ready.eq(~whole)]
+        with m.If(self._taken):
+            m.d.sync += held.eq(0)
+        with m.Elif(source.valid & source.ready):
+            m.d.sync += held.eq(held + 1)
+            m.d.sync += [
+                now.eq(later) for now, later in zip(beats, [*beats[1:], source.payload], strict=True)
+            ]
+        word = Signal(COMMAND_BITS)
+        m.d.comb += word.eq(Cat(beats))
+        return word, whole
+
+    def _count(self, m: Module) -> list[Signal]:
+        """Completed commands of the engines that can be waited for; all of them; marks."""
+        completed = []
+        for engine in WAITED:
+            count = Signal(SEQUENCE_BITS, name=f"completed_{engine.name.lower()}")
+            with m.If(self.done[engine]):
+                m.d.sync += count.eq(count + 1)
+            completed.append(count)
+        total = Signal(COMMAND_INDEX_BITS + 1)
+        m.d.sync += total.eq(total + sum(self.done[engine] for engine in Engine))
+        m.d.comb += [
+            self.finished.eq(total == self.count),
+            self.marks.eq(sum((self.done & self.done_mark)[engine] for engine in Engine)),
+        ]
+        return completed
+
+
+def _legal(word: Value, opcode: Opcode) -> Value:
+    """Whether reserved bits are zero and counts are not."""
+    places = command_layout(opcode)
+    end = max(start + field.bits for start, field in places.values())
+    reserved = [(start, field.bits) for name, (start, field) in places.items() if "reserved" in name]
+    reserved.append((end, COMMAND_BITS - end))
+    zero = [word[start : start + bits] == 0 for start, bits in reserved]
+    counts = [places[name] for name in FORMATS[opcode].nonzero]
+    nonzero = [word[start : start + field.bits] != 0 for start, field in counts]
+    return Cat(*zero, *nonzero).all()

@@ -1,0 +1,219 @@
+"""Between the scratchpad and the array: the vectors of MATMUL commands, as the array takes them."""
+
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import ceil_log2
+
+from intaglio.hdl.engines.command import command_signature
+from intaglio.hdl.engines.window import MATMUL_ORDER, Window
+from intaglio.hdl.storage.accumulators import tag_layout
+from intaglio.hdl.storage.credits import Credits, depth_to_cover
+from intaglio.hdl.storage.fifo import FIFO_LATENCY, Fifo
+from intaglio.hdl.storage.scratchpad import READ_LATENCY, address_bits, read_signature
+from intaglio.hdl.units.product import operand_shape
+from intaglio.spec.commands import Opcode
+from intaglio.spec.config import AcceleratorConfig
+from intaglio.spec.limits import COMMAND_INDEX_BITS
+
+__all__ = ["MatmulVectors"]
+
+_CARRIED = (
+    "pad",
+    "signed",
+    "digits",
+    "weight_digits",
+    "last_lanes",
+    "bank",
+    "one_tile",
+    "depthwise",
+    "first_output",
+    "output_step",
+)
+
+
+class MatmulVectors(wiring.Component):
+    """Walks the windows of MATMUL commands, reads their vectors and deals them out, each with its tag.
+
+    Latency: from a command, that of the window reader, READ_LATENCY cycles and a FIFO's. Throughput: one vector a cycle
+    while the scratchpad grants one and the array takes one.
+
+    Parameters
+    ----------
+    config : AcceleratorConfig
+    vector : Shape
+        Of what the array takes (:class:`intaglio.hdl.units.array.MacArray`), with a tag of `tag_layout`.
+
+    Members
+    -------
+    command : In(command_signature)
+    read, data : Out(read_signature), In
+        The scratchpad's read stream and its vector, READ_LATENCY cycles after.
+    o : Out(stream of `vector`)
+    started, started_bank : Out(1)
+        The array has taken the first vector of a command, and its first tile with it.
+    fault, fault_command : Out
+        A command has more positions than a bank, or asks for what this machine does not implement.
+    busy : Out(1)
+    """
+
+    def __init__(self, config: AcceleratorConfig, vector: data.StructLayout) -> None:
+        self._config = config
+        super().__init__(
+            {
+                "command": In(command_signature(Opcode.MATMUL)),
+                "read": Out(read_signature(config)),
+                "data": In(config.vector_lanes * config.element_bits),
+                "o": Out(stream.Signature(vector)),
+                "started": Out(1),
+                "started_bank": Out(1),
+                "fault": Out(1),
+                "fault_command": Out(COMMAND_INDEX_BITS),
+                "busy": Out(1),
+            }
+        )
+
+    def elaborate(self, platform) -> Module:
+        m = Module()
+        config = self._config
+        lanes, bits = config.operand_lanes, address_bits(config)
+        m.submodules.window = window = Window(Opcode.MATMUL, MATMUL_ORDER, lanes, config.rows, bits, _CARRIED)
+        # From a vector asked for to its place in front of the array being free again.
+        m.submodules.credits = credits = Credits(depth_to_cover(READ_LATENCY + FIFO_LATENCY))
+        m.submodules.waiting = waiting = Fifo(self.o.payload.shape(), credits.depth)
+        wiring.connect(m, wiring.flipped(self.command), window.command)
+        wiring.connect(m, waiting.o, wiring.flipped(self.o))
+
+        vector = window.o.payload
+        position = Signal(ceil_log2(config.accumulator_depth) + 1)
+        fits = ~position[-1]
+        ask = Signal()
+        taken = Signal()
+        m.d.comb += [
+            self.read.valid.eq(window.o.valid & credits.available & fits),
+            self.read.payload.eq(vector.address),
+            window.o.ready.eq(self.read.ready & credits.available & fits),
+            ask.eq(self.read.valid & self.read.ready),
+            taken.eq(self.o.valid & self.o.ready),
+            credits.take.eq(ask),
+            credits.give_back[0].eq(taken),
+            self.fault.eq(window.o.valid & (~fits | self._refused(vector))),
+            self.fault_command.eq(vector.index),
+            self.busy.eq(window.o.valid),
+        ]
+        keep = self._keep(m, vector, ask)
+        pass_last = vector.last.output_columns & vector.last.output_rows
+        with m.If(ask):
+            m.d.sync += position.eq(Mux(pass_last, 0, position + keep))
+
+        self._arrive(m, self._describe(m, vector, ask, position, keep), waiting.i)
+        tag = data.View(tag_layout(config), self.o.payload.tag)
+        m.d.comb += [
+            self.started.eq(taken & self.o.payload.swap & tag.first),
+            self.started_bank.eq(tag.bank),
+        ]
+        return m
+
+    def _refused(self, vector: data.View) -> Value:
+        """What this machine does not implement: the depthwise mapping, digits of weights, of activations."""
+        config = self._config
+        refused = vector.depthwise & (config.depthwise_taps == 0)
+        if not config.weight_digits:
+            refused |= vector.weight_digits
+        if not config.activation_digits:
+            refused |= (vector.digits != 1) & ~vector.weight_digits
+        return refused
+
+    def _keep(self, m: Module, vector: data.View, ask: Signal) -> Value:
+        """Whether a vector completes a sum of the output: all do, but for those between a depthwise row's outputs."""
+        if not self._config.depthwise_taps:
+            return Const(1, 1)
+        until = Signal(len(vector.first_output))
+        """Vectors of this row up to its next output."""
+        wait = Mux(vector.first.output_columns, vector.first_output, until)
+        keep = (wait == 0) | ~vector.depthwise
+        with m.If(ask):
+            m.d.sync += until.eq(Mux(wait == 0, vector.output_step - 1, wait - 1))
+        return keep
+
+    def _describe(
+        self, m: Module, vector: data.View, ask: Signal, position: Signal, keep: Value
+    ) -> data.View:
+        """What has to be known of a vector when it comes out of the scratchpad."""
+        config = self._config
+        layout = data.StructLayout(
+            {
+                "valid": 1,
+                "inside": config.operand_lanes,
+                "counts": config.operand_lanes,
+                "pad": config.element_bits,
+                "signed": 1,
+                "swap": 1,
+                "depthwise": 1,
+                "negative": 1,
+                "tag": tag_layout(config),
+            }
+        )
+        described = Signal(layout)
+        digit_first = Cat(vector.first[name] for name in ("chunks", "kernel_columns", "kernel_rows")).all()
+        positions_first = vector.first.output_columns & vector.first.output_rows
+        all_last = Cat(vector.last[name] for name in MATMUL_ORDER).all()
+        # Binary weights have no zero for the lanes past a run's end.
+        partial = vector.last.chunks & (vector.last_lanes != 0)
+        counts = Cat(~partial | (lane < vector.last_lanes) for lane in range(config.operand_lanes))
+        m.d.comb += [
+            described.valid.eq(ask),
+            described.inside.eq(vector.inside),
+            described.counts.eq(counts),
+            described.pad.eq(vector.pad),
+            described.signed.eq(vector.signed & (vector.first.digits | vector.weight_digits)),
+            described.negative.eq(vector.first.digits),
+            described.swap.eq(positions_first & (~vector.one_tile | (digit_first & vector.first.digits))),
+            described.depthwise.eq(vector.depthwise),
+            described.tag.keep.eq(keep | all_last),
+            described.tag.position.eq(position),
+            described.tag.bank.eq(vector.bank),
+            described.tag.first.eq(digit_first & vector.first.digits),
+            described.tag.shift.eq(digit_first & ~vector.first.digits),
+            described.tag.weight_digits.eq(vector.weight_digits),
+            described.tag.last.eq(all_last),
+            described.tag.mark.eq(vector.mark),
+        ]
+        return described
+
+    def _arrive(self, m: Module, asked: data.View, waiting) -> None:
+        """Vectors that come out of the scratchpad meet what is known of them, and wait for the array."""
+        for stage in range(READ_LATENCY):
+            later = Signal.like(asked, name=f"asked_{stage}")
+            m.d.sync += later.valid.eq(asked.valid)
+            with m.If(asked.valid):
+                m.d.sync += [later[name].eq(asked[name]) for name, _ in asked.shape() if name != "valid"]
+            asked = later
+        m.d.comb += [
+            waiting.valid.eq(asked.valid),
+            waiting.payload.activations.eq(Cat(self._operands(asked))),
+            waiting.payload.swap.eq(asked.swap),
+            waiting.payload.tag.eq(asked.tag),
+        ]
+        if self._config.depthwise_taps:
+            m.d.comb += waiting.payload.depthwise.eq(asked.depthwise)
+        if self._config.weight.is_binary:
+            m.d.comb += [
+                waiting.payload.plane.eq(asked.tag.weight_digits),
+                waiting.payload.negative.eq(asked.negative),
+            ]
+
+    def _operands(self, asked: data.View) -> list[Value]:
+        """The array's operands: elements inside the tensor, the pad outside it, nothing where no weight is, extended by
+        their sign if they have one."""
+        config = self._config
+        shape = operand_shape(config.operand)
+        operands = []
+        for lane in range(config.operand_lanes):
+            bits = config.element_bits
+            element = Mux(asked.inside[lane], self.data.word_select(lane, bits), asked.pad)
+            if config.weight.is_binary:
+                element = Mux(asked.counts[lane], element, 0)
+            sign = element[-1] & (asked.signed if config.unsigned_activations else 1)
+            operands.append(Cat(element, sign)[: shape.width])
+        return operands

@@ -1,0 +1,308 @@
+"""The engines that move data between memory and the chip: LOAD, WEIGHTS, STORE."""
+
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import exact_log2
+
+from intaglio.hdl.bus.axi_read import READ_BEAT, READ_TRANSFER
+from intaglio.hdl.bus.axi_write import WRITE_TRANSFER
+from intaglio.hdl.bus.bursts import BEAT_OFFSET_BITS
+from intaglio.hdl.engines.command import command_signature
+from intaglio.hdl.storage.credits import Credits, depth_to_cover
+from intaglio.hdl.storage.delay import delayed
+from intaglio.hdl.storage.fifo import FIFO_LATENCY, Fifo
+from intaglio.hdl.storage.scratchpad import READ_LATENCY, address_bits, read_signature, write_signature
+from intaglio.spec.commands import Opcode
+from intaglio.spec.config import AcceleratorConfig
+from intaglio.spec.limits import (
+    BEAT_BYTES,
+    COMMAND_INDEX_BITS,
+    MEMORY_ADDRESS_BITS,
+    TRANSFER_BITS,
+    WEIGHTS_QUEUE_DEPTH,
+)
+
+__all__ = ["Load", "Store", "Weights"]
+
+_BEAT_BITS = 8 * BEAT_BYTES
+_ALL_BYTES = (1 << BEAT_BYTES) - 1
+
+
+class _Rows:
+    """Walks the rows of a LOAD or STORE: addresses on either side of the one at hand."""
+
+    def __init__(
+        self, m: Module, config: AcceleratorConfig, command: data.View, step: Value, name: str
+    ) -> None:
+        row = Signal(len(command.body.rows), name=f"{name}_row")
+        memory = Signal(MEMORY_ADDRESS_BITS, name=f"{name}_memory_offset")
+        scratchpad = Signal(address_bits(config), name=f"{name}_scratchpad_offset")
+        body = command.body
+        self.last = row + 1 == body.rows
+        self.address = (body.memory_address + memory)[:MEMORY_ADDRESS_BITS]
+        self.element = (body.scratchpad_address + scratchpad)[: address_bits(config)]
+        with m.If(step):
+            m.d.sync += [
+                row.eq(Mux(self.last, 0, row + 1)),
+                memory.eq(Mux(self.last, 0, memory + body.memory_pitch)),
+                scratchpad.eq(Mux(self.last, 0, scratchpad + body.scratchpad_pitch)),
+            ]
+
+
+class _Beats:
+    """Walks the beats of a row: where each lies in the scratchpad, and which of its bytes are the row's."""
+
+    def __init__(
+        self, m: Module, config: AcceleratorConfig, rows: _Rows, row_bytes: Value, step: Value, name: str
+    ) -> None:
+        beat = Signal(TRANSFER_BITS - BEAT_OFFSET_BITS + 1, name=f"{name}_beat")
+        offset = rows.address[:BEAT_OFFSET_BITS]
+        # The row's end in bytes from the start of its first beat.
+        end = offset + row_bytes
+        self.last = ((beat + 1) << BEAT_OFFSET_BITS) >= end
+        first = beat == 0
+        begun = Mux(first, Const(_ALL_BYTES, BEAT_BYTES) << offset, _ALL_BYTES)
+        self.bytes = Cat(
+            begun[lane] & (Cat(Const(lane, BEAT_OFFSET_BITS), beat) < end) for lane in range(BEAT_BYTES)
+        )
+        # Element of the beat's lane 0; in a first beat that is before the row's start.
+        shift = exact_log2(8 // config.element_bits)
+        elements = (Cat(Const(0, BEAT_OFFSET_BITS), beat) - offset) << shift
+        self.element = (rows.element + elements)[: address_bits(config)]
+        with m.If(step):
+            m.d.sync += beat.eq(Mux(self.last, 0, beat + 1))
+
+
+class Load(wiring.Component):
+    """Runs LOAD commands: memory to scratchpad, a beat a cycle.
+
+    Transfers of all rows are asked for ahead of the data; the next command begins when this one is written.
+
+    Parameters
+    ----------
+    config : AcceleratorConfig
+
+    Members
+    -------
+    command : In(command_signature)
+    transfer : Out(stream of READ_TRANSFER)
+    beats : In(stream of READ_BEAT)
+    write : Out(write_signature)
+    done, done_mark : Out(1)
+    busy : Out(1)
+    """
+
+    def __init__(self, config: AcceleratorConfig) -> None:
+        self._config = config
+        super().__init__(
+            {
+                "command": In(command_signature(Opcode.LOAD)),
+                "transfer": Out(stream.Signature(READ_TRANSFER)),
+                "beats": In(stream.Signature(READ_BEAT)),
+                "write": Out(write_signature(config)),
+                "done": Out(1),
+                "done_mark": Out(1),
+                "busy": Out(1),
+            }
+        )
+
+    def elaborate(self, platform) -> Module:
+        m = Module()
+        config = self._config
+        command = self.command.payload
+
+        asked = Signal()
+        all_asked = Signal()
+        asking = _Rows(m, config, command, asked, "asking")
+        m.d.comb += [
+            self.transfer.valid.eq(self.command.valid & ~all_asked),
+            self.transfer.payload.address.eq(asking.address),
+            self.transfer.payload.beats.eq(_beats_of(asking.address, command.body.row_bytes)),
+            self.transfer.payload.command.eq(command.index),
+            asked.eq(self.transfer.valid & self.transfer.ready),
+        ]
+
+        taken = Signal()
+        row_taken = Signal()
+        rows = _Rows(m, config, command, row_taken, "writing")
+        beats = _Beats(m, config, rows, command.body.row_bytes, taken, "writing")
+        a_byte = 8 // config.element_bits
+        m.d.comb += [
+            self.write.valid.eq(self.beats.valid & self.command.valid),
+            self.write.payload.address.eq(beats.element),
+            self.write.payload.mask.eq(Cat(bit.replicate(a_byte) for bit in beats.bytes)),
+            self.write.payload.data.eq(self.beats.payload.data),
+            self.beats.ready.eq(self.write.ready & self.command.valid),
+            taken.eq(self.beats.valid & self.beats.ready),
+            row_taken.eq(taken & beats.last),
+            self.done.eq(row_taken & rows.last),
+            self.done_mark.eq(command.mark),
+            self.command.ready.eq(self.done),
+            self.busy.eq(self.command.valid),
+        ]
+        with m.If(self.done):
+            m.d.sync += all_asked.eq(0)
+        with m.Elif(asked & asking.last):
+            m.d.sync += all_asked.eq(1)
+        return m
+
+
+class Weights(wiring.Component):
+    """Runs WEIGHTS commands: memory to the weight stream.
+
+    A command's transfer is asked for as soon as the one before has been, so the stream has no gap between them.
+
+    Members
+    -------
+    command : In(command_signature)
+    transfer : Out(stream of READ_TRANSFER)
+    beats : In(stream of READ_BEAT)
+    o : Out(stream)
+        Beats.
+    done, done_mark : Out(1)
+        A command's last beat has been taken. (Its mark is that of the oldest command that is not complete.)
+    fault, fault_command : Out
+        A command's address is no multiple of a beat.
+    busy : Out(1)
+    """
+
+    def __init__(self) -> None:
+        super().__init__(
+            {
+                "command": In(command_signature(Opcode.WEIGHTS)),
+                "transfer": Out(stream.Signature(READ_TRANSFER)),
+                "beats": In(stream.Signature(READ_BEAT)),
+                "o": Out(stream.Signature(_BEAT_BITS)),
+                "done": Out(1),
+                "done_mark": Out(1),
+                "fault": Out(1),
+                "fault_command": Out(COMMAND_INDEX_BITS),
+                "busy": Out(1),
+            }
+        )
+
+    def elaborate(self, platform) -> Module:
+        m = Module()
+        command = self.command.payload
+        m.submodules.marks = marks = Fifo(1, WEIGHTS_QUEUE_DEPTH)
+        aligned = command.body.memory_address[:BEAT_OFFSET_BITS] == 0
+        m.d.comb += [
+            self.transfer.valid.eq(self.command.valid & aligned & marks.i.ready),
+            self.transfer.payload.address.eq(command.body.memory_address),
+            self.transfer.payload.beats.eq(command.body.beats),
+            self.transfer.payload.command.eq(command.index),
+            self.command.ready.eq(self.transfer.valid & self.transfer.ready),
+            marks.i.valid.eq(self.command.ready),
+            marks.i.payload.eq(command.mark),
+            self.fault.eq(self.command.valid & ~aligned),
+            self.fault_command.eq(command.index),
+            self.o.valid.eq(self.beats.valid),
+            self.o.payload.eq(self.beats.payload.data),
+            self.beats.ready.eq(self.o.ready),
+            self.done.eq(self.beats.valid & self.beats.ready & self.beats.payload.last),
+            self.done_mark.eq(marks.o.payload),
+            marks.o.ready.eq(self.done),
+            self.busy.eq(marks.o.valid),
+        ]
+        return m
+
+
+class Store(wiring.Component):
+    """Runs STORE commands: scratchpad to memory, a beat a cycle.
+
+    Parameters
+    ----------
+    config : AcceleratorConfig
+
+    Members
+    -------
+    command : In(command_signature)
+    read, data : In, Out
+        The scratchpad's read stream and its vector, READ_LATENCY cycles after.
+    transfer : Out(stream of WRITE_TRANSFER)
+    beats : Out(stream)
+        Beats as they lie in memory: the writer masks a transfer's first and last.
+    written : In(1)
+        A transfer is complete in memory.
+    done, done_mark : Out(1)
+    busy : Out(1)
+    """
+
+    def __init__(self, config: AcceleratorConfig) -> None:
+        self._config = config
+        super().__init__(
+            {
+                "command": In(command_signature(Opcode.STORE)),
+                "read": Out(read_signature(config)),
+                "data": In(config.vector_lanes * config.element_bits),
+                "transfer": Out(stream.Signature(WRITE_TRANSFER)),
+                "beats": Out(stream.Signature(_BEAT_BITS)),
+                "written": In(1),
+                "done": Out(1),
+                "done_mark": Out(1),
+                "busy": Out(1),
+            }
+        )
+
+    def elaborate(self, platform) -> Module:
+        m = Module()
+        config = self._config
+        command = self.command.payload
+
+        asked = Signal()
+        all_asked = Signal()
+        asking = _Rows(m, config, command, asked, "asking")
+        m.d.comb += [
+            self.transfer.valid.eq(self.command.valid & ~all_asked),
+            self.transfer.payload.address.eq(asking.address),
+            self.transfer.payload.bytes.eq(command.body.row_bytes),
+            self.transfer.payload.command.eq(command.index),
+            asked.eq(self.transfer.valid & self.transfer.ready),
+        ]
+
+        ask = Signal()
+        row_read = Signal()
+        all_read = Signal()
+        # From a vector asked for to its beat having left the buffer in front of the bus.
+        m.submodules.credits = credits = Credits(depth_to_cover(READ_LATENCY + FIFO_LATENCY))
+        rows = _Rows(m, config, command, row_read, "reading")
+        beats = _Beats(m, config, rows, command.body.row_bytes, ask, "reading")
+        m.submodules.waiting = waiting = Fifo(_BEAT_BITS, credits.depth)
+        m.d.comb += [
+            self.read.valid.eq(self.command.valid & ~all_read & credits.available),
+            self.read.payload.eq(beats.element),
+            ask.eq(self.read.valid & self.read.ready),
+            row_read.eq(ask & beats.last),
+            waiting.i.valid.eq(delayed(m, ask, READ_LATENCY, "arriving")),
+            waiting.i.payload.eq(self.data[:_BEAT_BITS]),
+        ]
+        wiring.connect(m, waiting.o, wiring.flipped(self.beats))
+        m.d.comb += [
+            credits.take.eq(ask),
+            credits.give_back[0].eq(self.beats.valid & self.beats.ready),
+        ]
+
+        # Complete when every row is in memory.
+        rows_written = Signal(len(command.body.rows))
+        m.d.comb += [
+            self.done.eq(self.written & (rows_written + 1 == command.body.rows)),
+            self.done_mark.eq(command.mark),
+            self.command.ready.eq(self.done),
+            self.busy.eq(self.command.valid),
+        ]
+        with m.If(self.done):
+            m.d.sync += [all_asked.eq(0), all_read.eq(0), rows_written.eq(0)]
+        with m.Else():
+            with m.If(asked & asking.last):
+                m.d.sync += all_asked.eq(1)
+            with m.If(row_read & rows.last):
+                m.d.sync += all_read.eq(1)
+            with m.If(self.written):
+                m.d.sync += rows_written.eq(rows_written + 1)
+        return m
+
+
+def _beats_of(address: Value, row_bytes: Value) -> Value:
+    """Beats that a run of bytes touches."""
+    return (address[:BEAT_OFFSET_BITS] + row_bytes + (BEAT_BYTES - 1)) >> BEAT_OFFSET_BITS

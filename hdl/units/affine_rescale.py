@@ -1,0 +1,164 @@
+"""Affine rescale: multiply by a real scale in fixed point, add the zero point, clamp."""
+
+# Ref: [jacob2017: eq. 5, 6; app. B] M = 2**e * M0 with M0 in [0.5, 1), applied by SQRDMULH and a
+#      rounding right shift.
+
+from amaranth.hdl import C, Module, Mux, Signal, Value, signed
+from amaranth.lib import data, enum, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from intaglio.hdl.checks import check_integer
+from intaglio.hdl.units.pipeline import Pipeline
+from intaglio.hdl.units.rounding import Rounding, split_right_shift
+from intaglio.hdl.units.saturate import clamp
+from intaglio.hdl.units.sqrdmulh import rounded_high_half
+
+__all__ = ["AffineRescale", "AffineRounding"]
+
+
+class AffineRounding(enum.Enum, shape=1):
+    """How often the affine rescale rounds."""
+
+    DOUBLE = 0
+    """Twice: in SQRDMULH, and in the shift after it."""
+    SINGLE = 1
+    """Once, on the exact product."""
+
+
+class AffineRescale(wiring.Component):
+    """Rescales an accumulator by ``multiplier * 2**(exponent - 31)`` [jacob2017: eq. 5, 6].
+
+    With *x* the accumulator, sign-extended to 32 bits, *M* the multiplier and *e* the exponent:
+
+    * double: ``HALF_AWAY(SQRDMULH(x << max(e, 0), M), max(-e, 0))`` [jacob2017: app. B]; the left
+      shift wraps at 32 bits;
+    * single: ``HALF_AWAY(x * M, 31 - e)``, of the exact 64-bit product.
+
+    Then the zero point is added and the sum clamped, ``min(max(…, low), high)``; nothing wraps before
+    the clamp. Every input is in the domain: every multiplier, zero and negative ones too, and
+    every exponent -32…31. HALF_AWAY is to nearest, ties away from zero.
+
+    Latency: 6 cycles. Throughput: one result a cycle.
+
+    Parameters
+    ----------
+    accumulator_bits : int
+        Bits of the accumulator, 8…32.
+    output_bits : int
+        Bits of zero point, limits and result, 2…32. An unsigned 8-bit result takes 9.
+    rounding : "double", "single" or None
+        The rounding, or None for one selected with each value.
+
+    Members
+    -------
+    i : In(stream)
+        Payload, from the lowest bit: ``accumulator`` signed(accumulator_bits), ``multiplier``
+        signed(32), ``exponent`` signed(6), ``zero_point`` signed(output_bits), ``low``
+        signed(output_bits), ``high`` signed(output_bits) and, only if the parameter ``rounding`` is
+        None, ``rounding`` :class:`AffineRounding` (1 bit: 0 double, 1 single).
+    o : Out(stream)
+        Payload: signed(output_bits).
+
+    Raises
+    ------
+    TypeError
+        If a number of bits is not an integer.
+    ValueError
+        If a number of bits is out of range, or ``rounding`` none of the above.
+    """
+
+    def __init__(
+        self, accumulator_bits: int = 32, output_bits: int = 8, rounding: str | None = "double"
+    ) -> None:
+        self.accumulator_bits = check_integer("accumulator_bits", accumulator_bits, 8, 32)
+        self.output_bits = check_integer("output_bits", output_bits, 2, 32)
+        if rounding not in ("double", "single", None):
+            raise ValueError(f'`rounding` must be "double", "single" or None, not {rounding!r}')
+        self.rounding = rounding
+        fields: dict = {
+            "accumulator": signed(accumulator_bits),
+            "multiplier": signed(32),
+            "exponent": signed(6),
+            "zero_point": signed(output_bits),
+            "low": signed(output_bits),
+            "high": signed(output_bits),
+        }
+        if rounding is None:
+            fields["rounding"] = AffineRounding
+        super().__init__(
+            {
+                "i": In(stream.Signature(data.StructLayout(fields))),
+                "o": Out(stream.Signature(signed(output_bits))),
+            }
+        )
+
+    @property
+    def latency(self) -> int:
+        """Cycles from an accumulator taken to its result offered."""
+        return 6
+
+    def _select(self, single: Value, one: Value, two: Value) -> Value:
+        """``one`` for single rounding and ``two`` for double, chosen here where it is fixed."""
+        if self.rounding is None:
+            return Mux(single, one, two)
+        return one if self.rounding == "single" else two
+
+    @staticmethod
+    def product(x: Value, multiplier: Value) -> Value:
+        """The one multiplication, signed(64); apart, so that a proof may put a free value here."""
+        return x * multiplier
+
+    @staticmethod
+    def quotient(value: Value) -> Value:
+        """The rounded quotient, as it is; apart, so that a proof may see it."""
+        return value
+
+    def elaborate(self, platform) -> Module:
+        m = Module()
+        pipeline = Pipeline(m, self.i)
+        given = self.i.payload
+        single = given.rounding.as_value() if self.rounding is None else C(0, 1)
+
+        # Left shift, which wraps, and what is left to shift right.
+        exponent = given.exponent
+        accumulator = Signal(signed(32))
+        left = Mux(exponent < 0, C(0, 5), exponent[:5])
+        m.d.comb += accumulator.eq(given.accumulator)
+        wrapped = (accumulator << left)[:32].as_signed()
+        right = Mux(exponent < 0, -exponent, 0)[:6]
+        whole = (31 - exponent)[:6]
+        beside = {"zero_point": given.zero_point, "low": given.low, "high": given.high}
+        shifted = pipeline.stage(
+            x=self._select(single, accumulator, wrapped),
+            multiplier=given.multiplier,
+            right=self._select(single, whole, right),
+            single=single,
+            **beside,
+        )
+
+        multiplied = pipeline.stage(
+            product=self.product(shifted.x, shifted.multiplier), **_all_but(shifted, "x", "multiplier")
+        )
+
+        high = rounded_high_half(multiplied.product)
+        scaled = pipeline.stage(
+            value=self._select(multiplied.single, multiplied.product, high),
+            **_all_but(multiplied, "product", "single"),
+        )
+
+        floor, increment = split_right_shift(scaled.value, scaled.right, Rounding.HALF_AWAY)
+        split = pipeline.stage(floor=floor, increment=increment, **_all_but(scaled, "value", "right"))
+
+        summed = pipeline.stage(
+            total=self.quotient(split.floor + split.increment) + split.zero_point,
+            **_all_but(split, "floor", "increment", "zero_point"),
+        )
+
+        result = pipeline.stage(clamped=clamp(summed.total, summed.low, summed.high))
+        pipeline.finish(self.o, result.clamped)
+        return m
+
+
+def _all_but(stage: data.View, *consumed: str) -> dict:
+    """The fields of ``stage`` that travel on beside those that are consumed."""
+    return {name: stage[name] for name, _ in stage.shape() if name not in consumed}

@@ -1,0 +1,307 @@
+"""The array of multiply-accumulates: rows are reduction lanes, columns output channels."""
+
+from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from intaglio.hdl.checks import check_integer
+from intaglio.hdl.units.pipeline import Pipeline
+from intaglio.hdl.units.product import operand_shape, product, product_bits
+from intaglio.spec.operand import OperandType
+
+__all__ = ["MacArray"]
+
+_LEVELS_PER_STAGE = 3
+"""Levels of the adder tree between two registers: eight products are added in a cycle."""
+
+
+class MacArray(wiring.Component):
+    """A vector times a matrix of weights that stays: ``sums[c] = sum(activations[r] * w[r][c])``.
+
+    The activations go to all columns at once, and the products of a column are added by a tree.
+    Weights are double-buffered: a tile of rows x columns arrives as beats on ``w`` in shadow
+    registers while the array works with the tile before; a vector with ``swap`` high is the first
+    that sees it, and waits until the tile is whole. A tile that takes no more cycles to load than
+    its predecessor is used costs no cycle.
+
+    Latency: :attr:`latency` cycles. Throughput: one vector, rows x columns products, a cycle.
+
+    Parameters
+    ----------
+    rows, columns : int
+        1…64.
+    activation : OperandType or str
+        An integer type.
+    weight : OperandType or str
+        Any type.
+    accumulator_bits : int or None
+        Width of the sums, 8…48, taken modulo ``2**accumulator_bits``; None: as wide as the exact sum.
+    tag_bits : int
+        Bits that a vector carries along to its sums.
+    beat_bits : int
+        Width of ``w``.
+    depthwise_taps : int
+        With k > 0 the array has a second mapping: a vector with ``depthwise`` high gives element c to
+        column c, and row r < k multiplies what the vector taken r before gave: ``sums[c] =
+        sum(v[t - r][c] * w[r][c])``. Rows from k on must hold zero weights.
+    bit_planes : bool
+        For binary weights alone. A vector with ``plane`` high takes a weight's bit b as the number b, and as -b if
+        ``negative`` is high as well: one plane of the bits of wider weights.
+
+    Members
+    -------
+    w : In(stream)
+        Payload unsigned(beat_bits). A tile is :attr:`tile_beats` beats: ``w[0][0], w[0][1], …``,
+        packed from bit 0 up.
+    i : In(stream)
+        Payload, from the lowest bit: ``activations`` (:attr:`lanes` of the activation's shape: rows, or columns
+        if they are more and there is a depthwise mapping), ``swap`` unsigned(1), ``tag`` unsigned(tag_bits),
+        only with ``depthwise_taps`` ``depthwise`` unsigned(1), and only with ``bit_planes`` ``plane`` and
+        ``negative``, unsigned(1) each.
+    o : Out(stream)
+        Payload, from the lowest bit: ``sums`` (columns of signed(sum_bits)), ``tag``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a parameter is of another type or out of range.
+    """
+
+    def __init__(
+        self,
+        rows: int,
+        columns: int,
+        activation: OperandType | str,
+        weight: OperandType | str,
+        accumulator_bits: int | None = None,
+        tag_bits: int = 0,
+        beat_bits: int = 64,
+        depthwise_taps: int = 0,
+        bit_planes: bool = False,
+    ) -> None:
+        self.rows = check_integer("rows", rows, 1, 64)
+        self.columns = check_integer("columns", columns, 1, 64)
+        self.activation = OperandType(activation) if isinstance(activation, str) else activation
+        self.weight = OperandType(weight) if isinstance(weight, str) else weight
+        for name in ("activation", "weight"):
+            if not isinstance(getattr(self, name), OperandType):
+                raise TypeError(f"`{name}` must be an OperandType or its name, not {getattr(self, name)!r}")
+        if not self.activation.is_integer:
+            raise ValueError(f"`activation` must be an integer type, not {self.activation}")
+        if accumulator_bits is not None:
+            check_integer("accumulator_bits", accumulator_bits, 8, 48)
+        exact_bits = product_bits(self.activation, self.weight) + (self.rows - 1).bit_length()
+        self.sum_bits = accumulator_bits or exact_bits
+        self.tag_bits = check_integer("tag_bits", tag_bits, 0, 256)
+        self.beat_bits = check_integer("beat_bits", beat_bits, 8, 1024)
+        self.depthwise_taps = check_integer("depthwise_taps", depthwise_taps, 0, self.rows)
+        self.bit_planes = bit_planes
+        if not isinstance(bit_planes, bool):
+            raise TypeError(f"`bit_planes` must be a bool, not {bit_planes!r}")
+        if bit_planes and not self.weight.is_binary:
+            raise ValueError(
+                f"`bit_planes` must be False for weights of {self.weight}: binary ones have them"
+            )
+        self.lanes = max(self.rows, self.columns if depthwise_taps else 0)
+        vector = data.StructLayout(
+            {
+                "activations": data.ArrayLayout(operand_shape(self.activation), self.lanes),
+                "swap": 1,
+                "tag": self.tag_bits,
+                **({"depthwise": 1} if depthwise_taps else {}),
+                **({"plane": 1, "negative": 1} if bit_planes else {}),
+            }
+        )
+        sums = data.StructLayout(
+            {"sums": data.ArrayLayout(signed(self.sum_bits), self.columns), "tag": self.tag_bits}
+        )
+        super().__init__(
+            {
+                "w": In(stream.Signature(self.beat_bits)),
+                "i": In(stream.Signature(vector)),
+                "o": Out(stream.Signature(sums)),
+            }
+        )
+
+    @property
+    def tile_beats(self) -> int:
+        """Beats on ``w`` that hold one tile."""
+        return -(-self.rows * self.columns * self.weight.bits // self.beat_bits)
+
+    @property
+    def latency(self) -> int:
+        """Cycles from a vector taken to its sums offered."""
+        levels = (self.rows - 1).bit_length()
+        return 2 + max(-(-levels // _LEVELS_PER_STAGE), 1)
+
+    def elaborate(self, platform) -> Module:
+        m = Module()
+        weights, shadow_full = self._weights(m)
+
+        offered = stream.Signature(self.i.payload.shape()).create()
+        blocked = Signal()
+        m.d.comb += [
+            blocked.eq(self.i.payload.swap & ~shadow_full),
+            offered.valid.eq(self.i.valid & ~blocked),
+            offered.payload.eq(self.i.payload),
+            self.i.ready.eq(offered.ready & ~blocked),
+        ]
+        pipeline = Pipeline(m, offered)
+
+        activations = [
+            Signal(operand_shape(self.activation), name=f"activation_{row}", reset_less=True)
+            for row in range(self.lanes)
+        ]
+        with m.If(pipeline.transfer):
+            m.d.sync += [
+                register.eq(given)
+                for register, given in zip(activations, self.i.payload.activations, strict=True)
+            ]
+        operands = self._operands(m, activations, pipeline.transfer)
+        plane, negative = Signal(), Signal()
+        if self.bit_planes:
+            with m.If(pipeline.transfer):
+                m.d.sync += [plane.eq(self.i.payload.plane), negative.eq(self.i.payload.negative)]
+        stage = pipeline.stage(tag=self.i.payload.tag)
+
+        if self.bit_planes:
+            products = self._plane_products(m, operands, weights, plane, negative)
+        else:
+            products = [
+                [
+                    product(operands[row][column], weights[row][column], self.weight)
+                    for row in range(self.rows)
+                ]
+                for column in range(self.columns)
+            ]
+        columns = self._register(m, pipeline, products, "product")
+        stage = pipeline.stage(tag=stage.tag)
+        while True:
+            columns = self._register(m, pipeline, [_add(terms) for terms in columns], "sum")
+            stage = pipeline.stage(tag=stage.tag)
+            if len(columns[0]) == 1:
+                break
+
+        output = Signal(self.o.payload.shape())
+        m.d.comb += output.tag.eq(stage.tag)
+        for port, (total,) in zip(output.sums, columns, strict=True):
+            m.d.comb += port.eq(total)
+        pipeline.finish(self.o, output)
+        return m
+
+    def _operands(self, m: Module, activations: list[Signal], transfer: Signal) -> list[list[Value]]:
+        """What row and column multiply: the row's activation, or in a depthwise pass the column's, some vectors ago."""
+        operands: list[list[Value]] = [[activations[row]] * self.columns for row in range(self.rows)]
+        if not self.depthwise_taps:
+            return operands
+        depthwise = Signal()
+        with m.If(transfer):
+            m.d.sync += depthwise.eq(self.i.payload.depthwise)
+        before = activations[: self.columns]
+        for row in range(self.depthwise_taps):
+            operands[row] = [Mux(depthwise, tap, activations[row]) for tap in before]
+            later = [
+                Signal(tap.shape(), name=f"before_{row}_{column}", reset_less=True)
+                for column, tap in enumerate(before)
+            ]
+            if row < self.depthwise_taps - 1:
+                with m.If(transfer):
+                    m.d.sync += [tap.eq(value) for tap, value in zip(later, before, strict=True)]
+            before = later
+        return operands
+
+    def _plane_products(
+        self,
+        m: Module,
+        operands: list[list[Value]],
+        weights: list[list[Value]],
+        plane: Signal,
+        negative: Signal,
+    ) -> list[list[Value]]:
+        """Products a column, of binary weights or bits: what a bit chooses between is made once for all that share
+        an operand."""
+        bits = product_bits(self.activation, self.weight)
+        choices: dict[int, tuple[Signal, Signal]] = {}
+        for row in range(self.rows):
+            for column, operand in enumerate(operands[row]):
+                if id(operand) in choices:
+                    continue
+                zero = Signal(operand_shape(self.activation), name=f"of_zero_{row}_{column}")
+                one = Signal(signed(bits), name=f"of_one_{row}_{column}")
+                m.d.comb += [
+                    zero.eq(Mux(plane, 0, operand)),
+                    one.eq(Mux(plane & ~negative, operand, -operand)),
+                ]
+                choices[id(operand)] = zero, one
+        return [
+            [
+                Mux(weights[row][column][0], *reversed(choices[id(operands[row][column])])).as_signed()
+                for row in range(self.rows)
+            ]
+            for column in range(self.columns)
+        ]
+
+    def _register(
+        self, m: Module, pipeline: Pipeline, columns: list[list[Value]], name: str
+    ) -> list[list[Value]]:
+        """Registers for every term of every column, that load with the next stage of the pipeline."""
+        held = [
+            [
+                Signal(term.shape(), name=f"{name}_{column}_{index}", reset_less=True)
+                for index, term in enumerate(terms)
+            ]
+            for column, terms in enumerate(columns)
+        ]
+        with m.If(pipeline.transfer):
+            for registers, terms in zip(held, columns, strict=True):
+                m.d.sync += [register.eq(term) for register, term in zip(registers, terms, strict=True)]
+        return held
+
+    def _weights(self, m: Module) -> tuple[list[list[Value]], Signal]:
+        """The tile in use as bits of each weight, and whether the next one is whole in the shadow."""
+        active = [
+            Signal(self.beat_bits, name=f"active_{beat}", reset_less=True) for beat in range(self.tile_beats)
+        ]
+        shadow = [
+            Signal(self.beat_bits, name=f"shadow_{beat}", reset_less=True) for beat in range(self.tile_beats)
+        ]
+        position = Signal(range(self.tile_beats))
+        full = Signal()
+        swap = Signal()
+        m.d.comb += [
+            swap.eq(self.i.valid & self.i.ready & self.i.payload.swap),
+            self.w.ready.eq(~full | swap),
+        ]
+        with m.If(swap):
+            m.d.sync += [full.eq(0), *(now.eq(later) for now, later in zip(active, shadow, strict=True))]
+        with m.If(self.w.valid & self.w.ready):
+            m.d.sync += [
+                position.eq(Mux(position == self.tile_beats - 1, 0, position + 1)),
+                full.eq(position == self.tile_beats - 1),
+            ]
+            for beat, register in enumerate(shadow):
+                with m.If(position == beat):
+                    m.d.sync += register.eq(self.w.payload)
+
+        bits = self.weight.bits
+        flat = [
+            Value.cast(_slice(active, index * bits, bits, self.beat_bits))
+            for index in range(self.rows * self.columns)
+        ]
+        return [flat[row * self.columns : (row + 1) * self.columns] for row in range(self.rows)], full
+
+
+def _slice(words: list[Signal], start: int, length: int, word_bits: int) -> Value:
+    """Bits of a row of words; a weight may lie across two of them."""
+    word, offset = divmod(start, word_bits)
+    if offset + length <= word_bits:
+        return words[word][offset : offset + length]
+    return Cat(words[word][offset:], words[word + 1][: offset + length - word_bits])
+
+
+def _add(terms: list[Value]) -> list[Value]:
+    """The terms after as many levels of a balanced adder tree as fit between two registers."""
+    for _ in range(_LEVELS_PER_STAGE):
+        pairs = [left + right for left, right in zip(terms[::2], terms[1::2], strict=False)]
+        terms = pairs + ([terms[-1]] if len(terms) % 2 else [])
+    return terms

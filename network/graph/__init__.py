@@ -1,0 +1,91 @@
+"""The graph of a quantized network: tensors, rescales, layers, and the network that holds them together.
+
+Shapes leave out the batch: an image is ``(height, width, channels)``, a vector ``(features,)``. A fully connected layer
+reads its input flattened in that order; importers permute weights that were trained for another.
+"""
+
+from intaglio.network.graph.layers import (
+    Add,
+    AnyLayer,
+    AveragePool2D,
+    Concatenation,
+    Conv2D,
+    DepthwiseConv2D,
+    FullyConnected,
+    HardSwish,
+    Layer,
+    LeakyRelu,
+    Logistic,
+    MaxPool2D,
+    Mean,
+    Mul,
+    Pad,
+    Requantize,
+    Reshape,
+    Softmax,
+    StridedSlice,
+    Sub,
+    Tanh,
+    Transpose,
+    WeightLayer,
+)
+from intaglio.network.graph.network import (
+    Network,
+)
+from intaglio.network.graph.rescales import (
+    AffineRescale,
+    FixedPointScale,
+    LlsqRescale,
+    PowerOfTwoRescale,
+    Rescale,
+    Rounding,
+    SbnqRescale,
+)
+from intaglio.network.graph.tensors import (
+    BinaryType,
+    Floats,
+    Integers,
+    Tensor,
+    TensorType,
+    WeightType,
+)
+
+__all__ = [
+    "Add",
+    "AffineRescale",
+    "AnyLayer",
+    "AveragePool2D",
+    "BinaryType",
+    "Concatenation",
+    "Conv2D",
+    "DepthwiseConv2D",
+    "FixedPointScale",
+    "Floats",
+    "FullyConnected",
+    "HardSwish",
+    "Integers",
+    "Layer",
+    "LeakyRelu",
+    "LlsqRescale",
+    "Logistic",
+    "MaxPool2D",
+    "Mean",
+    "Mul",
+    "Network",
+    "Pad",
+    "PowerOfTwoRescale",
+    "Requantize",
+    "Rescale",
+    "Reshape",
+    "Rounding",
+    "SbnqRescale",
+    "Softmax",
+    "StridedSlice",
+    "Sub",
+    "Tanh",
+    "Tensor",
+    "TensorType",
+    "Transpose",
+    "WeightLayer",
+    "WeightType",
+]

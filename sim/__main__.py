@@ -1,0 +1,8 @@
+"""All benches: `python -m intaglio.sim [ROOM or BENCH …]`."""
+
+import sys
+
+from intaglio.sim.everything import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,5 +1,0 @@
-import sys
-
-from sim.axi.run import run
-
-print(f"{run(' '.join(sys.argv[1:2]))} tests passed")

@@ -1,0 +1,50 @@
+"""What the bench simulates: two read masters, two write masters and the registers, side by side."""
+
+from amaranth.hdl import Module
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from intaglio.hdl.bus.axi import BusPorts
+from intaglio.hdl.bus.axi_read import ReadMaster
+from intaglio.hdl.bus.axi_write import WriteMaster
+from intaglio.hdl.bus.registers import Registers
+from intaglio.spec.config import AcceleratorConfig
+
+__all__ = ["CONFIG", "INPUTS", "READERS", "WRITERS", "Top"]
+
+CONFIG = "sbnq8x8"
+READERS = {"reader": ((4, 16, 256), 8), "lone_reader": ((5,), 2)}
+"""Longest bursts of the clients, bursts in flight."""
+WRITERS = {"writer": (16, 8), "lone_writer": (256, 2)}
+
+
+class Top(wiring.Component):
+    """Each part's ports, named by the part and the path in its signature."""
+
+    def __init__(self) -> None:
+        parts: dict[str, wiring.Component] = {
+            **{name: ReadMaster(len(bursts), bursts, flying) for name, (bursts, flying) in READERS.items()},
+            **{name: WriteMaster(*parameters) for name, parameters in WRITERS.items()},
+            "registers": Registers(AcceleratorConfig.load(CONFIG)),
+        }
+        self._parts = {name: BusPorts(part) for name, part in parts.items()}
+        super().__init__(
+            {
+                f"{name}_{port}": member
+                for name, part in self._parts.items()
+                for port, member in part.signature.members.items()
+            }
+        )
+
+    def elaborate(self, platform) -> Module:
+        m = Module()
+        for name, part in self._parts.items():
+            m.submodules[name] = part
+            for port, member in part.signature.members.items():
+                inner, outer = getattr(part, port), getattr(self, f"{name}_{port}")
+                m.d.comb += outer.eq(inner) if member.flow == Out else inner.eq(outer)
+        return m
+
+
+INPUTS = [name for name, member in Top().signature.members.items() if member.flow == In]
+"""Names of its inputs."""

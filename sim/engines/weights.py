@@ -1,0 +1,172 @@
+# amaranth: UnusedElaboratable=no
+"""Bench of WEIGHTS, of `hdl/engines/transfer.py`: transfers far ahead of their beats, and what is refused."""
+
+from collections import deque
+from typing import Any
+
+from intaglio.hdl.engines.transfer import Weights
+from intaglio.sim.engines.agents import Sink, Source
+from intaglio.sim.engines.bench import Configuration
+from intaglio.sim.engines.layouts import Packed
+from intaglio.sim.lockstep import Agent, Stand
+from intaglio.spec.limits import WEIGHTS_QUEUE_DEPTH
+
+__all__ = ["configurations"]
+
+SOONEST = 2
+"""No bus answers in fewer cycles from the cycle in which a transfer is asked for."""
+
+BINS = (
+    "a transfer is asked for before the data of the one before",
+    f"{WEIGHTS_QUEUE_DEPTH} commands asked for and none complete",
+    "a command of one beat",
+    "a command of many beats",
+    "a marked command",
+    "a command that is not marked",
+    "the stream makes a beat wait",
+    "a beat a cycle, through several commands",
+    "the greatest count",
+    "the highest address",
+    *(f"an address {offset} bytes behind a beat" for offset in range(1, 8)),
+    "an address between beats, while commands are under way",
+    "a reset with data on their way",
+)
+
+
+def configurations() -> list[Configuration]:
+    return [Configuration("weights", Weights, _check, BINS, mutants=True)]
+
+
+class _Bench(Agent):
+    def __init__(self, stand: Stand, beats: Source, transfers: Packed) -> None:
+        self._stand = stand
+        self._beats = beats
+        self._transfers = transfers
+        beats.allowed = lambda: self._stand.cycle + 1 >= self._under_way[0]["asked"] + SOONEST
+        self.restart()
+
+    def restart(self) -> None:
+        self.asked: deque[dict[str, Any]] = deque()
+        """Commands whose transfers are to come."""
+        self._under_way: deque[dict[str, Any]] = deque()
+        self._due: deque[int] = deque()
+        self.refused: int | None = None
+        """The command at hand that is to be refused."""
+
+    @property
+    def under_way(self) -> int:
+        return len(self._under_way)
+
+    @property
+    def finished(self) -> bool:
+        return not self.asked and not self._under_way
+
+    def transfer(self, word: int) -> None:
+        assert self.asked, "a transfer that no command has"
+        given, command = self._transfers.unpack(word), self.asked.popleft()
+        expected = {name: command[name] for name in ("address", "beats", "command")}
+        assert given == expected, f"asked for is {given}, not {expected}"
+        bins = self._stand.bins
+        bins["a transfer is asked for before the data of the one before"] += bool(self._under_way)
+        self._under_way.append(command | {"asked": self._stand.cycle})
+        bins[BINS[1]] += len(self._under_way) == WEIGHTS_QUEUE_DEPTH
+        assert len(self._under_way) <= WEIGHTS_QUEUE_DEPTH, "more transfers asked for than are kept"
+        # So many that no bench can bring them.
+        for beat in range(min(given["beats"], 60)):
+            data = self._stand.random.getrandbits(64)
+            self._due.append(data)
+            self._beats.queue.append(data | (beat == given["beats"] - 1) << 64)
+
+    def beat(self, word: int) -> None:
+        assert self._due, "a beat that nobody sent"
+        expected = self._due.popleft()
+        assert word == expected, f"a beat is {word:#x}, not {expected:#x}"
+
+    def sample(self) -> None:
+        """Before anything of the cycle moves."""
+        read, bins = self._stand.read, self._stand.bins
+        asked = self._under_way and self._stand.cycle - self._under_way[0]["asked"]
+        assert read("busy") or asked in (0, 1) or not self._under_way, "not busy with transfers under way"
+        moves = self._beats.moves
+        ends = moves and self._beats.queue[0] >> 64
+        bins["the stream makes a beat wait"] += self._beats.offers and not moves
+        assert read("done") == bool(ends), "a command's end is not with its last beat"
+        if ends:
+            command = self._under_way.popleft()
+            assert read("done_mark") == command["mark"], "the mark of another command"
+        fault = read("fault")
+        wrong = self.refused is not None and not self.asked and read("command__valid")
+        assert fault == wrong, "a legal command is refused, or one that is not legal is not"
+        if fault:
+            assert read("fault_command") == self.refused, "another command is refused"
+            assert not read("transfer__valid"), "a transfer of a command that is refused"
+            assert not read("command__ready"), "a command that is refused is taken"
+            bins["an address between beats, while commands are under way"] += bool(self._under_way)
+
+
+async def _check(stand: Stand, quick: bool) -> None:
+    members = Weights().signature.members
+    shapes = {
+        name: Packed(members[name].signature.members["payload"].shape) for name in ("command", "transfer")
+    }
+    source, beats = Source(stand, "command"), Source(stand, "beats")
+    bench = _Bench(stand, beats, shapes["transfer"])
+    asks, out = Sink(stand, "transfer", bench.transfer), Sink(stand, "o", bench.beat)
+    draw, bins = stand.random, stand.bins
+
+    def ask(address: int, count: int) -> None:
+        index, mark = draw.getrandbits(32), draw.randrange(2)
+        body = {"memory_address": address, "beats": count}
+        source.queue.append(shapes["command"].pack({"body": body, "index": index, "mark": mark}))
+        if address % 8:
+            bench.refused = index
+            bins[f"an address {address % 8} bytes behind a beat"] += 1
+            return
+        bench.asked.append({"address": address, "beats": count, "command": index, "mark": mark})
+        bins["a command of one beat"] += count == 1
+        bins["a command of many beats"] += count > 20
+        bins["a marked command"] += mark
+        bins["a command that is not marked"] += not mark
+        bins["the greatest count"] += count == (1 << 24) - 1
+        bins["the highest address"] += address == 2**32 - 8
+
+    # The bench looks first: the command at hand is still there.
+    for agent in (bench, source, asks, beats, out):
+        stand.add(agent)
+    await stand.start()
+    for turn in range(60 if quick else 600):
+        full = turn % 6 == 0
+        for agent in (source, asks, beats, out):
+            agent.pace.full = full
+        counts = [draw.choice((1, 2, draw.randint(1, 50))) for _ in range(12)]
+        for count in counts:
+            ask(draw.choice((2**32 - 8, draw.getrandbits(29) << 3)), count)
+        if turn % 6 == 1:
+            out.allowed = lambda: False
+            await stand.tick(60)
+            out.allowed = lambda: True
+        if turn % 6 == 5:
+            await _end_badly(stand, bench, beats, source, ask, turn // 6)
+            continue
+        start = stand.cycle
+        await stand.until(lambda: bench.finished, 20_000)
+        took = stand.cycle - start
+        assert not full or took <= sum(counts) + 12, f"{sum(counts)} beats in {took} cycles"
+        bins["a beat a cycle, through several commands"] += full
+        await stand.tick(6)
+        assert not stand.read("busy"), "busy with nothing"
+
+
+async def _end_badly(stand: Stand, bench: _Bench, beats: Source, source: Source, ask: Any, turn: int) -> None:
+    """With a command that is refused, or one without an end; then with a reset."""
+    if turn % 5 == 4:
+        ask(64, (1 << 24) - 1)
+        await stand.until(lambda: not bench.asked, 20_000)
+        await stand.tick(100)
+    else:
+        ask(8 * stand.random.getrandbits(10) + 1 + (turn - turn // 5) % 7, 3)
+        await stand.until(lambda: not bench.asked and source.offers, 20_000)
+        await stand.tick(stand.random.randint(1, 30))
+        assert stand.read("fault")
+    stand.bins["a reset with data on their way"] += bool(beats.queue)
+    await stand.reset()

@@ -1,0 +1,129 @@
+"""What the machine refuses, and as which fault (`docs/architecture.md`, "The command set" and "Faults")."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from intaglio.compiler.program import Region
+from intaglio.sim.simulator.functional.arithmetic import Integers
+from intaglio.sim.simulator.functional.commands import row_addresses
+from intaglio.sim.simulator.functional.windows import positions_of
+from intaglio.spec.commands import (
+    COMMAND_BITS,
+    FORMATS,
+    SOFTMAX_PLANES,
+    TABLE_ENTRIES,
+    Opcode,
+    Operation,
+    Scheme,
+    command_layout,
+)
+from intaglio.spec.config import AcceleratorConfig
+from intaglio.spec.limits import SOFTMAX_ELEMENTS
+from intaglio.spec.registers import Cause
+
+__all__ = ["Grant", "refused_at_dispatch", "refused_by_engine"]
+
+
+def refused_at_dispatch(command: bytes, config: AcceleratorConfig) -> Cause:
+    """Why a command gets into no engine's queue: an opcode that the machine does not have, a reserved bit, a count of
+    0; NONE where it does.
+    """
+    word = int.from_bytes(command, "little")
+    opcodes = [int(opcode) for opcode in FORMATS if opcode is not Opcode.ELEMENTWISE or config.affine]
+    if word & 0xFF not in opcodes:
+        return Cause.ILLEGAL_OPCODE
+    opcode = Opcode(word & 0xFF)
+    end = 0
+    for name, (start, field) in command_layout(opcode).items():
+        value = word >> start & ((1 << field.bits) - 1)
+        end = max(end, start + field.bits)
+        if ("reserved" in name and value) or (name in FORMATS[opcode].nonzero and not value):
+            return Cause.ILLEGAL_FIELD
+    return Cause.ILLEGAL_FIELD if word >> end and end < COMMAND_BITS else Cause.NONE
+
+
+def refused_by_engine(opcode: Opcode, values: Mapping[str, int], config: AcceleratorConfig) -> bool:
+    """Whether the engine finds a field that this machine cannot run (ILLEGAL_FIELD)."""
+    if opcode is Opcode.WEIGHTS:
+        return bool(values["memory_address"] % config.bus_bytes)
+    if opcode is Opcode.MATMUL:
+        return _matmul_refused(values, config)
+    if opcode is Opcode.RESCALE:
+        return _rescale_refused(values, config)
+    if opcode is Opcode.ELEMENTWISE:
+        return _elementwise_refused(values)
+    return False
+
+
+def _matmul_refused(values: Mapping[str, int], config: AcceleratorConfig) -> bool:
+    if values["depthwise"] and not config.depthwise_taps:
+        return True
+    if values["weight_digits"] and not config.weight_digits:
+        return True
+    if values["digits"] != 1 and not values["weight_digits"] and not config.activation_digits:
+        return True
+    return positions_of(values) > config.accumulator_depth
+
+
+def _rescale_refused(values: Mapping[str, int], config: AcceleratorConfig) -> bool:
+    carried = [Scheme[name.upper()] for name in config.rescales]
+    if values["scheme"] not in carried:
+        return True
+    if values["wide"] and (values["scheme"] != Scheme.LLSQ or config.element_bits == 8):
+        return True
+    return values["positions"] > config.accumulator_depth or values["channels"] > config.columns
+
+
+def _elementwise_refused(values: Mapping[str, int]) -> bool:
+    if values["operation"] not in list(Operation):
+        return True
+    if values["operation"] == Operation.LOAD_TABLE:
+        return values["pixels"] not in (1, SOFTMAX_PLANES) or values["channels"] != TABLE_ENTRIES
+    return values["operation"] == Operation.SOFTMAX and values["channels"] > SOFTMAX_ELEMENTS
+
+
+@dataclass(frozen=True)
+class Grant:
+    """A region that the host granted, and the memory that is there.
+
+    Parameters
+    ----------
+    outside, missing : causes of a transfer that leaves the region, and of one that no memory answers
+    """
+
+    region: Region
+    memory_bytes: int
+    beat_bytes: int
+    outside: Cause
+    missing: Cause
+
+    def refused(self, starts: Integers, size: int) -> tuple[Cause, int] | None:
+        """Of transfers of `size` bytes from each of `starts`, the first that cannot be, and the address that the fault
+        names: the transfer's first beat, or the first beat that no memory answers (a machine names its burst's).
+        """
+        beat = self.beat_bytes
+        first, end = starts // beat * beat, -(-(starts + size) // beat) * beat
+        outside = (first < self.region.base) | (end > self.region.limit // beat * beat)
+        missing = end > self.memory_bytes
+        if not (outside | missing).any():
+            return None
+        place = int(np.argmax(outside | missing))
+        if outside[place]:
+            return self.outside, int(first[place])
+        return self.missing, max(int(first[place]), self.memory_bytes)
+
+    def beats(self, starts: Integers, size: int) -> int:
+        """Beats on the bus of such transfers."""
+        first, end = starts // self.beat_bytes, -(-(starts + size) // self.beat_bytes)
+        return int((end - first).sum())
+
+
+def transfer_of(opcode: Opcode, values: Mapping[str, int], config: AcceleratorConfig) -> tuple[Integers, int]:
+    """Where the transfers of a LOAD, STORE or WEIGHTS begin in memory, and the bytes of each."""
+    if opcode is Opcode.WEIGHTS:
+        return np.array([values["memory_address"]]), values["beats"] * config.bus_bytes
+    return row_addresses(values), values["row_bytes"]

@@ -1,0 +1,205 @@
+"""MATMUL: the passes of the array over a window, into an accumulator bank."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cache
+
+import numpy as np
+import numpy.typing as npt
+
+from intaglio.sim.simulator.functional.arithmetic import Integers, wrap
+from intaglio.sim.simulator.functional.storage import State, elements_of, numbers
+from intaglio.sim.simulator.functional.windows import (
+    Values,
+    kept_vectors,
+    positions_of,
+    window_addresses,
+)
+from intaglio.spec.config import AcceleratorConfig
+from intaglio.spec.operand import OperandType
+
+Floats = npt.NDArray[np.floating]
+
+_SLAB = 1 << 20
+"""Operands that are gathered at a time: what bounds the memory of a command with many passes."""
+_EXACT_FLOAT32, _EXACT_FLOAT64 = 1 << 24, 1 << 53
+"""Below these, sums of integers in floating point are exact, in whatever order they are made."""
+
+
+def stream_bytes(values: Values, config: AcceleratorConfig) -> int:
+    """Of the weight stream, what a command takes."""
+    tiles = 1 if values["one_tile"] else _passes(values)
+    return (tiles * config.tile_beats + config.parameter_beats) * config.bus_bytes
+
+
+def matmul(state: State, values: Values, stream: bytes) -> None:
+    """Runs the command with its part of the weight stream."""
+    config, bank = state.config, values["bank"]
+    tile, parameters = config.tile_beats * config.bus_bytes, config.parameter_beats * config.bus_bytes
+    state.parameters[bank] = stream[tile : tile + parameters]
+    weights = _weights(values, stream[:tile] + stream[tile + parameters :], config)
+    if state.watch is not None and values["depthwise"]:
+        taps = min(config.depthwise_taps, values["first_output"] + 1)
+        if weights[:, :, taps:].any():
+            state.watch.undefined(state.command, "a tile has weights beyond the taps of the first output")
+    state.set_outside(values["pad"])
+    passes = _Passes(state, values, weights)
+    positions = positions_of(values)
+    bound = passes.bound()
+    if bound < 1 << (config.accumulator_bits - 1) and bound < _EXACT_FLOAT64:
+        kind = np.float32 if bound < _EXACT_FLOAT32 else np.float64
+        state.banks[bank][:, :positions] = passes.sum_without_overflow(kind)
+    else:
+        state.banks[bank][:, :positions] = passes.sum_pass_by_pass()
+    state.touch_bank(bank, positions, written=True)
+
+
+def _passes(values: Values) -> int:
+    return values["digits"] * values["kernel_rows"] * values["kernel_columns"] * values["chunks"]
+
+
+def _weights(values: Values, stream: bytes, config: AcceleratorConfig) -> Integers:
+    """What each pass multiplies by, (digits, passes of a digit or one that serves all, rows, columns)."""
+    kind, digits = config.weight, values["digits"]
+    tiles = np.frombuffer(stream, np.uint8).reshape(-1, config.tile_beats * config.bus_bytes)
+    codes = elements_of(tiles, kind.bits)[:, : config.rows * config.columns]
+    if values["one_tile"]:
+        codes = np.repeat(codes, digits, axis=0)
+    weights = _decoded(kind)[codes].reshape(digits, -1, config.rows, config.columns)
+    if kind.is_binary and values["weight_digits"]:
+        # A bit of a weight in two's complement instead of 1 or -1, the first digit's that of the sign.
+        weights = (weights < 0).astype(np.int64)
+        weights[0] = -weights[0]
+    return weights
+
+
+@cache
+def _decoded(kind: OperandType) -> Integers:
+    """The weight of each pattern."""
+    return np.array([kind.decode(pattern) for pattern in range(1 << kind.bits)], np.int64)
+
+
+class _Passes:
+    """A command's passes over what the scratchpad holds."""
+
+    def __init__(self, state: State, values: Values, weights: Integers) -> None:
+        self._state, self._values, self._weights = state, values, weights
+        self._positions = positions_of(values)
+        self._of_a_digit = _passes(values) // values["digits"]
+        self._digit_bits = (
+            state.config.weight_digit_bits if values["weight_digits"] else state.config.element_bits
+        )
+
+    def bound(self) -> int:
+        """No sum of any of the passes is larger, whatever the elements are."""
+        of_digits = np.abs(self._weights).sum(axis=(1, 2)).max(axis=-1)
+        shifted = sum(int(size) << self._above(digit) for digit, size in enumerate(of_digits))
+        times = self._of_a_digit if self._values["one_tile"] else 1
+        return shifted * times << self._state.config.element_bits
+
+    def _above(self, digit: int) -> int:
+        """How far a digit's sums move up until the last digit."""
+        return self._digit_bits * (len(self._weights) - 1 - digit)
+
+    def sum_without_overflow(self, kind: type[np.floating]) -> Floats:
+        """(inferences, positions, columns); many passes in one product, as no partial sum can leave the range."""
+        total = np.zeros((self._state.count, self._positions, self._state.config.columns), kind)
+        for digit in range(len(self._weights)):
+            for part in self._parts():
+                weights = (self._tiles(digit, part) << self._above(digit)).astype(kind)
+                total += self._sums(digit, part, weights, apart=False)[0]
+        return total
+
+    def sum_pass_by_pass(self) -> Integers:
+        """As the machine adds, with its overflows counted: (inferences, positions, columns)."""
+        state, bits = self._state, self._state.config.accumulator_bits
+        total = np.zeros((state.count, self._positions, state.config.columns), np.int64)
+        for digit in range(len(self._weights)):
+            total = total << self._digit_bits if digit else total
+            for part in self._parts():
+                weights = self._tiles(digit, part).astype(np.float64)
+                sums = self._sums(digit, part, weights, apart=True).astype(np.int64)
+                # Each pass adds its sums to what the pass before left, which has been wrapped.
+                after = wrap(total + np.cumsum(sums, axis=0), bits)
+                exact = np.concatenate([total[None], after[:-1]]) + sums
+                state.overflows += np.count_nonzero(after != exact, axis=(0, 2, 3))
+                total = after[-1]
+        return total
+
+    def _parts(self) -> Iterator[Integers]:
+        """A digit's passes, so many at a time that what is gathered for them makes a slab."""
+        config = self._state.config
+        each = self._state.count * self._positions * max(config.rows, config.columns)
+        at_once = max(1, _SLAB // max(1, each))
+        for first in range(0, self._of_a_digit, at_once):
+            yield np.arange(first, min(first + at_once, self._of_a_digit))
+
+    def _tiles(self, digit: int, part: Integers) -> Integers:
+        """(passes, rows, columns)"""
+        return self._weights[digit, np.zeros_like(part) if self._values["one_tile"] else part]
+
+    def _sums(self, digit: int, part: Integers, weights: Floats, apart: bool) -> Floats:
+        """Of some passes of a digit with their weights: (passes, inferences, positions, columns); all passes in one
+        unless `apart`.
+        """
+        return (self._depthwise if self._values["depthwise"] else self._dense)(
+            self._signed(digit), part, weights, apart
+        )
+
+    def _signed(self, digit: int) -> bool:
+        config = self._state.config
+        if config.signed_activations and config.unsigned_activations:
+            return bool(self._values["signed"] and (digit == 0 or self._values["weight_digits"]))
+        return config.signed_activations
+
+    def _addresses(self, part: Integers, vectors: Integers, lanes: int) -> Integers:
+        """Of the vectors' lanes, (vectors, passes, lanes)."""
+        state, values = self._state, self._values
+        kernel, chunk = np.divmod(part, values["chunks"])
+        taps = np.divmod(kernel, values["kernel_columns"])
+        addresses = window_addresses(state, values, vectors, taps, chunk * state.config.rows, lanes)
+        if state.config.weight.is_binary and values["last_lanes"]:
+            # Binary weights have no zero: lanes past the run's end do not count.
+            past = (chunk == values["chunks"] - 1)[:, None] & (np.arange(lanes) >= values["last_lanes"])
+            addresses = np.where(past, state.nothing, addresses)
+        return addresses
+
+    def _operands(self, addresses: Integers, signed: bool, kind: npt.DTypeLike) -> Floats:
+        """What each inference has there, (inferences, vectors, passes, lanes)."""
+        patterns = self._state.patterns(addresses)
+        return numbers(patterns, self._state.config.element_bits, signed).astype(kind)
+
+    def _dense(self, signed: bool, part: Integers, weights: Floats, apart: bool) -> Floats:
+        state, config = self._state, self._state.config
+        addresses = self._addresses(part, np.arange(self._positions), config.rows)
+        if state.watch is not None:
+            state.touch(addresses[:, weights.any(axis=2)])
+        operands = self._operands(addresses, signed, weights.dtype)
+        operands = operands.reshape(state.count * self._positions, len(part), config.rows)
+        if apart:
+            sums = np.matmul(operands.transpose(1, 0, 2), weights)
+        else:
+            sums = operands.reshape(len(operands), -1) @ weights.reshape(-1, config.columns)
+        return sums.reshape(len(part) if apart else 1, state.count, self._positions, config.columns)
+
+    def _depthwise(self, signed: bool, part: Integers, weights: Floats, apart: bool) -> Floats:
+        """Column c takes element c of a vector; row r of the array sees the vector read r steps before."""
+        state, values, config = self._state, self._values, self._state.config
+        kept = np.tile(kept_vectors(values), values["output_rows"])
+        rows = np.repeat(np.arange(values["output_rows"]), self._positions // values["output_rows"])
+        shape = (len(part) if apart else 1, state.count, self._positions, config.columns)
+        total = np.zeros(shape, weights.dtype)
+        for row in range(config.depthwise_taps):
+            of_row = weights[:, row]
+            if not of_row.any():
+                continue
+            vectors = rows * values["output_columns"] + kept - row
+            addresses = self._addresses(part, vectors, config.columns)
+            # Before a row's first vector there is none.
+            addresses = np.where((kept < row)[:, None, None], state.nothing, addresses)
+            if state.watch is not None:
+                state.touch(addresses[:, of_row != 0])
+            products = self._operands(addresses, signed, weights.dtype) * of_row
+            total += np.moveaxis(products, 2, 0) if apart else products.sum(axis=2)
+        return total

@@ -1,0 +1,247 @@
+# amaranth: UnusedElaboratable=no
+"""Bench of `hdl/units/array.py`: random tiles of weights that change while the array works, and sums at their extremes.
+
+An array with a depthwise mapping is given vectors of both mappings, mixed at random; one with bit planes, vectors that
+take its bits for weights of -1 and 1, for 0 and 1, and for 0 and -1.
+"""
+
+from functools import partial
+
+import numpy as np
+import numpy.typing as npt
+
+from intaglio.golden.fixed_point import wrap
+from intaglio.hdl.units.array import MacArray
+from intaglio.sim.units.bench import Configuration
+from intaglio.sim.units.cases import Cases, Integers, count
+from intaglio.sim.units.mac import values_of
+from intaglio.spec.operand import OperandType
+
+__all__ = ["configurations"]
+
+Flags = npt.NDArray[np.bool_]
+
+_EXTREMES = range(100, 104)
+_DEPTHWISE_EXTREMES = range(104, 108)
+
+
+def configurations() -> list[Configuration]:
+    # rows, columns, activation, weight, accumulator bits (None: exact), tag bits, beat bits, depthwise taps, bit planes
+    parameters: list[tuple] = [
+        (1, 1, "int8", "int8", None, 0, 8, 0),
+        (5, 3, "uint8", "int8", None, 4, 32, 0),
+        (8, 8, "int8", "int8", 32, 0, 64, 0),
+        (8, 8, "int8", "int8", 16, 8, 128, 0),
+        (32, 7, "uint4", "int4", 16, 0, 64, 0),
+        (9, 4, "int8", "ternary", 24, 0, 64, 0),
+        (16, 5, "int8", "binary", None, 0, 16, 0),
+        (3, 2, "int3", "int5", 8, 1, 8, 0),
+        (8, 8, "int8", "int8", 32, 0, 64, 5),
+        (6, 3, "int8", "int5", 12, 2, 16, 2),
+        (3, 7, "uint4", "int4", None, 1, 32, 3),  # more columns than rows, and a tap of every row
+        (4, 4, "int8", "ternary", None, 0, 8, 1),
+        (16, 5, "int8", "binary", None, 0, 64, 0, True),
+        (5, 2, "uint4", "binary", 8, 3, 8, 0, True),
+    ]
+    found = []
+    for rows, columns, activation, weight, bits, tag_bits, beat_bits, taps, *planes in parameters:
+        make = partial(MacArray, rows, columns, activation, weight, bits, tag_bits, beat_bits, taps, *planes)
+        component = make()
+        mapping = f"_depthwise{taps}" if taps else "_planes" if planes else ""
+        found.append(
+            Configuration(
+                f"array_{rows}x{columns}_{activation}_{weight}_{component.sum_bits}{mapping}",
+                make,
+                partial(_cases, component),
+                mutants=(rows, columns) in ((5, 3), (3, 2), (6, 3), (5, 2)),
+                tile_beats=component.tile_beats,
+            )
+        )
+    return found
+
+
+def _cases(array: MacArray, random: np.random.Generator, quick: bool) -> Cases:
+    taps = array.depthwise_taps
+    uses = _uses(array, 500 if quick else 3_000, random)
+    tile_of = np.repeat(np.arange(len(uses)), uses)
+    swap = np.zeros(len(tile_of), np.int64)
+    swap[np.cumsum(uses) - uses] = 1
+    weights, inputs = _operands(array, tile_of, random)
+    chances, depthwise = _mapping(array, tile_of, weights, random)
+    values = values_of(array.weight)[weights]
+    activations = values_of(array.activation)[inputs]
+    multiplied = values[tile_of]
+    plane, negative = np.zeros((2, len(tile_of)), np.int64)
+    if array.bit_planes:
+        plane[:], negative[:] = random.integers(0, 2, (2, len(tile_of)))
+        plane[np.isin(tile_of, _EXTREMES)] = 0
+        bits_of = np.where(negative[:, None, None] == 1, -weights[tile_of], weights[tile_of])
+        multiplied = np.where(plane[:, None, None] == 1, bits_of, multiplied)
+    exact = np.einsum("vr,vrc->vc", activations[:, : array.rows], multiplied)
+    if taps:
+        which = np.flatnonzero(depthwise)
+        exact[which] = _depthwise(which, taps, activations, values, tile_of)
+
+    given: dict[str, Integers] = {"activations": activations, "swap": swap}
+    expected: dict[str, Integers] = {"sums": wrap(exact, array.sum_bits)}
+    if array.tag_bits:
+        given["tag"] = expected["tag"] = random.integers(0, 1 << array.tag_bits, len(tile_of))
+    bins = _bins(array, uses, weights, inputs, exact)
+    if array.bit_planes:
+        given |= {"plane": plane, "negative": negative}
+        bins |= _plane_bins(plane == 1, negative == 1, swap == 1)
+    if taps:
+        given["depthwise"] = depthwise
+        bins |= _depthwise_bins(array, depthwise == 1, swap == 1, chances, exact)
+    side = _beats(weights, array.weight.bits, array.beat_bits, array.tile_beats)
+    return Cases(given, expected, bins, side=side, back_to_back=60)
+
+
+def _uses(array: MacArray, tiles: int, random: np.random.Generator) -> Integers:
+    """Vectors of each tile: as many as its successor takes to load, so that no cycle is lost; later fewer or more."""
+    beats = array.tile_beats
+    uses = np.where(np.arange(tiles) < 61, beats, random.integers(1, 2 * beats + 3, tiles))
+    uses[61::5] = 1
+    uses[_DEPTHWISE_EXTREMES] += array.depthwise_taps
+    return uses
+
+
+def _operands(array: MacArray, tile_of: Integers, random: np.random.Generator) -> tuple[Integers, Integers]:
+    """Bits of the tiles and of the vectors. Four tiles together with their vectors make the sums' extremes; four more
+    those of the depthwise mapping."""
+    weights = _patterns(array.weight, (int(tile_of[-1]) + 1, array.rows, array.columns), random)
+    inputs = _patterns(array.activation, (len(tile_of), array.lanes), random)
+    for extremes in (_EXTREMES, _DEPTHWISE_EXTREMES)[: 2 if array.depthwise_taps else 1]:
+        for tile, least_weight, least_input in zip(extremes, (1, 1, 0, 0), (1, 0, 1, 0), strict=True):
+            weights[tile] = _extreme(array.weight, least_weight)
+            inputs[tile_of == tile] = _extreme(array.activation, least_input)
+    return weights, inputs
+
+
+def _mapping(
+    array: MacArray, tile_of: Integers, weights: Integers, random: np.random.Generator
+) -> tuple[npt.NDArray[np.float64], Integers]:
+    """Which vectors are depthwise, and each tile's chance of it: tiles of the first mapping alone, tiles of both, and
+    tiles of the depthwise mapping alone. Rows of a depthwise tile past the taps are made zero."""
+    taps, tiles = array.depthwise_taps, len(weights)
+    depthwise = np.zeros(len(tile_of), np.int64)
+    chances = random.choice([0, 0.3, 0.5, 0.8, 1], tiles) if taps else np.zeros(tiles)
+    if taps:
+        chances[_EXTREMES], chances[_DEPTHWISE_EXTREMES] = 0, 1
+        depthwise[:] = random.random(len(tile_of)) < chances[tile_of]
+        depthwise[: taps - 1] = 0  # after reset nothing is before
+        zero = np.flatnonzero(values_of(array.weight) == 0)[0]
+        weights[np.unique(tile_of[depthwise == 1]), taps:] = zero
+    return chances, depthwise
+
+
+def _depthwise(
+    which: Integers, taps: int, activations: Integers, values: Integers, tile_of: Integers
+) -> list[list[int]]:
+    """The sums of the vectors `which` in the depthwise mapping."""
+    v, tiles = activations.tolist(), values.tolist()
+    sums = []
+    for t in which.tolist():
+        w = tiles[tile_of[t]]
+        sums.append([sum(v[t - r][c] * w[r][c] for r in range(taps)) for c in range(len(w[0]))])
+    return sums
+
+
+def _patterns(operand: OperandType, shape: tuple[int, ...], random: np.random.Generator) -> Integers:
+    """Bits of operands: random, but a twelfth of the vectors or tiles each all at the least and the greatest."""
+    patterns = random.integers(0, len(values_of(operand)), shape)
+    extreme = random.random(shape[0])
+    patterns[extreme < 1 / 12] = _extreme(operand, True)
+    patterns[extreme > 11 / 12] = _extreme(operand, False)
+    return patterns
+
+
+def _extreme(operand: OperandType, least: bool | int) -> int:
+    """The pattern of an operand's least or greatest value."""
+    values = values_of(operand)
+    return int(values.argmin() if least else values.argmax())
+
+
+def _beats(weights: Integers, bits: int, beat_bits: int, beats: int) -> Integers:
+    """The words of `w`: tile after tile, each packed from bit 0 up."""
+    tiles = len(weights)
+    flat = weights.reshape(tiles, -1, 1)
+    stream = (flat >> np.arange(bits) & 1).reshape(tiles, -1)
+    padded = np.zeros((tiles, beats * beat_bits), np.int64)
+    padded[:, : stream.shape[1]] = stream
+    return padded.reshape(tiles * beats, beat_bits)
+
+
+def _bins(
+    array: MacArray, uses: Integers, weights: Integers, inputs: Integers, exact: Integers
+) -> dict[str, int]:
+    operand = values_of(array.activation), values_of(array.weight)
+    products = operand[0][:, None] * operand[1][None, :]
+    low, high = -(1 << (array.sum_bits - 1)), (1 << (array.sum_bits - 1)) - 1
+    found = {
+        "greatest sum": (exact == products.max() * array.rows).any(axis=1),
+        "least sum": (exact == products.min() * array.rows).any(axis=1),
+        "a tile used for one vector": uses == 1,
+        "a tile used as long as the next takes to load": uses == array.tile_beats,
+        "a tile used for longer": uses > array.tile_beats,
+        "every weight's every pattern, first element": np.isin(
+            np.arange(1 << array.weight.bits), weights[:, 0, 0]
+        ),
+        "every weight's every pattern, last element": np.isin(
+            np.arange(1 << array.weight.bits), weights[:, -1, -1]
+        ),
+    }
+    if products.max() * array.rows > high:
+        found["wraps above"] = (exact > high).any(axis=1)
+    if products.min() * array.rows < low:
+        found["wraps below"] = (exact < low).any(axis=1)
+    return count(found)
+
+
+def _plane_bins(plane: Flags, negative: Flags, swap: Flags) -> dict[str, int]:
+    found: dict[str, Flags] = {}
+    kinds = {"weights": ~plane, "bits": plane & ~negative, "the sign's bits": plane & negative}
+    for name, these in kinds.items():
+        for before, those in kinds.items():
+            follows = these & np.concatenate([[False], those[:-1]])
+            found |= {
+                f"{name} after {before}, with a swap": follows & swap,
+                f"{name} after {before}, of the same tile": follows & ~swap,
+            }
+    return count(found)
+
+
+def _depthwise_bins(
+    array: MacArray, depthwise: Flags, swap: Flags, chances: npt.NDArray[np.float64], exact: Integers
+) -> dict[str, int]:
+    taps = array.depthwise_taps
+    products = values_of(array.activation)[:, None] * values_of(array.weight)[None, :]
+    after = np.concatenate([depthwise[:1], depthwise[:-1]])
+    found = {
+        "a vector of the first mapping": ~depthwise,
+        "a depthwise vector": depthwise,
+        "depthwise after the first mapping": depthwise & ~after,
+        "the first mapping after depthwise": ~depthwise & after,
+        "depthwise after the first mapping, with a swap": depthwise & ~after & swap,
+        "the first mapping after depthwise, with a swap": ~depthwise & after & swap,
+        "depthwise after the first mapping, of the same tile": depthwise & ~after & ~swap,
+        "the first mapping after depthwise, of the same tile": ~depthwise & after & ~swap,
+        "a tile of the first mapping alone": chances == 0,
+        "a tile of the depthwise mapping alone": chances == 1,
+        "greatest depthwise sum": depthwise & (exact == products.max() * taps).any(axis=1),
+        "least depthwise sum": depthwise & (exact == products.min() * taps).any(axis=1),
+    }
+    if taps > 1:
+        # A row for each vector from taps - 1 on: the vectors that it multiplies, itself last.
+        history = np.lib.stride_tricks.sliding_window_view(depthwise, taps)
+        swaps = np.lib.stride_tricks.sliding_window_view(swap, taps)
+        here, before = history[:, -1], history[:, :-1]
+        found |= {
+            "depthwise, all before too": here & before.all(axis=1),
+            "depthwise, none before": here & ~before.any(axis=1),
+            "depthwise, what is before of another tile": here & swaps[:, 1:].any(axis=1),
+            "depthwise, what is before of the same tile": here & ~swaps[:, 1:].any(axis=1),
+        }
+    if taps > 2:
+        found["depthwise, some before"] = here & before.any(axis=1) & ~before.all(axis=1)
+    return count(found)

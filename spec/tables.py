@@ -1,0 +1,156 @@
+"""The contract as Markdown tables, and their places in a page: between ``<!-- generated: NAME -->`` and
+``<!-- end: NAME -->``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+
+from intaglio.spec.commands import (
+    COMMAND_BITS,
+    FORMATS,
+    HEADER,
+    Field,
+    Opcode,
+    command_layout,
+)
+from intaglio.spec.limits import LIMITS, REGISTER_BITS
+from intaglio.spec.records import RECORDS
+from intaglio.spec.registers import COUNTERS, REGISTERS, Cause, Register, RegisterSpec
+
+__all__ = ["TABLES", "filled"]
+
+_PLACE = re.compile(r"(<!-- generated: ([\w ]+) -->\n).*?(<!-- end: \2 -->)", re.DOTALL)
+
+
+def filled(page: str) -> str:
+    """The page with each of `TABLES` in its place.
+
+    Raises
+    ------
+    ValueError
+        If the page has no place for one of them, more than one, or a place for another.
+    """
+    places = [match[2] for match in _PLACE.finditer(page)]
+    if sorted(places) != sorted(TABLES):
+        raise ValueError(
+            f"it must have one place for each of {', '.join(TABLES)} (`<!-- generated: NAME -->`, "
+            f"`<!-- end: NAME -->`), not for {', '.join(places) or 'none'}"
+        )
+    return _PLACE.sub(lambda match: f"{match[1]}{TABLES[match[2]]()}{match[3]}", page)
+
+
+def _table(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    lines = [headings, ["---"] * len(headings), *rows]
+    return "".join(f"| {' | '.join(map(str, line))} |\n" for line in lines)
+
+
+def _bits(start: int, bits: int) -> str:
+    return str(start) if bits == 1 else f"{start + bits - 1}:{start}"
+
+
+def _type(bits: int, signed: bool) -> str:
+    return f"{'s' if signed else 'u'}{bits}"
+
+
+def _fields(fields: Sequence[Field], layout: dict[str, tuple[int, Field]]) -> str:
+    """A table of the fields, which stand in the layout."""
+    rows = []
+    for field in fields:
+        name = "reserved" if "reserved" in field.name else f"`{field.name}`"
+        start = layout[field.name][0]
+        rows.append((_bits(start, field.bits), name, _type(field.bits, field.signed), field.meaning))
+    return _table(("bits", "field", "type", "meaning"), rows)
+
+
+def _alike() -> Iterator[list[Opcode]]:
+    """The opcodes, those of the same fields together."""
+    groups: dict[tuple[Field, ...], list[Opcode]] = {}
+    for opcode, entry in FORMATS.items():
+        groups.setdefault(entry.fields, []).append(opcode)
+    yield from groups.values()
+
+
+def _commands() -> str:
+    layout = command_layout(next(iter(FORMATS)))
+    text = f"Every command:\n\n{_fields(HEADER, layout)}"
+    for opcodes in _alike():
+        entry, layout = FORMATS[opcodes[0]], command_layout(opcodes[0])
+        end = max(start + field.bits for start, field in layout.values())
+        names = ", ".join(f"**{opcode.name}** ({opcode.value:#04x})" for opcode in opcodes)
+        counts = ", ".join(f"`{name}`" for name in entry.nonzero)
+        text += f"\n{names}; at least 1: {counts}; bits {COMMAND_BITS - 1}:{end} are reserved:\n\n"
+        text += _fields(entry.fields, layout)
+    return text
+
+
+def _records() -> str:
+    return _table(
+        ("scheme", "sums of at most", "record", "bits", "field", "type", "meaning"),
+        (
+            (
+                record.scheme,
+                f"{record.accumulator_bits} bits",
+                f"{record.bits} bits",
+                _bits(field.start, field.bits),
+                f"`{field.name}`",
+                _type(field.bits, field.signed),
+                field.meaning,
+            )
+            for record in RECORDS
+            for field in record.fields
+        ),
+    )
+
+
+def _offset(entry: RegisterSpec) -> str:
+    first = int(entry.register)
+    last = first + (entry.count - 1) * REGISTER_BITS // 8
+    return f"{first:#05x}" if entry.count == 1 else f"{first:#05x}…{last:#05x}"
+
+
+def _registers() -> str:
+    rows = []
+    for entry in REGISTERS:
+        if entry.register in COUNTERS:
+            continue
+        reset = "" if entry.reset is None else f"{entry.reset:#x}" if entry.reset else "0"
+        bits = "".join(f"; bit {mask.bit_length() - 1}: {meaning}" for _, mask, meaning in entry.bits)
+        rows.append((_offset(entry), entry.register.name, entry.access.value, reset, entry.meaning + bits))
+    return _table(("offset", "register", "access", "after reset", "meaning"), rows)
+
+
+def _counters() -> str:
+    counters = {Register(register) for register in COUNTERS}
+    return _table(
+        ("offset", "counter", "meaning"),
+        (
+            (_offset(entry), entry.register.name, entry.meaning)
+            for entry in REGISTERS
+            if entry.register in counters
+        ),
+    )
+
+
+def _causes() -> str:
+    return _table(
+        ("number", "cause", "meaning"), ((cause.value, cause.name, cause.meaning) for cause in Cause)
+    )
+
+
+def _limits() -> str:
+    return _table(
+        ("limit", "value", "meaning"), ((f"`{name}`", f"{value:,}", text) for name, value, text in LIMITS)
+    )
+
+
+TABLES = {
+    "commands": _commands,
+    "records": _records,
+    "registers": _registers,
+    "counters": _counters,
+    "causes": _causes,
+    "limits": _limits,
+}
+"""What makes each table, by its name in a page."""
