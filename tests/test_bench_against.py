@@ -361,7 +361,7 @@ def test_a_network_that_both_refuse_is_no_difference():
     # A page of reasons is cut; what is no markup stays.
     refused = cycles.Outcome(2, f"intaglio: layer [1]: {'no room ' * 100}")
     rows, _ = cycles.table({"n": outcome(), "m": refused}, {"n": outcome(), "m": refused})
-    said = list(rows.columns[5].cells)[1]
+    said = str(list(rows.columns[5].cells)[1])
     assert "layer" in said
     assert said.endswith(" ...")
     assert len(said) < 200
