@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import json
 import re
+import signal
 import subprocess
+import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -68,8 +70,8 @@ class Spread(TyperCommand):
 
 @contextmanager
 def worktree(revision: str) -> Iterator[Path]:
-    """A folder with the files of a revision of this repository, which goes again."""
-    with tempfile.TemporaryDirectory(prefix="intaglio-against-") as place:
+    """A folder with the files of a revision of this repository, which goes again, also where the process is ended."""
+    with _ended_in_order(), tempfile.TemporaryDirectory(prefix="intaglio-against-") as place:
         tree = Path(place) / "tree"
         made = _git("worktree", "add", "--detach", str(tree), revision)
         if made.returncode:
@@ -82,6 +84,16 @@ def worktree(revision: str) -> Iterator[Path]:
             yield tree
         finally:
             _git("worktree", "remove", "--force", str(tree))
+
+
+@contextmanager
+def _ended_in_order() -> Iterator[None]:
+    """SIGTERM unwinds what was begun, as Ctrl-C does."""
+    before = signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _git(*arguments: str) -> subprocess.CompletedProcess[str]:

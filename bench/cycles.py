@@ -11,17 +11,21 @@ import os
 import re
 import subprocess
 import sys
+import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rich.markup import escape
 from rich.table import Table
 
 INFERENCES = 2
 LARGEST = "affine16x16"
 """The configuration that .tflite files run on beside the one that their tree picks."""
+BRIEF = 120
+"""Characters of a refusal that are shown."""
 _INPUT = re.compile(r"^input (.+): ([0-9x]*) ?(u?)int(\d+)\b", re.M)
 _STEM = re.compile(r"[^A-Za-z0-9_-]")
 
@@ -172,7 +176,7 @@ def _outputs(path: Path) -> str:
 def differences(old: Outcome, new: Outcome) -> Iterator[str]:
     """How two outcomes of a case differ, a line each."""
     if old.code != new.code:
-        yield f"exit code {old.code} -> {new.code} ({old.said or 'it ran'} -> {new.said or 'it ran'})"
+        yield f"exit code {old.code} -> {new.code} ({_brief(old)} -> {_brief(new)})"
         return
     if old.config != new.config:
         yield f"picks {old.config} -> {new.config}"
@@ -203,12 +207,19 @@ def table(old: Mapping[str, Outcome], new: Mapping[str, Outcome]) -> tuple[Table
         problems += found
         verdict = "differs" if found else "equal"
         if not found and before.code:
-            verdict = f"refused by both, exit code {before.code}: {before.said.removeprefix('intaglio: ')}"
+            verdict = f"refused by both, exit code {before.code}: {_brief(before)}"
         cycles = [_counted(outcome.cycles) for outcome in (before, after)]
-        rows.add_row(key.split(" on ")[0], after.config, str(len(after.layers) or ""), *cycles, verdict)
+        called = key if before.code or after.code else key.removesuffix(f" on {after.config}")
+        rows.add_row(escape(called), after.config, str(len(after.layers) or ""), *cycles, escape(verdict))
     if not any(outcome.cycles is not None for outcome in old.values()):
         problems.append("no network ran at all: nothing was compared")
     return rows, problems
+
+
+def _brief(outcome: Outcome) -> str:
+    """What was said, of which a network that fits no configuration says a page."""
+    said = outcome.said.removeprefix("intaglio: ") or "it ran"
+    return textwrap.shorten(said, BRIEF, placeholder=" ...")
 
 
 def _counted(cycles: float | None) -> str:

@@ -358,6 +358,13 @@ def test_a_network_that_both_refuse_is_no_difference():
     rows, problems = cycles.table({"n": outcome(), "m": refused}, {"n": outcome(), "m": refused})
     assert problems == []
     assert list(rows.columns[5].cells) == ["equal", "refused by both, exit code 2: no room"]
+    # A page of reasons is cut; what is no markup stays.
+    refused = cycles.Outcome(2, f"intaglio: layer [1]: {'no room ' * 100}")
+    rows, _ = cycles.table({"n": outcome(), "m": refused}, {"n": outcome(), "m": refused})
+    said = str(list(rows.columns[5].cells)[1])
+    assert "layer" in said
+    assert said.endswith(" ...")
+    assert len(said) < 200
     # But where none runs, nothing was compared.
     assert cycles.table({"m": refused}, {"m": refused})[1]
 
