@@ -121,6 +121,8 @@ def emit_machine(config: AcceleratorConfig, name: str | None = None, *, probes: 
     RuntimeError
         If Yosys fails.
     """
+    if name is not None:
+        _check_identifier(name)  # before the machine is made: what is made and not used, Amaranth warns of
     machine = Machine(config, probes)
     groups: dict[str, list[str]] = {}
     for path, _, _ in machine.signature.flatten(machine):
@@ -191,8 +193,7 @@ def _text(
     waived: tuple[str, ...],
 ) -> str:
     """Verilog of a component below a comment, its ports in groups, each below a comment of its own."""
-    if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name) is None:
-        raise ValueError(f"`name` must be a Verilog identifier, not {name!r}")
+    _check_identifier(name)
     with _collecting_nothing():
         script = _SCRIPT.format(rtlil=rtlil.convert(component, name=name, emit_src=False))
     # The pinned package's Yosys: another one on PATH may write the same netlist differently.
@@ -258,6 +259,11 @@ def write(text: str, name: str, directory: Path | str) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text)
     return path
+
+
+def _check_identifier(name: str) -> None:
+    if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name) is None:
+        raise ValueError(f"`name` must be a Verilog identifier, not {name!r}")
 
 
 @contextmanager

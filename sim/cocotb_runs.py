@@ -158,7 +158,7 @@ def simulate(
             test_dir=work,
             results_xml=str(work / "results.xml"),
             extra_env={
-                SPEC: json.dumps(spec),
+                **({} if spec is None else {SPEC: json.dumps(spec)}),
                 "PYTHONPATH": os.pathsep.join([str(PACKAGES), *sys.path]),
                 "NO_COLOR": "1",
             },

@@ -239,4 +239,4 @@ def test_a_scheme_whose_library_is_absent_says_what_to_install(tmp_path, capsys,
     monkeypatch.delitem(sys.modules, "intaglio.train.no_such_module", raising=False)
     words = ["--scheme", "binary", "--dataset", "digits", "--epochs", "1", "--out", str(tmp_path)]
     assert command.main(words) == 2
-    assert "train: needs intaglio.train.no_such_module, which is not installed" in capsys.readouterr().err
+    assert "training needs intaglio.train.no_such_module, which is not installed" in capsys.readouterr().err
