@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,9 @@ OPTIONS = (
 HASTY = ("-CFLAGS", "-O0")
 """Where little is simulated, most of the time is the compiler's."""
 RANDOM_RESET = ("+verilator+rand+reset+2",)
+_RUNTIME = "verilat*.[od]"
+"""Objects of Verilator's and cocotb's own sources, and what make knows of these."""
+_AHEAD_S = 3600
 SPEC = "INTAGLIO_BENCH"
 """The environment variable in which a simulation finds what it is to do, as JSON."""
 
@@ -73,7 +77,10 @@ def build(folder: Path, texts: Mapping[str, str], options: Sequence[str] = OPTIO
     # Verilator's own runtime takes longer to compile than most designs, and is the same for all of the same options.
     runtime = BUILD / "runtime" / _digest(made_by)
     if runtime.is_dir():
-        shutil.copytree(runtime, work, dirs_exist_ok=True, copy_function=shutil.copyfile)
+        for file in runtime.iterdir():
+            shutil.copyfile(file, work / file.name)
+            # Newer than the headers that Verilator will write, so that make takes it as it is.
+            os.utime(work / file.name, (time.time() + _AHEAD_S,) * 2)
     log = work / "build.log"
     try:
         Verilator().build(
@@ -89,7 +96,7 @@ def build(folder: Path, texts: Mapping[str, str], options: Sequence[str] = OPTIO
     if not runtime.is_dir():
         runtime.parent.mkdir(exist_ok=True)
         kept = Path(tempfile.mkdtemp(prefix="runtime-", dir=runtime.parent))
-        for file in work.glob("verilated*.[od]"):
+        for file in work.glob(_RUNTIME):
             shutil.copyfile(file, kept / file.name)
         _settle(kept, runtime)
     for header in work.glob("*.gch"):
