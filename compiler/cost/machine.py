@@ -124,10 +124,7 @@ class _Machine:
                 self._begin_store(command, step)
             case LoadTable() as step:
                 vectors = step.planes * TABLE_ENTRIES // self._config.vector_lanes
-                timing = self._timing
-                self._flow(
-                    command, timing.lookup_fill, Flow(vectors, _nothing, reads=1.0), timing.lookup_drain
-                )
+                self._flow(command, self._timing.lookup_fill, Flow(vectors, _nothing, reads=1.0), 0)
             case Arithmetic() | Lookup() | SoftmaxRuns() as step:
                 self._begin_elementwise(command, step)
             case _ as step:

@@ -30,8 +30,8 @@ def items_of(steps: Iterable[Step], config: AcceleratorConfig) -> Iterator[Item]
 
 @dataclass(eq=False)
 class _Run:
-    """A MATMUL at work, or about to: `passes` are to come, of `vectors` each. The window reader is `ahead` of the array by
-    so many vectors, and has `left` when it has named the last."""
+    """A MATMUL at work, or about to: `passes` are to come, of `vectors` each. The window reader is so many vectors
+    `ahead` of the array, and has `left` when it has named the last."""
 
     command: Command
     one_tile: bool

@@ -56,7 +56,8 @@ class Timing:
     store_drain : from STORE's last read to its completion
     operands_fill, results_drain : from a sum's command to its first elements in the lanes; from its last there to its
         completion
-    lookup_fill, lookup_drain : of LOOKUP and LOAD_TABLE, likewise
+    lookup_fill, lookup_drain : from LOOKUP's command to its first elements at the tables, where LOAD_TABLE's first
+        vector is as soon; from its last there to its completion
     mark : from a completion to the time stamp
     end : from the last completion to the interrupt
     """
