@@ -49,25 +49,18 @@ class Figures:
             for layer, cycles in zip(self.layers, counted, strict=True)
         ]
 
-    def figures(self, model: str) -> dict[str, Any]:
-        """What all reports hold, of the network in the file `model`."""
-        return {
-            "model": model,
-            "config": self.config.name,
-            "cycles": _number(self.cycles),
-            "macs": self.network.macs,
-            "utilisation": self.utilisation(self.network.macs, self.cycles),
-            "layers": [
-                {
-                    "name": row["layer"],
-                    "op": row["op"],
-                    "macs": row["macs"],
-                    "cycles": row["cycles"],
-                    "utilisation": row["utilisation"],
-                }
-                for row in self.rows()
-            ],
-        }
+    def layers_reported(self) -> list[dict[str, Any]]:
+        """The layers as reports hold them."""
+        return [
+            {
+                "name": row["layer"],
+                "op": row["op"],
+                "macs": row["macs"],
+                "cycles": row["cycles"],
+                "utilisation": row["utilisation"],
+            }
+            for row in self.rows()
+        ]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,11 +85,16 @@ class Outcome(RunResult, Figures):
     def report(self, model: str) -> dict[str, Any]:
         """The content of ``--report``, of the network in the file `model`; what was not counted is None."""
         return {
-            **self.figures(model),
+            "model": model,
+            "config": self.config.name,
             "inferences": self.inferences,
+            "cycles": _number(self.cycles),
+            "macs": self.network.macs,
+            "utilisation": self.utilisation(self.network.macs, self.cycles),
             "mismatches": self.mismatches,
             "accuracy": self.accuracy,
             "simulated_cycles_per_second": None if self.cycles is None else self.cycles_per_second,
+            "layers": self.layers_reported(),
             "counters": {name: _number(value) for name, value in self.counters.items()},
             "warnings": list(self.warnings),
         }
@@ -117,7 +115,12 @@ class Prediction(Estimate, Figures):
     def report(self, model: str) -> dict[str, Any]:
         """The content of ``--report``, of the network in the file `model`."""
         return {
-            **self.figures(model),
+            "model": model,
+            "config": self.config.name,
+            "cycles": self.cycles,
+            "macs": self.network.macs,
+            "utilisation": self.utilisation(self.network.macs, self.cycles),
+            "layers": self.layers_reported(),
             "on_chip_bytes": self.config.on_chip_bytes,
             "memory_bytes": self.memory_bytes,
             "read_bytes": self.read_bytes,
