@@ -75,7 +75,7 @@ def hold(network: Network, config: AcceleratorConfig) -> None:
         ("digits_llsq2.npz", "llsq32x7_w2"),
         ("digits_affine.npz", "affine8x8"),
     ],
-    ids=str,
+    ids=["sbnq on tiny", "sbnq", "llsq", "affine"],
 )
 def test_predictions_of_embedded_networks_hold(model, config):
     hold(load(MODELS / model), AcceleratorConfig.load(config))
