@@ -54,11 +54,18 @@ class WeightFeed:
         self._clock, self._shadow, self._freed = clock, timing.shadow, freed
         self._beats_a_cycle = config.weight_bits // config.bus_bits
         self._items = deque(items)
+        self._open = False
+        """Whether the first item may be taken: its beats leave the buffer as they come."""
+        self._opened = 0.0
+        self._moved = 0
+        """Beats of that item that have left."""
+        self._ending = False
+        """Whether it is known when its last beat is there."""
         self._arrived = 0
-        """Beats that have come and are not taken; more come, one a cycle, of the burst that has begun."""
+        """Beats in the buffer; of the burst that comes, of `_coming` beats, one more a cycle `_since` then."""
         self._coming = 0
         self._since = 0.0
-        self._parameters_due = self._taking = False
+        self._parameters_due = False
 
     def use_tile(self, first: bool) -> None:
         """The tile in the shadow comes into use; it is the first of a MATMUL or not."""
@@ -67,33 +74,43 @@ class WeightFeed:
         self._take()
 
     def _take(self) -> None:
-        """Begins to take the next item if that can be."""
-        if self._taking or not self._items:
+        """Opens the first item if that may be, moves what is there of it, and ends it when its last beat has come."""
+        if not self._items or self._ending:
             return
         item = self._items[0]
-        if self.tile_ready if item.is_tile else not self._parameters_due:
+        if not self._open:
+            if self.tile_ready if item.is_tile else not self._parameters_due:
+                return
+            self._open, self._opened, self._moved = True, self._clock.now, 0
+        self._move(max(min(item.beats - self._moved, self._arrived), 0))
+        lacking = item.beats - self._moved - self._arrived
+        if lacking > self._coming:
             return
-        missing = item.beats - self._arrived
-        if missing > self._coming:
-            return
-        cycles = item.beats / self._beats_a_cycle
-        if missing > 0:
-            cycles = max(cycles, self._since + missing + self._shadow - self._clock.now)
-        self._taking = True
-        self._clock.after(cycles, self._taken)
+        end = self._opened + item.beats / self._beats_a_cycle
+        if lacking > 0:
+            end = max(end, self._since + lacking + self._shadow)
+        self._ending = True
+        self._clock.after(max(end - self._clock.now, 0.0), self._taken)
+
+    def _move(self, beats: int) -> None:
+        """Beats leave the buffer."""
+        if beats:
+            self._moved += beats
+            self._arrived -= beats
+            self.client.room += beats
+            self._freed()
 
     def _taken(self) -> None:
         item = self._items.popleft()
-        self._taking = False
-        self._arrived -= item.beats
-        self.client.room += item.beats
+        self._open = self._ending = False
+        # Some may be of the burst that comes, which leaves so many less.
+        self._move(item.beats - self._moved)
         if item.is_tile:
             self.tile_ready = True
         else:
             self._parameters_due = False
         self._take()
         (self.on_tile if item.is_tile else self.on_parameters)()
-        self._freed()
 
     def _begun(self, beats: int) -> None:
         self._coming, self._since = beats, self._clock.now
