@@ -135,6 +135,10 @@ def _matmul(step: Matmul) -> dict[str, int]:
         "last_lanes": step.last_lanes,
         "bank": step.bank,
         "one_tile": int(step.one_tile),
+        "lines": step.lines,
+        "line_lanes": step.line_lanes,
+        "first_output_row": step.first_output_row,
+        "kernel_column_row_step": step.walk.kernel_column_row_step,
     }
     if step.depthwise is not None:
         fields |= {

@@ -25,6 +25,8 @@ FIFO = 2
 """From a value taken by a buffer to the value offered."""
 WINDOW = 3
 """From a command to the window reader's first vector."""
+LINES = 1
+"""From a vector at the line buffer to the array, where there is one."""
 CREDITS = 8
 """Vectors that are read ahead of their use."""
 ADDER_LEVELS = 3
@@ -64,12 +66,12 @@ class Timing:
 
     sums: int
     rescale: int
+    fill: int
     split: int = 2
     data: int = MEMORY_LATENCY + 2
     assembled: int = 3
     queue: int = FIFO
     shadow: int = 2
-    fill: int = WINDOW + READ + FIFO
     lanes: int = 2
     pool_fill: int = WINDOW
     pool_drain: int = READ + FIFO
@@ -86,4 +88,8 @@ class Timing:
         """Those of a configuration's machine."""
         levels = (config.rows - 1).bit_length()
         array = 2 + max(-(-levels // ADDER_LEVELS), 1)
-        return cls(sums=array + 2, rescale=1 + max(RESCALES[scheme] for scheme in config.rescales))
+        return cls(
+            sums=array + 2,
+            rescale=1 + max(RESCALES[scheme] for scheme in config.rescales),
+            fill=WINDOW + READ + FIFO + (LINES if config.line_buffer_rows else 0),
+        )
