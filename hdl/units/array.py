@@ -111,26 +111,29 @@ class MacArray(wiring.Component):
                 f"`bit_planes` must be False for weights of {self.weight}: binary ones have them"
             )
         self.lanes = max(self.rows, self.columns if depthwise_taps else 0)
-        shape = operand_shape(self.activation)
-        above = data.ArrayLayout(data.ArrayLayout(shape, self.columns), self.depthwise_lines)
-        vector = data.StructLayout(
-            {
-                "activations": data.ArrayLayout(shape, self.lanes),
-                "swap": 1,
-                "tag": self.tag_bits,
-                **({"depthwise": 1} if depthwise_taps else {}),
-                **({"above": above} if depthwise_lines else {}),
-                **({"plane": 1, "negative": 1} if bit_planes else {}),
-            }
-        )
         sums = data.StructLayout(
             {"sums": data.ArrayLayout(signed(self.sum_bits), self.columns), "tag": self.tag_bits}
         )
         super().__init__(
             {
                 "w": In(stream.Signature(self.beat_bits)),
-                "i": In(stream.Signature(vector)),
+                "i": In(stream.Signature(self._vector())),
                 "o": Out(stream.Signature(sums)),
+            }
+        )
+
+    def _vector(self) -> data.StructLayout:
+        """Of what goes in."""
+        shape = operand_shape(self.activation)
+        above = data.ArrayLayout(data.ArrayLayout(shape, self.columns), self.depthwise_lines)
+        return data.StructLayout(
+            {
+                "activations": data.ArrayLayout(shape, self.lanes),
+                "swap": 1,
+                "tag": self.tag_bits,
+                **({"depthwise": 1} if self.depthwise_taps else {}),
+                **({"above": above} if self.depthwise_lines else {}),
+                **({"plane": 1, "negative": 1} if self.bit_planes else {}),
             }
         )
 
