@@ -309,19 +309,21 @@ def _with_lines(plain: Sweep, config: AcceleratorConfig) -> Iterator[Sweep]:
 
 
 def _quickest(sweeps: list[Sweep], window: Accumulation, config: AcceleratorConfig) -> Sweep:
-    """The sweep, the first of equals, whose passes over blocks as large as a bank holds are done first."""
+    """The sweep, the first of equals, whose passes are done first."""
     first = sweeps[0]
-    rows, columns = window.output_extents(first.source.rows, first.source.columns)
-    rows = max(min(rows, config.accumulator_depth // min(columns, config.accumulator_depth)), 1)
+    _, columns = window.output_extents(first.source.rows, first.source.columns)
+    fitting = (s for s in sweeps if not s.lines or s.vectors(columns) <= config.line_buffer_columns)
+    return min(fitting, key=lambda sweep: pass_cycles(sweep, window, config))
+
+
+def pass_cycles(sweep: Sweep, window: Accumulation, config: AcceleratorConfig) -> int:
+    """Cycles of the array for one group of output channels, in blocks as large as a bank holds."""
+    rows, columns = window.output_extents(sweep.source.rows, sweep.source.columns)
+    blocks = -(-rows * columns // config.accumulator_depth)
     one_tile = bool(np.all(window.weights == window.weights[:, :1, :1]))
     tile_cycles = 1 if one_tile else config.tile_beats * config.bus_bits // config.weight_bits
-
-    def cycles(sweep: Sweep) -> int:
-        lines = 0 if sweep.goes_on(columns, config) else sweep.lines
-        return sweep.passes * max((rows + lines) * sweep.vectors(columns), tile_cycles)
-
-    fitting = (s for s in sweeps if not s.lines or s.vectors(columns) <= config.line_buffer_columns)
-    return min(fitting, key=cycles)
+    again = 1 if sweep.goes_on(columns, config) else blocks
+    return sweep.passes * max((rows + again * sweep.lines) * sweep.vectors(columns), blocks * tile_cycles)
 
 
 def local_channels(outputs: int, multiplier: int, config: AcceleratorConfig) -> int:
