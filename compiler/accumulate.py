@@ -95,8 +95,9 @@ def accumulation(
 
 
 def side_by_side(window: Accumulation, columns: int, count: int) -> Accumulation:
-    """The same layer of so many columns of input, but that `count` neighbouring positions of a row are one, with so
-    many times the channels: in memory they are the same elements. The output's columns must be a multiple of `count`.
+    """The same layer, not dilated, of so many columns of input, but that `count` neighbouring positions of a row are
+    one, with so many times the channels: in memory they are the same elements. The columns of its output must be a
+    multiple of `count`.
 
     A position's kernel stands as many strides further to the right in the common one; the rest of that is zero.
     """

@@ -101,7 +101,8 @@ def plan_layer(layer: AnyLayer, network: Network, config: AcceleratorConfig) -> 
     match layer:
         case Conv2D() | DepthwiseConv2D() | FullyConnected():
             joined = any(
-                isinstance(other, Concatenation) and layer.output in other.inputs for other in network.layers
+                isinstance(other, Concatenation | Reshape) and layer.output in other.inputs
+                for other in network.layers
             )
             return array.plan_weighted(layer, facts, channel_bounds(layer, network), joined, config)
         case AveragePool2D() | Mean():

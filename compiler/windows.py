@@ -109,11 +109,21 @@ class Sweep:
     @property
     def line_rows(self) -> Integers:
         """The kernel row that a vector's own row is, and those of its lines, (kernel rows, kernel columns, lines + 1):
-        some may lie beyond the kernel. Without lines they are numbered as they are, whatever the dilation."""
+        some may lie above the kernel. Without lines they are numbered as they are, whatever the dilation."""
         step = self.kernel_row_step if self.lines else 1
         rows = np.arange(self.kernel_rows)[:, None] * step
         rows = rows + np.arange(self.kernel_columns) * self.kernel_column_row_step
-        return rows[..., None] + np.arange(self.lines, -1, -1) * self.geometry.stride[0]
+        lines = rows[..., None] + np.arange(self.lines, -1, -1) * self.geometry.stride[0]
+        return lines + self._above
+
+    @property
+    def _above(self) -> int:
+        """The kernel row that the oldest line of the first pass is: 0, or above the kernel if the last row of the last
+        pass would be below it. What a vector's own row reads may be a line of the next block, so it has to be what the
+        layer needs."""
+        newest = (self.kernel_rows - 1) * self.kernel_row_step + self.lines * self.geometry.stride[0]
+        newest += (self.kernel_columns - 1) * self.kernel_column_row_step
+        return self.geometry.kernel[0] - 1 - newest if self.lines else 0
 
     def goes_on(self, columns: int, config: AcceleratorConfig) -> bool:
         """Whether a block of so many columns finds the lines of each pass where the block above it left them."""
@@ -137,7 +147,7 @@ class Sweep:
             source=view.address,
             width=view.block.columns * pixel,
             height=view.block.rows,
-            first_row=row * geometry.stride[0] - geometry.before[0] - view.block.row,
+            first_row=row * geometry.stride[0] + self._above - geometry.before[0] - view.block.row,
             first_element=column * pixel + first_element,
             row_pitch=view.row_pitch,
             row_stride=geometry.stride[0],
@@ -214,7 +224,7 @@ def matmul_sweep(window: Accumulation, source: Extents, digits: int, config: Acc
             for sweep in _with_lines(plain, config)
             if (lined := _side_by_side(sweep, kernel_width * pixel, config))
             # An array without a zero has no weight for a kernel row that is not there.
-            and (not config.weight.is_binary or lined.line_rows.max() < kernel_rows)
+            and (not config.weight.is_binary or lined.line_rows.min() >= 0)
         ]
     return _quickest(sweeps, window, config)
 

@@ -172,7 +172,7 @@ def plan_weighted(
     layer: WeightLayer, facts: LayerFacts, bounds: Bounds, joined: bool, config: AcceleratorConfig
 ) -> ArrayPlan:
     """The plan of a layer with weights, whose sums lie within `bounds`, and whose output a Concatenation may have
-    `joined`. Raises NetworkError with what the machine cannot run."""
+    `joined`, under its own name or another. Raises NetworkError with what the machine cannot run."""
     window = accumulation(layer, facts.inputs[0].tensor, facts.output.tensor, config)
     machine, graph = config.accumulator_bits, layer.accumulator_bits
     wraps = list(_beyond(bounds, min(machine, graph)))
@@ -211,7 +211,7 @@ def _widened(window: Accumulation, facts: LayerFacts, config: AcceleratorConfig)
     make it quickest; as it is where none do."""
     source = facts.inputs[0]
     # An array without a zero has no weight for what a position's kernel leaves of the common one.
-    if window.flat or window.by_channel or config.weight.is_binary:
+    if window.flat or window.by_channel or window.dilation[1] > 1 or config.weight.is_binary:
         return window
     _, across = window.output_extents(source.extents.rows, source.extents.columns)
     counts = (n for n in range(2, config.columns // window.outputs + 1) if across % n == 0)
