@@ -106,8 +106,10 @@ class _Scheduler:
         """As soon as a block of the first layer is on its way, what of the others needs no more than is on its way."""
         sources, target = self._residence.sources(head), self._residence.target(head)
         filled = [0] * head.target.rows
-        for block in head.blocks(head.target.whole):
-            step = self._sender.array_block(head, block, sources, target)
+        for block, groups in head.turns(head.target.whole):
+            step = self._sender.array_block(head, block, groups, sources, target)
+            if head.groups[-1] not in groups:
+                continue
             # Blocks side by side: the rows are there with the last of them.
             for row in range(block.block.row, block.block.row + block.block.rows):
                 filled[row] += block.block.columns

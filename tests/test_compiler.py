@@ -403,7 +403,7 @@ def test_bad_base_address(small):
 def test_blocks_cover_every_position():
     for rows, columns in itertools.product((1, 2, 7, 28, 100), (1, 3, 28, 256, 257, 1000)):
         whole = Extents(rows, columns, 1)
-        blocks = matmul_blocks(Sweep(Geometry(), whole, 1, 1, 0, 1), whole.whole, SBNQ16)
+        blocks = matmul_blocks(Sweep(Geometry(), whole, 1, 1, 1, 0, 1), whole.whole, 1, SBNQ16)
         position = 0
         for block in blocks:
             assert block.row * columns + block.column == position

@@ -19,6 +19,10 @@ MACHINES = {
     "affine8x8": AcceleratorConfig.load("affine8x8"),
     "3x5": int8_machine(rows=3, columns=5, depthwise_taps=2, accumulator_depth=16),
     "16x4": int8_machine(rows=16, columns=4, depthwise_taps=5),
+    "two lines": int8_machine(rows=16, columns=4, depthwise_taps=3, line_buffer_rows=2),
+    "short lines": int8_machine(
+        rows=7, columns=5, depthwise_taps=1, line_buffer_rows=3, line_buffer_columns=16
+    ),
     "1x1": int8_machine(rows=1, columns=1, depthwise_taps=1, accumulator_depth=16),
     "no depthwise": int8_machine(rows=5, columns=6, depthwise_taps=0),
     "one probe": int8_machine(rows=9, columns=3, depthwise_taps=1),

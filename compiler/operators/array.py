@@ -27,12 +27,16 @@ Bounds = tuple[list[int], list[int]]
 
 @dataclass(frozen=True)
 class ArrayBlock:
-    """A block of a layer's output, what its MATMULs take of the weight stream, and what rescales it."""
+    """A block of a layer's output, what its MATMULs take of the weight stream, and what rescales it.
+
+    With `goes_on` its lines are in the line buffer, where the block above it left them.
+    """
 
     block: Block
     rescale: Rescaling
     stream: bytes
     one_tile: bool
+    goes_on: bool = False
 
 
 @dataclass(frozen=True)
@@ -58,8 +62,29 @@ class ArrayPlan(LayerPlan):
                 rescale = averaging(self.window, count) if self.window.averages else self.window.rescale
                 stream = block_stream(self.window, rescale, self.sweep, self.config)
                 self._streams[count] = rescale, *stream
-            for block in matmul_blocks(self.sweep, region, self.config):
+            for block in matmul_blocks(self.sweep, region, len(self.groups), self.config):
                 yield ArrayBlock(block, *self._streams[count])
+
+    @property
+    def groups(self) -> range:
+        """The first output channel of each group that the array works on at a time."""
+        return range(0, self.window.outputs, self.config.columns)
+
+    def turns(self, part: Block) -> Iterator[tuple[ArrayBlock, range]]:
+        """A part of the output in blocks, each with the groups of channels for which it is the array's turn: all groups
+        of a block after the other, or, where blocks go on with the lines of the one above, all blocks of a group."""
+        blocks = list(self.blocks(part))
+        whole = all(block.block.columns == part.columns for block in blocks)
+        if not whole or not self.sweep.goes_on(part.columns, self.config):
+            yield from ((block, self.groups) for block in blocks)
+            return
+        for number, channel in enumerate(self.groups):
+            for block in blocks:
+                size = len(block.stream) // len(self.groups)
+                stream = block.stream[number * size : (number + 1) * size]
+                goes_on = block.block.row > part.row
+                turn = range(channel, channel + 1)
+                yield replace(block, stream=stream, goes_on=goes_on), turn
 
     def group(
         self,
@@ -78,15 +103,19 @@ class ArrayPlan(LayerPlan):
         if first_element is None:
             first_element = self._first_element(channel)
         pad = self.window.pad & ((1 << config.element_bits) - 1)
+        lines = 0 if block.goes_on else sweep.lines
         matmul = Matmul(
             owner=self.owner,
-            walk=sweep.walk(source, place, first_element, pad, self.signed),
+            walk=sweep.walk(source, place, first_element, pad, self.signed, lines),
             depthwise=sweep.mode,
             digits=sweep.digits * sweep.weight_digits,
             weight_digits=sweep.weight_digits > 1,
             last_lanes=sweep.last_lanes,
             bank=bank,
             one_tile=block.one_tile,
+            lines=sweep.lines,
+            first_output_row=lines,
+            line_lanes=sweep.line_lanes,
             reads=on_chip(sweep.reads(source, place)),
         )
         channels, digits = min(config.columns, self.window.outputs - channel), self.output.digits
