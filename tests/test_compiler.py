@@ -196,10 +196,11 @@ def test_without_waits_the_result_is_wrong():
     expected = model.run(network, image[None]).tensors[network.outputs[0]][0]
     rng = np.random.default_rng(0)
     wrong = 0
-    for _ in range(5):
+    for _ in range(20):
         machine = Machine(program, SBNQ16, {"input": image}, rng, ignore_waits=True).run()
         wrong += not np.array_equal(machine.probes[network.outputs[0]], expected)
-    assert wrong == 5
+    # Of the orders that engines may take without waits, few are right.
+    assert wrong > 10
 
 
 @pytest.fixture(scope="module")

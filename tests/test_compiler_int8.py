@@ -141,6 +141,28 @@ def test_a_slice_of_a_tensor_in_memory():
     check(builder.build(), MACHINES["4 KiB"])
 
 
+@pytest.mark.parametrize(("outputs", "side_by_side"), [(1, 8), (2, 4), (3, 2), (4, 2), (5, 1)])
+def test_positions_of_few_channels_side_by_side(outputs, side_by_side):
+    """As many as there are columns of the array for, of those that the row divides into."""
+    builder, source = built(6, (5, 16, 3))
+    builder.conv(source, outputs, (3, 3), (1, 1), (1, 1, 1, 1))
+    program = check(builder.build(), MACHINES["8x8"])
+    columns = {values["columns"] for opcode, values in commands(program) if opcode is Opcode.RESCALE}
+    assert columns == {16 // side_by_side}
+
+
+def test_what_is_joined_or_dilated_stays_a_position_at_a_time():
+    builder, source = built(7, (5, 8, 3))
+    one = builder.conv(source, 2, (3, 3), (1, 1), (1, 1, 1, 1))
+    two = builder.requantize(one)
+    builder.concatenate([two, one], 2)
+    check(builder.build(), MACHINES["8x8"])
+    builder, source = built(8, (7, 8, 3))
+    builder.conv(source, 2, (3, 2), (1, 1), (2, 2, 1, 1), (1, 2))
+    program = check(builder.build(), MACHINES["8x8"])
+    assert {values["columns"] for opcode, values in commands(program) if opcode is Opcode.RESCALE} == {8}
+
+
 def test_a_large_image_and_many_channels():
     """224 x 224 x 3 to 1,280 channels, in tensors of which the first are larger than the scratchpad."""
     builder, source = built(4, (224, 224, 3))

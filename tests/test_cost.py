@@ -1,3 +1,4 @@
+# amaranth: UnusedElaboratable=no
 """The cost model: what it predicts is what the machine takes, cycle counts of the RTL beside it."""
 
 import dataclasses

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from intaglio.compiler.accumulate import Accumulation, accumulation, averaging
+from intaglio.compiler.accumulate import Accumulation, accumulation, averaging, side_by_side
 from intaglio.compiler.digits import weight_digits
 from intaglio.compiler.factors import MOST_REACH, equal_multipliers
 from intaglio.compiler.limits import MOST_DIGITS
@@ -16,7 +16,7 @@ from intaglio.compiler.rescales import Rescaling, rescale_problems
 from intaglio.compiler.steps import Destination, Matmul, Rescale, on_chip
 from intaglio.compiler.views import Block, Extents, View
 from intaglio.compiler.weights import block_stream
-from intaglio.compiler.windows import Sweep, geometry_of, matmul_blocks, matmul_sweep
+from intaglio.compiler.windows import Sweep, geometry_of, matmul_blocks, matmul_sweep, pass_cycles
 from intaglio.network import AffineRescale, AveragePool2D, Mean
 from intaglio.network.graph import Floats, WeightLayer
 from intaglio.spec.config import AcceleratorConfig
@@ -169,10 +169,10 @@ class ArrayPlan(LayerPlan):
 
 
 def plan_weighted(
-    layer: WeightLayer, facts: LayerFacts, bounds: Bounds, config: AcceleratorConfig
+    layer: WeightLayer, facts: LayerFacts, bounds: Bounds, joined: bool, config: AcceleratorConfig
 ) -> ArrayPlan:
-    """The plan of a layer with weights, whose sums lie within `bounds`. Raises NetworkError with what the machine
-    cannot run."""
+    """The plan of a layer with weights, whose sums lie within `bounds`, and whose output a Concatenation may have
+    `joined`, under its own name or another. Raises NetworkError with what the machine cannot run."""
     window = accumulation(layer, facts.inputs[0].tensor, facts.output.tensor, config)
     machine, graph = config.accumulator_bits, layer.accumulator_bits
     wraps = list(_beyond(bounds, min(machine, graph)))
@@ -190,6 +190,8 @@ def plan_weighted(
     if isinstance(layer.rescale, AffineRescale) and layer.rescale.real is not None:
         window, differs = _rounding_alike(window, layer.rescale.real, bounds)
         warnings = differs + warnings
+    if not joined:
+        window = _widened(window, facts, config)
     return _plan(window, facts, tuple(warnings), config)
 
 
@@ -202,6 +204,24 @@ def plan_average(layer: AveragePool2D | Mean, facts: LayerFacts, config: Acceler
         problems.append(f"{config.name} averages only int8, by the affine rescale")
     refuse(problems)
     return _plan(window, facts, (), config)
+
+
+def _widened(window: Accumulation, facts: LayerFacts, config: AcceleratorConfig) -> Accumulation:
+    """A layer of few output channels with as many positions side by side, in columns of the array that would idle, as
+    make it quickest; as it is where none do."""
+    source = facts.inputs[0]
+    # An array without a zero has no weight for what a position's kernel leaves of the common one.
+    if window.flat or window.by_channel or window.dilation[1] > 1 or config.weight.is_binary:
+        return window
+    _, across = window.output_extents(source.extents.rows, source.extents.columns)
+    counts = (n for n in range(2, config.columns // window.outputs + 1) if across % n == 0)
+    widened = [window, *(side_by_side(window, source.extents.columns, count) for count in counts)]
+
+    def cycles(window: Accumulation) -> int:
+        sweep = matmul_sweep(window, source.extents, source.digits, config)
+        return pass_cycles(sweep, window, config)
+
+    return min(widened, key=cycles)
 
 
 def _plan(
