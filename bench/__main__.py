@@ -15,6 +15,7 @@ import json
 import os
 import platform
 import time
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -23,7 +24,19 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from bench import against, area, compare, cycles, ecp5, litert, networks, schemes_page, timing, vela
+from bench import (
+    against,
+    area,
+    compare,
+    cycles,
+    ecp5,
+    emission,
+    litert,
+    networks,
+    schemes_page,
+    timing,
+    vela,
+)
 from bench.synthesis import CACHE, SynthesisError
 from intaglio import golden, session
 from intaglio.console import Bar, say, say_building
@@ -335,6 +348,30 @@ def against_revision(
     if not equal:
         say(f"bench: differs from {revision}")
         raise typer.Exit(1)
+
+
+@app.command("emission")
+def emission_seconds(
+    revision: Annotated[
+        str | None, typer.Argument(metavar="[REV]", help="What this tree is shown beside.")
+    ] = None,
+    configs: Annotated[
+        list[str] | None,
+        typer.Option(help="A configuration, more than once; all that ship if none is named."),
+    ] = None,
+) -> None:
+    """Processor seconds that a machine's Verilog takes, beside another revision's."""
+    table = Table(title=f"seconds, on {_machine()}", title_justify="left")
+    for heading in ("config", *([revision] if revision else []), "this tree"):
+        table.add_column(heading, justify="left" if heading == "config" else "right")
+    try:
+        with against.worktree(revision) if revision else nullcontext() as old:
+            for config in configs or AcceleratorConfig.names():
+                table.add_row(*emission.row(config, [*([old] if old else []), against.ROOT]))
+    except cycles.AgainstError as error:
+        say(f"bench: {error}")
+        raise typer.Exit(1) from error
+    _console().print(table)
 
 
 def _step(said: str) -> None:

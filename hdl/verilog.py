@@ -51,8 +51,8 @@ opt_clean -purge
 write_verilog -noattr
 """
 
-# What holds its value is a register with an enable, and not one that takes its own value: half of a simulation's time.
-# Bits of it that nothing reads, which wait for their own value no longer, are warned of where that is not waived.
+# A register that keeps its value is written as one with an enable, which a simulator passes over, and not as one that
+# takes its own value. Bits of it that nothing else reads are then bits that nothing reads, of which Verilator warns.
 _ENABLES = "opt_dff"
 
 _HEADER = re.compile(r"\A/\*.*?\*/\s*", re.DOTALL)

@@ -90,10 +90,13 @@ class LineBuffer(wiring.Component):
 
         # Vectors that share the array's lanes have so many each.
         shares = [lane < place.lanes if lane < config.rows else Const(0, 1) for lane in range(lanes)]
-        share = Cat(bit.replicate(lane_bits) for bit in shares)
+        # Signals of their own, as in `_behind`: what is used several times in an expression is emitted as often.
+        shared = Signal(lanes)
+        m.d.comb += shared.eq(Cat(shares))
+        share = Cat(bit.replicate(lane_bits) for bit in shared)
         joined = row & share
         for line, earlier in enumerate(before, start=1):
-            moved = _behind(earlier & share, place.lanes * line, lane_bits)
+            moved = _behind(m, earlier & share, place.lanes * line, lane_bits)
             joined = joined | Mux(place.lines >= line, moved, 0)
         together = (place.lines != 0) & ~depthwise
         m.d.comb += [
@@ -108,8 +111,9 @@ class LineBuffer(wiring.Component):
         return m
 
 
-def _behind(row: Value, lanes: Value, lane_bits: int) -> Value:
+def _behind(m: Module, row: Value, lanes: Value, lane_bits: int) -> Value:
     """A row of lanes, so many lanes further up; what leaves it is dropped."""
     for bit in range(len(lanes)):
-        row = Mux(lanes[bit], (row << (lane_bits << bit))[: len(row)], row)
+        before, row = row, Signal(len(row), name=f"moved_{bit}")
+        m.d.comb += row.eq(Mux(lanes[bit], before << (lane_bits << bit), before))
     return row
