@@ -253,34 +253,16 @@ def _by_channel_sweep(
     dilation, geometry = window.dilation[1], geometry_of(window)
     step = dilation
     multiplier = window.outputs * digits // source.pixel
+    apart = window.dilation[0]
+    single = Sweep(geometry, source, kernel_rows, apart, kernel_width, step, 1, weight_digits=weights)
     if multiplier > 1 or not config.depthwise_taps:
         chunks = -(-local_channels(window.outputs, multiplier, config) * digits // config.rows)
-        return Sweep(
-            geometry,
-            source,
-            kernel_rows,
-            window.dilation[0],
-            kernel_width,
-            step,
-            chunks,
-            digits,
-            weight_digits=weights,
-        )
+        return replace(single, chunks=chunks, digits=digits)
     extent = (kernel_width - 1) * dilation + 1
     taps = min(extent, config.depthwise_taps)
     groups = -(-extent // taps)
     # Each tap read by itself, or neighbours together, with or without lines: whichever is done first.
-    single = Sweep(
-        geometry,
-        source,
-        kernel_rows,
-        window.dilation[0],
-        kernel_width,
-        step,
-        1,
-        depthwise=True,
-        weight_digits=weights,
-    )
+    single = replace(single, depthwise=True)
     several = replace(single, kernel_columns=groups, kernel_column_pixels=taps, taps=taps)
     sweeps = [single, several]
     return _quickest(
