@@ -75,9 +75,8 @@ class MatmulEngine:
 
     def begin(self, command: Command, step: Matmul) -> None:
         walk = step.walk
-        vectors = walk.output_rows * walk.output_columns
         fill = self._timing.fill
-        self._next = _Run(command, step.one_tile, vectors, passes_of(step), self._clock.now + fill, fill)
+        self._next = _Run(command, step.one_tile, walk.vectors, passes_of(step), self._clock.now + fill, fill)
         if not self._at_work:
             self._begin_next()
 
