@@ -63,8 +63,8 @@ class ReadMaster(wiring.Component):
     blocks another for longer than it lowers ``ready`` by itself. Clients take turns burst by burst. One ID: data come
     back in order. Signals to the bus come from registers.
 
-    Latency: 3 cycles from a transfer taken to its address on the bus, 1 from a beat on the bus to the client.
-    Throughput: a burst a cycle on AR, a beat a cycle on R.
+    Latency: 5 cycles from a transfer taken to its address on the bus, 1 from a beat on the bus to the client.
+    Throughput: a burst in 2 cycles a client on AR, of several clients one a cycle; a beat a cycle on R.
 
     Parameters
     ----------
@@ -243,8 +243,11 @@ class _Issuer(wiring.Component):
         for index, (burst, longest) in enumerate(zip(self.bursts, self._longest, strict=True)):
             promised = Signal(range(self._outstanding * longest + 1), name=f"promised_{index}")
             chosen = Signal(name=f"chosen_{index}")
+            # A burst that has room keeps it until it is issued: what is delivered takes of both alike.
+            fits = Signal(name=f"fits_{index}")
+            m.d.sync += fits.eq(burst.valid & ~chosen & (promised + burst.payload.length < self.space[index]))
             m.d.comb += [
-                request[index].eq(burst.valid & (promised + burst.payload.length < self.space[index])),
+                request[index].eq(burst.valid & fits),
                 chosen.eq(free & grant[index]),
                 burst.ready.eq(chosen),
             ]

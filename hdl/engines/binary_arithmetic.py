@@ -2,7 +2,7 @@
 
 # Ref: [jacob2017: A.2] both operands of a sum are shifted to the left and rescaled to one scale.
 
-from amaranth.hdl import C, Cat, Module, Mux, Value, signed
+from amaranth.hdl import C, Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -38,7 +38,7 @@ class BinaryArithmetic(wiring.Component):
     Members
     -------
     body : In(body_layout)
-        Of the command that all vectors under way belong to.
+        Of the command that all vectors under way belong to, from the cycle before the first on.
     i : In(stream)
         Payload: ``a`` and ``b``, `lanes` signed(8) each.
     o : Out(stream)
@@ -70,7 +70,19 @@ class BinaryArithmetic(wiring.Component):
         m = Module()
         pipeline = Pipeline(m, self.i)
         body = self.body
-        multiply = body.operation == Operation.MULTIPLY
+        multiply, subtract = Signal(), Signal()
+        a_multiplier, b_multiplier = Signal(signed(32)), Signal(signed(32))
+        a_shift, b_shift = Signal.like(body.a_shift), Signal.like(body.b_shift)
+        is_product = body.operation == Operation.MULTIPLY
+        # A product takes the multiplier of operand a, and leaves 0 of operand b.
+        m.d.sync += [
+            multiply.eq(is_product),
+            subtract.eq(body.operation == Operation.SUBTRACT),
+            a_multiplier.eq(body.a_multiplier),
+            b_multiplier.eq(Mux(is_product, 0, body.b_multiplier)),
+            a_shift.eq(Mux(is_product, 0, body.a_shift)),
+            b_shift.eq(body.b_shift),
+        ]
         lanes = range(self._lanes)
 
         def stage(a: list[Value], b: list[Value]) -> tuple[list[Value], list[Value]]:
@@ -86,20 +98,17 @@ class BinaryArithmetic(wiring.Component):
             [given.a[lane] - body.a_zero_point for lane in lanes],
             [given.b[lane] - body.b_zero_point for lane in lanes],
         )
-        # A product takes the multiplier of operand a, and leaves 0 of operand b.
         a, b = stage(
-            [a[lane] * Mux(multiply, b[lane], _signed(body.a_multiplier)) for lane in lanes],
-            [b[lane] * Mux(multiply, C(0, signed(32)), _signed(body.b_multiplier)) for lane in lanes],
+            [a[lane] * Mux(multiply, b[lane], a_multiplier) for lane in lanes],
+            [b[lane] * b_multiplier for lane in lanes],
         )
         a, b = stage(
             [Mux(multiply, a[lane][:32].as_signed(), _high(a[lane])) for lane in lanes],
             [_high(b[lane]) for lane in lanes],
         )
-        a_shift = Mux(multiply, 0, body.a_shift)[: len(body.a_shift)]
         a, b = stage(
-            [_split(a[lane], a_shift) for lane in lanes], [_split(b[lane], body.b_shift) for lane in lanes]
+            [_split(a[lane], a_shift) for lane in lanes], [_split(b[lane], b_shift) for lane in lanes]
         )
-        subtract = body.operation == Operation.SUBTRACT
         totals = []
         for lane in lanes:
             first, second = _join(a[lane]), _join(b[lane])
@@ -107,10 +116,6 @@ class BinaryArithmetic(wiring.Component):
         result = pipeline.stage(totals=Cat(totals))
         pipeline.finish(self.o, result.totals)
         return m
-
-
-def _signed(multiplier: Value) -> Value:
-    return Cat(multiplier, C(0, 1)).as_signed()
 
 
 def _high(product: Value) -> Value:

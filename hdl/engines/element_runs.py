@@ -83,9 +83,9 @@ class ElementReader(wiring.Component):
     Members
     -------
     body : In(body_layout)
-        Of the command at hand.
+        Of the command at hand, from the cycle before `go` on.
     go, done : In(1)
-        The command may be read; it is complete, and another may be there in the next cycle.
+        The command may be read; it is complete, and another may be there in the next cycle but one.
     read, data : Out(read_signature), In
         The scratchpad's read stream and its vector, READ_LATENCY cycles after.
     o : Out(stream)
@@ -128,12 +128,17 @@ class ElementReader(wiring.Component):
         config = self._config
         lanes, bits = config.step_lanes, config.element_bits
         body = self.body
-        one_by_one = is_any(body, Operation.SOFTMAX)
-        whole = is_any(body, Operation.LOAD_TABLE)
-        two = is_any(body, *_BINARY)
-        turns = Mux(one_by_one, PASSES, 1)
-        stride = Mux(whole, config.vector_lanes, Mux(one_by_one, 1, lanes))
-        a_splat = body.a_splat & ~whole
+        is_softmax, is_table = is_any(body, Operation.SOFTMAX), is_any(body, Operation.LOAD_TABLE)
+        one_by_one, two, a_splat = Signal(), Signal(), Signal()
+        turns = Signal(range(PASSES + 1))
+        stride = Signal(range(config.vector_lanes + 1))
+        m.d.sync += [
+            one_by_one.eq(is_softmax),
+            two.eq(is_any(body, *_BINARY)),
+            a_splat.eq(body.a_splat & ~is_table),
+            turns.eq(Mux(is_softmax, PASSES, 1)),
+            stride.eq(Mux(is_table, config.vector_lanes, Mux(is_softmax, 1, lanes))),
+        ]
 
         step = Signal()
         walk = _Walk(m, config, body, stride=stride, step=step, turns=turns, name="step")
@@ -223,7 +228,7 @@ class ElementWriter(wiring.Component):
     Members
     -------
     body : In(body_layout)
-        Of the command at hand.
+        Of the command at hand, from two cycles before its first result on.
     i : In(stream)
         Results of a step; of SOFTMAX one, in every lane.
     write : Out(write_signature)
@@ -248,7 +253,8 @@ class ElementWriter(wiring.Component):
         lanes, bits = config.step_lanes, config.element_bits
         step_bits = exact_log2(lanes)
         body = self.body
-        one_by_one = is_any(body, Operation.SOFTMAX)
+        one_by_one = Signal()
+        m.d.sync += one_by_one.eq(is_any(body, Operation.SOFTMAX))
         step = Signal()
         walk = _Walk(
             m, config, body, stride=Mux(one_by_one, 1, lanes), step=step, pitches=("pitch",), name="write"

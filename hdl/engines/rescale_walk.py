@@ -46,6 +46,7 @@ class RescaleWalk(wiring.Component):
     Members
     -------
     command : In(command_signature)
+        Its fields stand from the cycle before it is offered.
     read_enable, read_bank, read_address, read_group : Out
         What is read in this cycle.
     asked : Out
@@ -84,7 +85,8 @@ class RescaleWalk(wiring.Component):
         line = Signal(address_bits(config))
         pixel = Signal(address_bits(config))
         wide = body.wide & (config.result_elements > 1)
-        legal = self._legal(body, wide)
+        legal = Signal()
+        m.d.sync += legal.eq(self._legal(body, wide))
         go = Signal()
         channels_last = channel + config.rescale_lanes >= body.channels
         columns_last = column + 1 == body.columns
