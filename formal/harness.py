@@ -96,8 +96,8 @@ class Function(Elaboratable):
 
 
 class _FreeProduct(AffineRescale):
-    """The affine rescale with free values in place of the products of its factors' halves, in `parts`, and of their sum,
-    in `freed`; the halves in `factors`, the sum in `sum`, the quotient in `seen`."""
+    """The affine rescale with free values in place of the products of its factors' halves, in `parts`, and of their
+    sum, in `freed`; the halves in `factors`, the sum in `sum`, the quotient in `seen`."""
 
     def __init__(self, rounding: AffineRounding):
         super().__init__(32, 8, rounding.name.lower())

@@ -31,8 +31,8 @@ class BurstSplitter(wiring.Component):
     A transfer of which a beat lies outside ``[region_base, region_limit)`` is dropped whole, with a fault; one that
     runs past the top of the address space is outside as well. A transfer of 0 beats is dropped.
 
-    Latency: 3 cycles from a transfer taken to its first burst offered. Throughput: a burst in 2 cycles, the first of the
-    next transfer right behind the last of this: in the one what is left is compared with the limits, in the other moved.
+    Latency: 3 cycles from a transfer taken to its first burst offered. Throughput: a burst in 2 cycles, the first of
+    the next transfer as close behind the last of this: in one what is left is measured, in the other it moves on.
 
     Parameters
     ----------

@@ -2,7 +2,7 @@
 
 # Ref: [jacob2017: A.2] both operands of a sum are shifted to the left and rescaled to one scale.
 
-from amaranth.hdl import C, Cat, Module, Mux, Signal, Value, signed
+from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
