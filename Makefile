@@ -44,6 +44,7 @@ lint:     # format, rules, types, and who imports whom
 bench:    # the figures of docs/, measured
 	@$(SETUP) verilator oracles vela
 	@$(PYTHON) -m bench
+	@$(PYTHON) -m bench emission
 	@$(PYTHON) -m bench vela
 
 fpga:     # what the machine CONFIG=… takes of an ECP5, and its clock; takes minutes

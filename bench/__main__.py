@@ -15,6 +15,7 @@ import json
 import os
 import platform
 import time
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -23,7 +24,19 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from bench import against, area, compare, cycles, ecp5, litert, networks, schemes_page, timing, vela
+from bench import (
+    against,
+    area,
+    compare,
+    cycles,
+    ecp5,
+    emission,
+    litert,
+    networks,
+    schemes_page,
+    timing,
+    vela,
+)
 from bench.synthesis import CACHE, SynthesisError
 from intaglio import golden, session
 from intaglio.console import Bar, say, say_building
@@ -76,6 +89,7 @@ def _measure(table: Table, model: Path, inputs: Path, config: AcceleratorConfig 
         f"{count:,}",
         f"{count / golden_seconds:,.0f}",
         f"{result.counted_cycles:,.0f}",
+        f"{session.estimate(compiled).cycles:,}",
         f"{network.macs / (result.counted_cycles * config.rows * config.columns):.1%}",
         f"{result.simulated_cycles / result.seconds:,.0f}",
         f"{seconds:,.1f}",
@@ -110,6 +124,7 @@ def speed(
         "images",
         "golden, images/s",
         "cycles",
+        "predicted",
         "use of the array",
         "simulated cycles/s a core",
         "run, s",
@@ -333,6 +348,30 @@ def against_revision(
     if not equal:
         say(f"bench: differs from {revision}")
         raise typer.Exit(1)
+
+
+@app.command("emission")
+def emission_seconds(
+    revision: Annotated[
+        str | None, typer.Argument(metavar="[REV]", help="What this tree is shown beside.")
+    ] = None,
+    configs: Annotated[
+        list[str] | None,
+        typer.Option(help="A configuration, more than once; all that ship if none is named."),
+    ] = None,
+) -> None:
+    """Processor seconds that a machine's Verilog takes, beside another revision's."""
+    table = Table(title=f"seconds, on {_machine()}", title_justify="left")
+    for heading in ("config", *([revision] if revision else []), "this tree"):
+        table.add_column(heading, justify="left" if heading == "config" else "right")
+    try:
+        with against.worktree(revision) if revision else nullcontext() as old:
+            for config in configs or AcceleratorConfig.names():
+                table.add_row(*emission.row(config, [*([old] if old else []), against.ROOT]))
+    except cycles.AgainstError as error:
+        say(f"bench: {error}")
+        raise typer.Exit(1) from error
+    _console().print(table)
 
 
 def _step(said: str) -> None:

@@ -189,15 +189,15 @@ def compare(
         for accelerator, name in pairs:
             npu = estimate(model, accelerator, folder)
             chosen.add((npu.system_config, npu.memory_mode))
-            ours = ["", "", "", "", "", ""]
+            ours = ["", "", "", "", "", "", ""]
             try:
                 config = session.load_config(name)
-                ours[3:5] = f"{config.rescale_lanes}", f"{sum(config.on_chip_bytes.values()):,}"
+                ours[4:6] = f"{config.rescale_lanes}", f"{sum(config.on_chip_bytes.values()):,}"
                 result = run(model, drawn_inputs(network), config=name)
             except NetworkError as error:
                 problems.append(f"{network.name} on {name}: {error}")
             else:
-                ours = _measured(network, config, result, npu)
+                ours = _measured(network, config, result, npu, session.estimate(network, config).cycles)
                 if result.mismatches:
                     problems.append(
                         f"{network.name} on {name}: {result.mismatches} elements differ from golden"
@@ -218,6 +218,7 @@ def _headed() -> Table:
         "MACs",
         "its cycles, estimated",
         "cycles, measured",
+        "predicted",
         "ratio",
         "use of the array",
         "rescale lanes",
@@ -241,9 +242,12 @@ def layers_table(model: Path, accelerator: str, result: Estimate) -> Table:
     return table
 
 
-def _measured(network: Network, config: AcceleratorConfig, result: RunResult, npu: Estimate) -> list[str]:
+def _measured(
+    network: Network, config: AcceleratorConfig, result: RunResult, npu: Estimate, predicted: int
+) -> list[str]:
     return [
         f"{result.counted_cycles:,.0f}",
+        f"{predicted:,}",
         f"{result.counted_cycles / npu.cycles_npu:.2f}",
         f"{network.macs / (result.counted_cycles * config.rows * config.columns):.1%}",
         f"{config.rescale_lanes}",

@@ -1,6 +1,16 @@
 """Network + configuration -> `Program`: the command list and memory image that the machine runs."""
 
-from intaglio.compiler.lower import compile_network
+from intaglio.compiler.estimate import Estimate
+from intaglio.compiler.lower import compile_network, estimate_network
 from intaglio.compiler.program import Binding, LayerInfo, Probe, Program, Region
 
-__all__ = ["Binding", "LayerInfo", "Probe", "Program", "Region", "compile_network"]
+__all__ = [
+    "Binding",
+    "Estimate",
+    "LayerInfo",
+    "Probe",
+    "Program",
+    "Region",
+    "compile_network",
+    "estimate_network",
+]

@@ -6,7 +6,7 @@ A mean is a convolution with weights of one: of each channel by itself over spac
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -92,6 +92,31 @@ def accumulation(
             return Accumulation(
                 weights, rescale, source.zero_point, layer.stride, layer.padding, layer.dilation
             )
+
+
+def side_by_side(window: Accumulation, columns: int, count: int) -> Accumulation:
+    """The same layer, not dilated, of so many columns of input, but that `count` neighbouring positions of a row are
+    one, with so many times the channels: in memory they are the same elements. The columns of its output must be a
+    multiple of `count`.
+
+    A position's kernel stands as many strides further to the right in the common one; the rest of that is zero.
+    """
+    outputs, rows, width, inputs = window.weights.shape
+    step = window.stride[1]
+    _, across = window.output_extents(rows, columns)
+    weights = np.zeros((count, outputs, rows, width + (count - 1) * step, inputs), window.weights.dtype)
+    for position in range(count):
+        weights[position, :, :, position * step : position * step + width] = window.weights
+    top, bottom, left, _ = window.padding
+    right = max((across - 1) * step + width - columns - left, 0)
+    records = {name: np.tile(values, count) for name, values in window.rescale.records.items()}
+    return replace(
+        window,
+        weights=weights.reshape(count * outputs, *weights.shape[2:]),
+        rescale=window.rescale.with_records(**records),
+        stride=(window.stride[0], count * step),
+        padding=(top, bottom, left, right),
+    )
 
 
 def _average(layer: AveragePool2D, target: Tensor) -> Accumulation:

@@ -1,4 +1,4 @@
-"""Steps and their waits -> the command list's bytes, and the image that commands refer to.
+"""Steps, their waits and their addresses in memory -> the command list's bytes.
 
 The only file of the compiler that knows how `spec.commands` names a command's fields, but for the limits that follow
 from their widths (`limits.py`).
@@ -6,7 +6,7 @@ from their widths (`limits.py`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Mapping
 from typing import assert_never
 
 from intaglio.compiler.steps import (
@@ -33,18 +33,17 @@ from intaglio.spec.commands import TABLE_ENTRIES, Operation, command_layout
 from intaglio.spec.commands import encode as command_bytes
 from intaglio.spec.config import AcceleratorConfig
 
-Place = Callable[[bytes], int]
-"""Gives bytes of the image their address in memory."""
 
-
-def encode(steps: Iterable[AnyStep], waits: Waits, place: Place, config: AcceleratorConfig) -> bytes:
-    """The bytes of the list. `place` is called in the order of the steps.
+def encode(
+    steps: Iterable[AnyStep], waits: Waits, addresses: Mapping[Step, int], config: AcceleratorConfig
+) -> bytes:
+    """The bytes of the list; `addresses` of what each step reads or writes in memory.
 
     Raises NetworkError, naming the owner of a command, where one has a field out of range.
     """
     commands = []
     for step in steps:
-        fields = _fields(step, place, config)
+        fields = _fields(step, addresses, config)
         counts = {f"wait_{engine.name.lower()}": count for engine, count in waits.of(step).items()}
         try:
             commands.append(command_bytes(step.opcode, fields | {"mark": int(step.mark)} | counts))
@@ -53,13 +52,13 @@ def encode(steps: Iterable[AnyStep], waits: Waits, place: Place, config: Acceler
     return b"".join(commands)
 
 
-def _fields(step: AnyStep, place: Place, config: AcceleratorConfig) -> dict[str, int]:
+def _fields(step: AnyStep, addresses: Mapping[Step, int], config: AcceleratorConfig) -> dict[str, int]:
     match step:
         case Load() | Store():
-            return _transfer(step, place)
+            return _transfer(step, addresses[step])
         case Weights():
             beats = len(step.stream) // config.bus_bytes
-            return {"memory_address": place(step.stream), "beats": beats}
+            return {"memory_address": addresses[step], "beats": beats}
         case Matmul():
             return _matmul(step)
         case Rescale():
@@ -84,9 +83,9 @@ def _fields(step: AnyStep, place: Place, config: AcceleratorConfig) -> dict[str,
             assert_never(step)
 
 
-def _transfer(step: Transfer, place: Place) -> dict[str, int]:
+def _transfer(step: Transfer, address: int) -> dict[str, int]:
     return {
-        "memory_address": place(step.memory) if isinstance(step.memory, bytes) else step.memory,
+        "memory_address": address,
         "scratchpad_address": step.scratchpad,
         "row_bytes": step.row_bytes,
         "rows": step.rows,
@@ -136,6 +135,10 @@ def _matmul(step: Matmul) -> dict[str, int]:
         "last_lanes": step.last_lanes,
         "bank": step.bank,
         "one_tile": int(step.one_tile),
+        "lines": step.lines,
+        "line_lanes": step.line_lanes,
+        "first_output_row": step.first_output_row,
+        "kernel_column_row_step": step.walk.kernel_column_row_step,
     }
     if step.depthwise is not None:
         fields |= {

@@ -2,15 +2,47 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from intaglio.compiler.cost import cost_of
 from intaglio.compiler.encode import encode
-from intaglio.compiler.memory import ALIGNMENT, MEMORY_BYTES, Memory, lay_out
+from intaglio.compiler.estimate import Estimate
+from intaglio.compiler.memory import ALIGNMENT, MEMORY_BYTES, Layout, Memory, lay_out, place_steps
 from intaglio.compiler.placement import place_tensors
-from intaglio.compiler.plan import plan_network
-from intaglio.compiler.program import LayerInfo, Probe, Program, Region
-from intaglio.compiler.schedule import Whole, schedule_steps
+from intaglio.compiler.plan import Plans, plan_network
+from intaglio.compiler.program import LayerInfo, Probe, Program, Region, cycles_by_layer
+from intaglio.compiler.schedule import Schedule, Whole, schedule_steps
+from intaglio.compiler.steps import Step
 from intaglio.compiler.waits import Waits
 from intaglio.network import Network, NetworkError
+from intaglio.spec.commands import COMMAND_BYTES
 from intaglio.spec.config import AcceleratorConfig
+
+
+@dataclass(frozen=True)
+class Lowered:
+    """What the stages make of a network before it is bits.
+
+    Attributes
+    ----------
+    addresses : in memory, of the steps that read or write there
+    """
+
+    plans: Plans
+    memory: Memory
+    layout: Layout
+    schedule: Schedule
+    waits: Waits
+    addresses: Mapping[Step, int]
+
+    @property
+    def layers(self) -> tuple[LayerInfo, ...]:
+        marks = self.schedule.marks
+        return tuple(
+            LayerInfo(plan.name, plan.facts.op, plan.facts.macs, marks[plan.name])
+            for plan in self.plans.layers
+        )
 
 
 def compile_network(network: Network, config: AcceleratorConfig, base_address: int = 0) -> Program:
@@ -18,24 +50,12 @@ def compile_network(network: Network, config: AcceleratorConfig, base_address: i
 
     Raises NetworkError, in one line, saying what of which layer the machine cannot run or hold, and by how much.
     """
-    if base_address % ALIGNMENT or not 0 <= base_address < MEMORY_BYTES:
-        raise ValueError(
-            f"`base_address` must be a multiple of {ALIGNMENT} below {MEMORY_BYTES:,}, not {base_address}"
-        )
-    plans = plan_network(network, config)
-    placement = place_tensors(plans, config)
-    memory = Memory(base_address)
-    layout = lay_out(plans, placement, memory, config)
-    schedule = schedule_steps(plans, placement, layout, config)
-    waits = Waits(plans.name, schedule.steps, [(whole.step, whole.interval) for whole in schedule.whole])
-    commands = encode(schedule.steps, waits, memory.place, config)
-    command_address = memory.place(commands)
-    if memory.top > MEMORY_BYTES:
-        raise NetworkError(
-            f"network {plans.name}: it needs {memory.top:,} bytes of a memory of {MEMORY_BYTES:,}"
-        )
+    lowered = _lower(network, config, base_address)
+    memory, layout, waits = lowered.memory, lowered.layout, lowered.waits
+    commands = encode(lowered.schedule.steps, waits, lowered.addresses, config)
+    command_address = _place_commands(lowered, commands)
     return Program(
-        network=plans.name,
+        network=lowered.plans.name,
         config=config.name,
         fingerprint=config.fingerprint,
         commands=commands,
@@ -48,14 +68,55 @@ def compile_network(network: Network, config: AcceleratorConfig, base_address: i
         outputs=layout.outputs,
         read_region=Region(layout.read_base, memory.top),
         write_region=layout.write_region,
-        probes=tuple(_probe(whole, waits, config) for whole in schedule.whole),
+        probes=tuple(_probe(whole, waits, config) for whole in lowered.schedule.whole),
         spills=layout.spills,
-        layers=tuple(
-            LayerInfo(plan.name, plan.facts.op, plan.facts.macs, schedule.marks[plan.name])
-            for plan in plans.layers
-        ),
-        warnings=plans.warnings,
+        layers=lowered.layers,
+        warnings=lowered.plans.warnings,
     )
+
+
+def estimate_network(network: Network, config: AcceleratorConfig) -> Estimate:
+    """What `compile_network` makes of a network will take of a machine, by the cost model.
+
+    Raises NetworkError as it does.
+    """
+    lowered = _lower(network, config, 0)
+    steps = lowered.schedule.steps
+    _place_commands(lowered, bytes(COMMAND_BYTES * len(steps)))
+    cost = cost_of(steps, lowered.waits, lowered.addresses, config)
+    return Estimate(
+        cycles=cost.cycles,
+        layers=lowered.layers,
+        layer_cycles=cycles_by_layer(lowered.layers, dict(enumerate(cost.stamps)), cost.cycles),
+        read_bytes=cost.read_beats * config.bus_bytes,
+        write_bytes=cost.write_beats * config.bus_bytes,
+        memory_bytes=lowered.memory.top,
+        warnings=lowered.plans.warnings,
+    )
+
+
+def _lower(network: Network, config: AcceleratorConfig, base_address: int) -> Lowered:
+    if base_address % ALIGNMENT or not 0 <= base_address < MEMORY_BYTES:
+        raise ValueError(
+            f"`base_address` must be a multiple of {ALIGNMENT} below {MEMORY_BYTES:,}, not {base_address}"
+        )
+    plans = plan_network(network, config)
+    placement = place_tensors(plans, config)
+    memory = Memory(base_address)
+    layout = lay_out(plans, placement, memory, config)
+    schedule = schedule_steps(plans, placement, layout, config)
+    waits = Waits(plans.name, schedule.steps, [(whole.step, whole.interval) for whole in schedule.whole])
+    return Lowered(plans, memory, layout, schedule, waits, place_steps(schedule.steps, memory))
+
+
+def _place_commands(lowered: Lowered, commands: bytes) -> int:
+    """The list's address, the last in memory. Raises NetworkError where it has no room."""
+    address = lowered.memory.place(commands)
+    if lowered.memory.top > MEMORY_BYTES:
+        raise NetworkError(
+            f"network {lowered.plans.name}: it needs {lowered.memory.top:,} bytes of a memory of {MEMORY_BYTES:,}"
+        )
+    return address
 
 
 def _probe(whole: Whole, waits: Waits, config: AcceleratorConfig) -> Probe:

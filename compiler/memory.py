@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +11,7 @@ from intaglio.compiler.operators.layer import Stored
 from intaglio.compiler.placement import Placement
 from intaglio.compiler.plan import Plans
 from intaglio.compiler.program import Binding, Bytes, Region
+from intaglio.compiler.steps import Step, Transfer, Weights
 from intaglio.spec.config import AcceleratorConfig
 from intaglio.spec.limits import MEMORY_ADDRESS_BITS
 
@@ -115,3 +116,15 @@ def _reserve(tensor: Stored, memory: Memory, config: AcceleratorConfig) -> Bindi
 def _binding(tensor: Stored, address: int, config: AcceleratorConfig) -> Binding:
     size = -(-tensor.elements * config.element_bits // 8)
     return Binding(tensor.name, tensor.shape, tensor.type, address, size, tensor.digits, config.element_bits)
+
+
+def place_steps(steps: Iterable[Step], memory: Memory) -> dict[Step, int]:
+    """Where each step reads or writes memory, if it does. What the image is to hold is placed there, in the steps'
+    order."""
+    addresses: dict[Step, int] = {}
+    for step in steps:
+        if isinstance(step, Weights):
+            addresses[step] = memory.place(step.stream)
+        elif isinstance(step, Transfer):
+            addresses[step] = memory.place(step.memory) if isinstance(step.memory, bytes) else step.memory
+    return addresses

@@ -29,8 +29,8 @@ def _run_in_tiles(sender: Sender, plan: ArrayPlan | PartPlan, tiling: Tiling) ->
         sources = [residence.load_part(plan, operand, need) for operand, need in enumerate(plan.needs(tile))]
         target = residence.target(plan, tile)
         if isinstance(plan, ArrayPlan):
-            for block in plan.blocks(tile):
-                step = sender.array_block(plan, block, sources, target)
+            for block, groups in plan.turns(tile):
+                step = sender.array_block(plan, block, groups, sources, target)
         else:
             step = sender.part(plan, tile, sources, target)
         if residence.in_memory(plan.output):

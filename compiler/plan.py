@@ -100,7 +100,11 @@ def plan_layer(layer: AnyLayer, network: Network, config: AcceleratorConfig) -> 
     )
     match layer:
         case Conv2D() | DepthwiseConv2D() | FullyConnected():
-            return array.plan_weighted(layer, facts, channel_bounds(layer, network), config)
+            joined = any(
+                isinstance(other, Concatenation | Reshape) and layer.output in other.inputs
+                for other in network.layers
+            )
+            return array.plan_weighted(layer, facts, channel_bounds(layer, network), joined, config)
         case AveragePool2D() | Mean():
             return array.plan_average(layer, facts, config)
         case MaxPool2D():

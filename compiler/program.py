@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -166,6 +167,19 @@ class Program:
             fields = " ".join(f"{name}={value}" for name, value in values.items() if value)
             lines.append(f"{index:4} {opcode.name}#{counts[engine]} {fields}")
         return lines
+
+
+def cycles_by_layer(layers: Iterable[LayerInfo], stamps: Mapping[int, int], cycles: int) -> tuple[int, ...]:
+    """Cycles of each layer, from the completion of the one before, in a run of `cycles` with these time stamps.
+
+    What follows the last stamp (the interrupt, an earlier layer's output on its way to memory) is the last layer's.
+    """
+    ends = {**stamps, -1: 0, max(stamps, default=-1): cycles}
+    spent, before = [], 0
+    for layer in layers:
+        spent.append(ends[layer.mark] - before)
+        before = ends[layer.mark]
+    return tuple(spent)
 
 
 def pack_codes(codes: Bytes, bits: int) -> Bytes:

@@ -66,7 +66,9 @@ def schedule_steps(plans: Plans, placement: Placement, layout: Layout, config: A
         scheduler.run(segment, after)
         for plan in segment.plans:
             scheduler.finish(plan, last=plan is plans.layers[-1])
-    return Schedule(list(send_ahead(residence.steps)), scheduler.whole, scheduler.marks)
+    return Schedule(
+        list(send_ahead(residence.steps, config.weight_buffer_bytes)), scheduler.whole, scheduler.marks
+    )
 
 
 class _Scheduler:
@@ -106,8 +108,10 @@ class _Scheduler:
         """As soon as a block of the first layer is on its way, what of the others needs no more than is on its way."""
         sources, target = self._residence.sources(head), self._residence.target(head)
         filled = [0] * head.target.rows
-        for block in head.blocks(head.target.whole):
-            step = self._sender.array_block(head, block, sources, target)
+        for block, groups in head.turns(head.target.whole):
+            step = self._sender.array_block(head, block, groups, sources, target)
+            if head.groups[-1] not in groups:
+                continue
             # Blocks side by side: the rows are there with the last of them.
             for row in range(block.block.row, block.block.row + block.block.rows):
                 filled[row] += block.block.columns

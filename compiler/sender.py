@@ -30,11 +30,13 @@ class Sender:
         self._drained: dict[int, Step] = {}
         self._table_loaded = ""
 
-    def array_block(self, plan: ArrayPlan, block: ArrayBlock, sources: list[View], target: View) -> Step:
-        """One block of all output channels, a group after the other; its last step."""
+    def array_block(
+        self, plan: ArrayPlan, block: ArrayBlock, groups: range, sources: list[View], target: View
+    ) -> Step:
+        """One block of so many groups of output channels, one after the other; its last step."""
         self.residence.load_for(plan, block.block)
         self.begin(block)
-        for channel in range(0, plan.window.outputs, self._columns):
+        for channel in groups:
             step = self.group(plan, block, channel, sources[0], target)
         return step
 

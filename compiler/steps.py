@@ -119,6 +119,7 @@ class Walk:
     kernel_columns: int
     kernel_column_step: int
     chunks: int
+    kernel_column_row_step: int = 0
     pad: int = 0
     signed: bool = False
 
@@ -143,7 +144,7 @@ class DepthwiseMode:
 @dataclass(eq=False, kw_only=True)
 class Matmul(Step):
     """A block of one group of output channels into an accumulator bank. `digits` are the weights' if `weight_digits`,
-    else the activations'."""
+    else the activations'. With `lines` its first rows of vectors are read for those after them alone."""
 
     opcode = Opcode.MATMUL
     walk: Walk
@@ -153,6 +154,9 @@ class Matmul(Step):
     last_lanes: int
     bank: int
     one_tile: bool
+    lines: int = 0
+    line_lanes: int = 0
+    first_output_row: int = 0
 
 
 @dataclass(frozen=True)

@@ -59,35 +59,60 @@ def _digit(window: Accumulation, sweep: Sweep, config: AcceleratorConfig) -> Int
 def _dense(weights: Integers, sweep: Sweep, config: AcceleratorConfig) -> Integers:
     """(groups, passes, rows, columns) of a layer whose outputs read all channels."""
     outputs = len(weights)
-    # A run is what one kernel row, or one kernel column of it, reads; `sweep` says which.
-    runs = weights.reshape(outputs, sweep.kernel_rows, sweep.kernel_columns, -1)
-    length = runs.shape[-1] * sweep.digits
-    lanes = sweep.chunks * config.rows
+    by_row = _of_lines(weights, sweep)
+    by_row = by_row.reshape(*by_row.shape[:4], -1)
     # The high digit goes first and lies last in its value; the other digits' lanes keep weight zero.
-    passes = np.zeros((sweep.digits, *runs.shape, sweep.digits), np.int64)
+    runs = np.zeros((sweep.digits, *by_row.shape, sweep.digits), np.int64)
     for digit in range(sweep.digits):
-        passes[digit, ..., sweep.digits - 1 - digit] = runs
-    passes = passes.reshape(*passes.shape[:4], length)
-    passes = np.pad(passes, [(0, 0)] * 4 + [(0, lanes - length)])
+        runs[digit, ..., sweep.digits - 1 - digit] = by_row
+    # Each pass has its columns' elements of each line, side by side.
+    passes = _of_columns(runs.reshape(*runs.shape[:5], -1), sweep)
+    passes = passes.reshape(*passes.shape[:4], -1)
+    lanes = sweep.chunks * config.rows
+    passes = np.pad(passes, [(0, 0)] * 4 + [(0, lanes - passes.shape[-1])])
     by_output = np.moveaxis(passes, 1, 0).reshape(outputs, sweep.digit_passes, config.rows)
     groups = -(-outputs // config.columns)
     by_output = np.pad(by_output, [(0, groups * config.columns - outputs), (0, 0), (0, 0)])
     return by_output.reshape(groups, config.columns, sweep.digit_passes, config.rows).transpose(0, 2, 3, 1)
 
 
+def _of_lines(weights: Integers, sweep: Sweep) -> Integers:
+    """Weights (outputs, kernel rows, ...) as a sweep's passes take them, with their lines: (outputs, its kernel rows,
+    its kernel columns, lines + 1, ...), 0 for rows that the kernel does not have."""
+    none = np.zeros_like(weights[:, :1])
+    rows = np.where(sweep.line_rows < 0, weights.shape[1], sweep.line_rows)
+    return np.concatenate([weights, none], axis=1)[:, rows]
+
+
+def _of_columns(runs: Integers, sweep: Sweep) -> Integers:
+    """Of rows of the kernel (..., its kernel columns, lines + 1, elements) what each of the sweep's columns takes."""
+    if sweep.kernel_columns == 1 or sweep.kernel_column_row_step:
+        return runs
+    columns, length = sweep.kernel_columns, runs.shape[-1]
+    width = sweep.taps if sweep.depthwise else sweep.line_lanes or length // columns
+    runs = np.pad(runs, [(0, 0)] * (runs.ndim - 1) + [(0, columns * width - length)])
+    parts = [runs[..., column, :, column * width : (column + 1) * width] for column in range(columns)]
+    return np.stack(parts, axis=-3)
+
+
 def _depthwise(window: Accumulation, sweep: Sweep, config: AcceleratorConfig) -> Integers:
-    """(groups, passes, rows, columns) of a depthwise sweep: row r of pass j holds tap ``j * taps + taps - 1 - r``."""
-    outputs, kernel_rows, kernel_width = window.weights.shape
+    """(groups, passes, rows, columns) of a depthwise sweep: of pass j, row ``l * depthwise_taps + r`` holds tap
+    ``j * taps + taps - 1 - r`` of its line l."""
+    outputs, _, kernel_width = window.weights.shape
     groups = -(-outputs // config.columns)
-    taps = window.weights
+    taps = _of_lines(window.weights, sweep)
     if sweep.taps > 1:
         dilation = window.dilation[1]
-        spread = np.zeros((outputs, kernel_rows, sweep.kernel_columns * sweep.taps), np.int64)
-        spread[..., : (kernel_width - 1) * dilation + 1 : dilation] = taps
+        spread = np.zeros((*taps.shape[:-1], (kernel_width - 1) * dilation + 1), np.int64)
+        spread[..., ::dilation] = taps
         taps = spread
-    taps = taps.reshape(outputs, kernel_rows * sweep.kernel_columns, sweep.taps)[..., ::-1]
-    tiles = np.zeros((groups * config.columns, taps.shape[1], config.rows), np.int64)
-    tiles[:outputs, :, : sweep.taps] = taps
+    taps = _of_columns(taps, sweep)
+    taps = np.pad(taps, [(0, 0)] * 4 + [(0, sweep.taps - taps.shape[-1])])[..., ::-1]
+    taps = taps.reshape(outputs, sweep.digit_passes, sweep.lines + 1, sweep.taps)
+    tiles = np.zeros((groups * config.columns, sweep.digit_passes, config.rows), np.int64)
+    for line in range(sweep.lines + 1):
+        first = line * config.depthwise_taps
+        tiles[:outputs, :, first : first + sweep.taps] = taps[:, :, line]
     return tiles.reshape(groups, config.columns, -1, config.rows).transpose(0, 2, 3, 1)
 
 

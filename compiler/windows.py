@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import ClassVar
@@ -10,8 +11,10 @@ import numpy as np
 
 from intaglio.compiler.accumulate import Accumulation
 from intaglio.compiler.digits import weight_digits
+from intaglio.compiler.limits import MOST_STRIDE
 from intaglio.compiler.steps import DepthwiseMode, Walk
 from intaglio.compiler.views import Block, Extents, Interval, View
+from intaglio.network.graph import Integers
 from intaglio.spec.config import AcceleratorConfig
 
 BLOCK_TILES = 4
@@ -67,15 +70,20 @@ Reach = Geometry | Broadcast | Everything
 
 @dataclass(frozen=True)
 class Sweep:
-    """The passes of the array, or the steps of a maximum, over a tensor; kernel columns are so many pixels apart.
+    """The passes of the array, or the steps of a maximum, over a tensor: kernel rows `kernel_row_step` rows apart, and
+    kernel columns so many pixels or elements, or rows.
 
     In a `depthwise` sweep a pass multiplies `taps` neighbours at once. `digits` are the activations',
     `weight_digits` the weights'; `last_lanes` of a run's last chunk have weights (0: all).
+
+    With `lines` a pass takes so many kernel rows besides its own, a stride apart, from the line buffer, not depthwise
+    `line_lanes` elements of each.
     """
 
     geometry: Geometry
     source: Extents
     kernel_rows: int
+    kernel_row_step: int
     kernel_columns: int
     kernel_column_pixels: int
     chunks: int
@@ -84,6 +92,10 @@ class Sweep:
     taps: int = 1
     weight_digits: int = 1
     last_lanes: int = 0
+    lines: int = 0
+    line_lanes: int = 0
+    kernel_column_elements: int = 0
+    kernel_column_row_step: int = 0
 
     @property
     def digit_passes(self) -> int:
@@ -94,31 +106,59 @@ class Sweep:
     def passes(self) -> int:
         return self.weight_digits * self.digit_passes
 
+    @property
+    def line_rows(self) -> Integers:
+        """The kernel row that a vector's own row is, and those of its lines, (kernel rows, kernel columns, lines + 1):
+        some may lie above the kernel. Without lines they are numbered as they are, whatever the dilation."""
+        step = self.kernel_row_step if self.lines else 1
+        rows = np.arange(self.kernel_rows)[:, None] * step
+        rows = rows + np.arange(self.kernel_columns) * self.kernel_column_row_step
+        lines = rows[..., None] + np.arange(self.lines, -1, -1) * self.geometry.stride[0]
+        return lines + self._above
+
+    @property
+    def _above(self) -> int:
+        """The kernel row that the oldest line of the first pass is: 0, or above the kernel if the last row of the last
+        pass would be below it. What a vector's own row reads may be a line of the next block, so it has to be what the
+        layer needs."""
+        newest = (self.kernel_rows - 1) * self.kernel_row_step + self.lines * self.geometry.stride[0]
+        newest += (self.kernel_columns - 1) * self.kernel_column_row_step
+        return self.geometry.kernel[0] - 1 - newest if self.lines else 0
+
+    def goes_on(self, columns: int, config: AcceleratorConfig) -> bool:
+        """Whether a block of so many columns finds the lines of each pass where the block above it left them."""
+        return self.lines > 0 and self.passes * self.vectors(columns) <= config.line_buffer_columns
+
     def vectors(self, columns: int) -> int:
         """Vectors that a pass reads for so many neighbouring outputs."""
         if self.taps == 1:
             return columns
         return (columns - 1) * self.geometry.stride[1] + self.taps
 
-    def walk(self, view: View, block: Block, first_element: int, pad: int, signed: bool) -> Walk:
-        """The window reader's way over a block; of each pixel it reads from `first_element` on."""
+    def walk(
+        self, view: View, block: Block, first_element: int, pad: int, signed: bool, lines: int = 0
+    ) -> Walk:
+        """The window reader's way over a block and the `lines` rows of vectors before it; of each pixel it reads from
+        `first_element` on."""
         geometry, pixel = self.geometry, view.pixel_pitch
+        row = block.row + self.lines - lines
         column = block.column * geometry.stride[1] - geometry.before[1] - view.block.column
         return Walk(
             source=view.address,
             width=view.block.columns * pixel,
             height=view.block.rows,
-            first_row=block.row * geometry.stride[0] - geometry.before[0] - view.block.row,
+            first_row=row * geometry.stride[0] + self._above - geometry.before[0] - view.block.row,
             first_element=column * pixel + first_element,
             row_pitch=view.row_pitch,
             row_stride=geometry.stride[0],
             column_stride=(1 if self.taps > 1 else geometry.stride[1]) * pixel,
-            output_rows=block.rows,
+            output_rows=block.rows + lines,
             output_columns=self.vectors(block.columns),
             kernel_rows=self.kernel_rows,
-            kernel_row_step=geometry.dilation[0],
+            kernel_row_step=self.kernel_row_step,
             kernel_columns=self.kernel_columns,
-            kernel_column_step=self.kernel_column_pixels * pixel,
+            kernel_column_step=self.kernel_column_pixels * pixel + self.kernel_column_elements,
+            kernel_column_row_step=self.kernel_column_row_step,
             chunks=self.chunks,
             pad=pad,
             signed=signed,
@@ -165,16 +205,44 @@ def matmul_sweep(window: Accumulation, source: Extents, digits: int, config: Acc
     if (dilation == 1 or kernel_width == 1) and run_chunks <= columns * chunks:
         columns, step, chunks = 1, 0, run_chunks
     last_lanes = (kernel_width // columns * pixel) % config.rows
-    return Sweep(
+    plain = Sweep(
         geometry_of(window),
         source,
         kernel_rows,
+        window.dilation[0],
         columns,
         step,
         chunks,
         digits,
         weight_digits=weights,
         last_lanes=last_lanes if config.weight.is_binary else 0,
+    )
+    sweeps = [plain]
+    if columns == 1:
+        sweeps += [
+            lined
+            for sweep in _with_lines(plain, config)
+            if (lined := _side_by_side(sweep, kernel_width * pixel, config))
+            # An array without a zero has no weight for a kernel row that is not there.
+            and (not config.weight.is_binary or lined.line_rows.min() >= 0)
+        ]
+    return _quickest(sweeps, window, config)
+
+
+def _side_by_side(sweep: Sweep, length: int, config: AcceleratorConfig) -> Sweep | None:
+    """A sweep whose lines share the array's lanes: of runs of so many elements as many as fit, in several columns if
+    need be. None where it cannot be."""
+    most = config.rows // (sweep.lines + 1) // sweep.digits * sweep.digits
+    if not most:
+        return None
+    columns = -(-length // most)
+    width = -(-length // columns // sweep.digits) * sweep.digits
+    if columns == 1:
+        return replace(sweep, chunks=1, last_lanes=0, line_lanes=width)
+    if sweep.kernel_columns > 1 or config.weight.is_binary:
+        return None
+    return replace(
+        sweep, chunks=1, last_lanes=0, line_lanes=width, kernel_columns=columns, kernel_column_elements=width
     )
 
 
@@ -185,26 +253,69 @@ def _by_channel_sweep(
     dilation, geometry = window.dilation[1], geometry_of(window)
     step = dilation
     multiplier = window.outputs * digits // source.pixel
+    apart = window.dilation[0]
+    single = Sweep(geometry, source, kernel_rows, apart, kernel_width, step, 1, weight_digits=weights)
     if multiplier > 1 or not config.depthwise_taps:
         chunks = -(-local_channels(window.outputs, multiplier, config) * digits // config.rows)
-        return Sweep(geometry, source, kernel_rows, kernel_width, step, chunks, digits, weight_digits=weights)
+        return replace(single, chunks=chunks, digits=digits)
     extent = (kernel_width - 1) * dilation + 1
     taps = min(extent, config.depthwise_taps)
     groups = -(-extent // taps)
-    # Each tap read by itself, or neighbours together: whichever is done first.
-    single = Sweep(
-        geometry, source, kernel_rows, kernel_width, step, 1, depthwise=True, weight_digits=weights
-    )
+    # Each tap read by itself, or neighbours together, with or without lines: whichever is done first.
+    single = replace(single, depthwise=True)
     several = replace(single, kernel_columns=groups, kernel_column_pixels=taps, taps=taps)
-    columns = source.columns + window.padding[2] + window.padding[3]
-    columns = (columns - extent) // window.stride[1] + 1
-    tile_cycles = (
-        1
-        if np.all(window.weights == window.weights[:, :1, :1])
-        else config.tile_beats * config.bus_bits // config.weight_bits
+    sweeps = [single, several]
+    return _quickest(
+        [lined for sweep in sweeps for lined in (sweep, *_with_lines(sweep, config))],
+        window,
+        config,
     )
-    cost = [sweep.passes * max(sweep.vectors(columns), tile_cycles) for sweep in (single, several)]
-    return single if cost[0] <= cost[1] else several
+
+
+def _with_lines(plain: Sweep, config: AcceleratorConfig) -> Iterator[Sweep]:
+    """The same passes, but that each takes other kernel rows from the line buffer, a stride apart: of a kernel of more
+    rows than that passes start on each of the rows between."""
+    kernel_rows, stride = plain.geometry.kernel[0], plain.geometry.stride[0]
+    if plain.geometry.dilation[0] > 1 and kernel_rows > 1:
+        return
+    between = min(stride, kernel_rows)
+    for lines in range(1, config.line_buffer_rows + 1):
+        step = stride * (lines + 1)
+        groups = -(-kernel_rows // step)
+        if step > MOST_STRIDE:
+            return
+        if groups == 1:
+            yield replace(plain, lines=lines, kernel_rows=between, kernel_row_step=1)
+        elif between == 1:
+            yield replace(plain, lines=lines, kernel_rows=groups, kernel_row_step=step)
+        elif plain.kernel_columns == 1:
+            yield replace(
+                plain,
+                lines=lines,
+                kernel_rows=groups,
+                kernel_row_step=step,
+                kernel_columns=between,
+                kernel_column_pixels=0,
+                kernel_column_row_step=1,
+            )
+
+
+def _quickest(sweeps: list[Sweep], window: Accumulation, config: AcceleratorConfig) -> Sweep:
+    """The sweep, the first of equals, whose passes are done first."""
+    first = sweeps[0]
+    _, columns = window.output_extents(first.source.rows, first.source.columns)
+    fitting = (s for s in sweeps if not s.lines or s.vectors(columns) <= config.line_buffer_columns)
+    return min(fitting, key=lambda sweep: pass_cycles(sweep, window, config))
+
+
+def pass_cycles(sweep: Sweep, window: Accumulation, config: AcceleratorConfig) -> int:
+    """Cycles of the array for one group of output channels, in blocks as large as a bank holds."""
+    rows, columns = window.output_extents(sweep.source.rows, sweep.source.columns)
+    blocks = -(-rows * columns // config.accumulator_depth)
+    one_tile = bool(np.all(window.weights == window.weights[:, :1, :1]))
+    tile_cycles = 1 if one_tile else config.tile_beats * config.bus_bits // config.weight_bits
+    again = 1 if sweep.goes_on(columns, config) else blocks
+    return sweep.passes * max((rows + again * sweep.lines) * sweep.vectors(columns), blocks * tile_cycles)
 
 
 def local_channels(outputs: int, multiplier: int, config: AcceleratorConfig) -> int:
@@ -217,15 +328,21 @@ def pool_sweep(geometry: Geometry, source: Extents, channels: int, config: Accel
     """The reader's walk over a pooling layer's windows, `vector_lanes` channels at a time."""
     chunks = -(-channels // config.vector_lanes)
     kernel_rows, kernel_columns = geometry.kernel
-    return Sweep(geometry, source, kernel_rows, kernel_columns, geometry.dilation[1], chunks)
+    return Sweep(
+        geometry, source, kernel_rows, geometry.dilation[0], kernel_columns, geometry.dilation[1], chunks
+    )
 
 
-def matmul_blocks(sweep: Sweep, part: Block, config: AcceleratorConfig) -> list[Block]:
-    """A part of the output in blocks that fit an accumulator bank, rows as whole as they can be.
+def matmul_blocks(sweep: Sweep, part: Block, groups: int, config: AcceleratorConfig) -> list[Block]:
+    """A part of the output, of so many groups of channels, in blocks that fit an accumulator bank, rows as whole as
+    they can be.
 
     Each block has its weights sent again, which is free while a pass takes more cycles than its tile has beats. Small
     blocks let the rescale, a pooling layer and the next layer begin early, so blocks are as small as keeps the bus
     mostly idle; a part too small for that is still cut in two where each half hides the loading of its tiles.
+
+    A block that reads its lines anew pays for them: then there are as many as cost least in all, with the rescale of
+    the last group's last block, which nothing hides.
     """
     rows, columns, depth = part.rows, part.columns, config.accumulator_depth
     if columns > depth:
@@ -235,9 +352,16 @@ def matmul_blocks(sweep: Sweep, part: Block, config: AcceleratorConfig) -> list[
             for row in range(rows)
             for start, size in pieces
         ]
-    cycles = rows * sweep.vectors(columns)
-    wished = max(cycles // (BLOCK_TILES * config.tile_beats), min(2, cycles // config.tile_beats))
-    count = max(-(-rows // (depth // columns)), min(wished, rows, MOST_BLOCKS), 1)
+    vectors = sweep.vectors(columns)
+    least = -(-rows // (depth // columns))
+    if sweep.lines and not sweep.goes_on(columns, config):
+        lines = sweep.passes * groups * sweep.lines * vectors
+        drained = rows * columns * (config.columns // config.rescale_lanes)
+        count = min(range(least, rows + 1), key=lambda blocks: blocks * lines + drained // blocks)
+    else:
+        cycles = rows * vectors
+        wished = max(cycles // (BLOCK_TILES * config.tile_beats), min(2, cycles // config.tile_beats))
+        count = max(least, min(wished, rows, MOST_BLOCKS), 1)
     return [Block(part.row + start, size, part.column, columns) for start, size in split(rows, count)]
 
 

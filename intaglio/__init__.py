@@ -1,4 +1,5 @@
-"""The front door: `run`, `run_golden`, `load`, `compile` and `generate`, and the command line (`python -m intaglio`).
+"""The front door: `run`, `run_golden`, `estimate`, `load`, `compile` and `generate`, and the command line
+(`python -m intaglio`).
 
 import intaglio
 
@@ -13,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from intaglio.network import Network, NetworkError
-    from intaglio.outcome import Outcome
-    from intaglio.session import Compiled, compile, load, run, run_golden
+    from intaglio.outcome import Outcome, Prediction
+    from intaglio.session import Compiled, compile, estimate, load, run, run_golden
     from intaglio.sim.simulator.machine import MachineStopped
     from intaglio.spec.config import AcceleratorConfig
     from intaglio.verilog import generate
@@ -28,7 +29,9 @@ _HOMES = {
     "Network": "network",
     "NetworkError": "network",
     "Outcome": "outcome",
+    "Prediction": "outcome",
     "compile": "session",
+    "estimate": "session",
     "generate": "verilog",
     "load": "session",
     "run": "session",
@@ -43,7 +46,9 @@ __all__ = [
     "Network",
     "NetworkError",
     "Outcome",
+    "Prediction",
     "compile",
+    "estimate",
     "generate",
     "load",
     "run",

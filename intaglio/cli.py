@@ -149,6 +149,30 @@ def run(
 
 
 @app.command()
+def estimate(
+    model: Model,
+    config: Config = None,
+    runtime: Runtime = "litert",
+    bits: Bits = 4,
+    report: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the figures as JSON.")] = None,
+) -> int:
+    """Predict cycles, memory and bus traffic of an inference, without a simulation."""
+    from intaglio import outputs as files
+    from intaglio import report as reports
+    from intaglio import session
+
+    _check_outputs({"report": report}, (model,))
+    prediction = session.estimate(model, config, bits=bits, runtime=runtime)
+    if report is not None:
+        files.write_json(report, prediction.report(str(model)))
+    console = out()
+    console.print(reports.run_table(prediction))
+    for line in reports.forecast(prediction):
+        console.print(line, markup=False, soft_wrap=True)
+    return RIGHT
+
+
+@app.command()
 def golden(
     model: Model,
     inputs: Inputs,

@@ -1,4 +1,4 @@
-"""What a run found, as numbers: rows for a data frame, the content of ``--report``, accuracy."""
+"""What a run found or the cost model predicts, as numbers: rows for a data frame, ``--report``, accuracy."""
 
 from __future__ import annotations
 
@@ -9,30 +9,21 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from intaglio.compiler import Estimate, LayerInfo
 from intaglio.errors import ArgumentError
 from intaglio.network import Network
 from intaglio.sim.simulator.run import RunResult
 from intaglio.spec.config import AcceleratorConfig
 
 
-@dataclass(frozen=True, kw_only=True)
-class Outcome(RunResult):
-    """What a run found, and of what it was.
-
-    Attributes
-    ----------
-    network, config : what ran, and on which machine
-    labels : the class of each inference, where they are known
-    """
+class Figures:
+    """Cycles by layer of a network on a machine, measured or predicted; None and nothing where none were counted."""
 
     network: Network
     config: AcceleratorConfig
-    labels: npt.NDArray[np.integer] | None = None
-
-    @property
-    def accuracy(self) -> float | None:
-        """The share of inferences whose greatest output is the label; None without labels."""
-        return accuracy_of(self.outputs, self.labels)
+    layers: tuple[LayerInfo, ...]
+    cycles: float | None
+    layer_cycles: tuple[float, ...]
 
     def utilisation(self, macs: int, cycles: float | None) -> float | None:
         """The share of the array's multiply-accumulates in `cycles` that were the network's `macs`; None where cycles
@@ -58,6 +49,39 @@ class Outcome(RunResult):
             for layer, cycles in zip(self.layers, counted, strict=True)
         ]
 
+    def layers_reported(self) -> list[dict[str, Any]]:
+        """The layers as reports hold them."""
+        return [
+            {
+                "name": row["layer"],
+                "op": row["op"],
+                "macs": row["macs"],
+                "cycles": row["cycles"],
+                "utilisation": row["utilisation"],
+            }
+            for row in self.rows()
+        ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome(RunResult, Figures):
+    """What a run found, and of what it was.
+
+    Attributes
+    ----------
+    network, config : what ran, and on which machine
+    labels : the class of each inference, where they are known
+    """
+
+    network: Network
+    config: AcceleratorConfig
+    labels: npt.NDArray[np.integer] | None = None
+
+    @property
+    def accuracy(self) -> float | None:
+        """The share of inferences whose greatest output is the label; None without labels."""
+        return accuracy_of(self.outputs, self.labels)
+
     def report(self, model: str) -> dict[str, Any]:
         """The content of ``--report``, of the network in the file `model`; what was not counted is None."""
         return {
@@ -70,17 +94,37 @@ class Outcome(RunResult):
             "mismatches": self.mismatches,
             "accuracy": self.accuracy,
             "simulated_cycles_per_second": None if self.cycles is None else self.cycles_per_second,
-            "layers": [
-                {
-                    "name": row["layer"],
-                    "op": row["op"],
-                    "macs": row["macs"],
-                    "cycles": row["cycles"],
-                    "utilisation": row["utilisation"],
-                }
-                for row in self.rows()
-            ],
+            "layers": self.layers_reported(),
             "counters": {name: _number(value) for name, value in self.counters.items()},
+            "warnings": list(self.warnings),
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prediction(Estimate, Figures):
+    """What the cost model says of one inference.
+
+    Attributes
+    ----------
+    network, config : what is to run, and on which machine
+    """
+
+    network: Network
+    config: AcceleratorConfig
+
+    def report(self, model: str) -> dict[str, Any]:
+        """The content of ``--report``, of the network in the file `model`."""
+        return {
+            "model": model,
+            "config": self.config.name,
+            "cycles": self.cycles,
+            "macs": self.network.macs,
+            "utilisation": self.utilisation(self.network.macs, self.cycles),
+            "layers": self.layers_reported(),
+            "on_chip_bytes": self.config.on_chip_bytes,
+            "memory_bytes": self.memory_bytes,
+            "read_bytes": self.read_bytes,
+            "write_bytes": self.write_bytes,
             "warnings": list(self.warnings),
         }
 

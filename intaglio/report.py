@@ -17,7 +17,7 @@ from intaglio.network import (
     SbnqRescale,
 )
 from intaglio.network.graph import AnyLayer, WeightLayer
-from intaglio.outcome import Outcome
+from intaglio.outcome import Figures, Outcome, Prediction
 from intaglio.sim.simulator.run import RunResult
 
 SCHEMES = {
@@ -32,7 +32,7 @@ def table_of(title: str) -> Table:
     return Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
 
 
-def run_table(outcome: Outcome) -> Table:
+def run_table(outcome: Figures) -> Table:
     """A row a layer: cycles, MACs, use of the array; MACs alone where cycles were not counted."""
     network, config, timed = outcome.network, outcome.config, outcome.cycles is not None
     table = table_of(f"{network.name} on {config.name}, {config.rows} x {config.columns} MACs")
@@ -123,6 +123,21 @@ def remarks(outcome: Outcome) -> list[str]:
             f"simulated {outcome.simulated_cycles:,} cycles at {outcome.cycles_per_second:,.0f} cycles/s a core"
         )
     return [*lines, *(f"warning: {warning}" for warning in outcome.warnings), verdict(outcome)]
+
+
+def forecast(prediction: Prediction) -> list[str]:
+    """What is to be said below the table of a prediction, a line each: memories, what the bus moves, warnings."""
+    on_chip = prediction.config.on_chip_bytes
+    parts = ", ".join(f"{name} {counted(size)}" for name, size in on_chip.items())
+    moved = prediction.read_bytes + prediction.write_bytes
+    return [
+        f"on chip: {counted(sum(on_chip.values()))} bytes: {parts}",
+        f"in memory: {counted(prediction.memory_bytes)} bytes",
+        f"on the bus, an inference: {counted(moved)} bytes: {counted(prediction.read_bytes)} read, "
+        f"{counted(prediction.write_bytes)} written",
+        *(f"warning: {warning}" for warning in prediction.warnings),
+        "predicted, not simulated",
+    ]
 
 
 def accuracy_line(accuracy: float | None, count: int) -> list[str]:

@@ -14,23 +14,23 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from intaglio import golden
-from intaglio.compiler import Program, compile_network
+from intaglio.compiler import Estimate, Program, compile_network, estimate_network
 from intaglio.compiler.digits import weight_digits
 from intaglio.errors import ArgumentError
 from intaglio.network import Network, NetworkError
 from intaglio.network import load as formats
 from intaglio.network.graph import WeightLayer
 from intaglio.network.inputs import check_batch, conform, load_inputs, load_labels
-from intaglio.outcome import Outcome, check_labels
+from intaglio.outcome import Outcome, Prediction, check_labels
 from intaglio.outputs import check_writable
 from intaglio.sim.simulator.build import build_all, cached
-from intaglio.sim.simulator.run import BACKENDS
+from intaglio.sim.simulator.run import BACKENDS, RunResult
 from intaglio.sim.simulator.run import run as run_program
 from intaglio.spec.config import AcceleratorConfig
 
@@ -39,6 +39,7 @@ Config = Source | AcceleratorConfig
 Batch = Mapping[str, npt.NDArray]
 Inputs = Source | Mapping[str, npt.ArrayLike] | npt.ArrayLike
 Labels = Source | npt.ArrayLike
+Made = TypeVar("Made")
 
 
 @dataclass(frozen=True)
@@ -102,20 +103,22 @@ def compile(
             )
         return model
     network = load(model, bits=bits, runtime=runtime)
-    if config is not None:
-        accelerator = load_config(config)
-        return Compiled(network, accelerator, compile_network(network, accelerator))
-    problems = []
-    for accelerator in sorted(
-        map(AcceleratorConfig.load, AcceleratorConfig.names()), key=partial(_size, network)
-    ):
-        try:
-            return Compiled(network, accelerator, compile_network(network, accelerator))
-        except NetworkError as error:
-            problems.append(f"{accelerator.name}: {error}")
-    raise ArgumentError(
-        "config", f"network {network.name} fits none that ships, name one of your own; {' | '.join(problems)}"
-    )
+    accelerator, program = _on_machine(network, config, compile_network)
+    return Compiled(network, accelerator, program)
+
+
+def estimate(
+    model: Model, config: Config | None = None, *, bits: int = 4, runtime: str = "litert"
+) -> Prediction:
+    """The cycles of one inference, its layers, the memory and what the bus moves, without a simulation.
+
+    Parameters and errors as those of `compile`.
+    """
+    network = load(model, bits=bits, runtime=runtime)
+    if isinstance(model, Compiled):
+        config = compile(model, config).config
+    accelerator, found = _on_machine(network, config, estimate_network)
+    return Prediction(network=network, config=accelerator, **_fields(found))
 
 
 def run(
@@ -176,8 +179,7 @@ def run(
         trace=None if trace is None else Path(trace),
         progress=progress,
     )
-    found: dict[str, Any] = {field.name: getattr(result, field.name) for field in fields(result)}
-    return Outcome(**found, network=network, config=compiled.config, labels=classes)
+    return Outcome(**_fields(result), network=network, config=compiled.config, labels=classes)
 
 
 def run_golden(
@@ -261,6 +263,30 @@ def prepare(
         building(tuple(missing))
     if len(missing) > 1:
         build_all(missing.values())
+
+
+def _on_machine(
+    network: Network, config: Config | None, make: Callable[[Network, AcceleratorConfig], Made]
+) -> tuple[AcceleratorConfig, Made]:
+    """What is made of a network for the machine that is named, else for the smallest that ships and fits; and which."""
+    if config is not None:
+        accelerator = load_config(config)
+        return accelerator, make(network, accelerator)
+    problems = []
+    for accelerator in sorted(
+        map(AcceleratorConfig.load, AcceleratorConfig.names()), key=partial(_size, network)
+    ):
+        try:
+            return accelerator, make(network, accelerator)
+        except NetworkError as error:
+            problems.append(f"{accelerator.name}: {error}")
+    raise ArgumentError(
+        "config", f"network {network.name} fits none that ships, name one of your own; {' | '.join(problems)}"
+    )
+
+
+def _fields(found: RunResult | Estimate) -> dict[str, Any]:
+    return {field.name: getattr(found, field.name) for field in fields(found)}
 
 
 def _check_way(jobs: int | None, backend: str, trace: Source | None) -> None:

@@ -215,6 +215,12 @@ FORMATS: dict[Opcode, Format] = {
                 Field("depthwise", 1, "each channel is multiplied by itself"),
                 Field("first_output", 16, "of a depthwise row: the first vector with which a sum is kept"),
                 Field("output_step", 8, "of a depthwise row: vectors from a kept sum to the next"),
+                Field(
+                    "lines", 2, "rows of vectors before a vector's own that are multiplied together with it"
+                ),
+                Field("line_lanes", 7, "with lines, not depthwise: lanes that a vector takes"),
+                Field("first_output_row", 2, "the first row of vectors with which sums are kept"),
+                Field("kernel_column_row_step", 8, "rows from a column of the window to the next"),
             ),
             ("output_rows", "output_columns", "kernel_rows", "kernel_columns", "chunks", "digits"),
         ),

@@ -27,9 +27,11 @@ RANGES = {
     "accumulator_depth": (16, 4096),
     "scratchpad_bytes": (1 << 10, 1 << 20),
     "weight_buffer_bytes": (1 << 9, 1 << 16),
+    "line_buffer_rows": (0, 3),
+    "line_buffer_columns": (16, 1024),
 }
 """Least and greatest value of each field that has such limits whatever the other fields say."""
-POWERS_OF_TWO = ("accumulator_depth", "scratchpad_bytes", "weight_buffer_bytes")
+POWERS_OF_TWO = ("accumulator_depth", "scratchpad_bytes", "weight_buffer_bytes", "line_buffer_columns")
 
 
 def _ceil_power_of_two(value: int) -> int:
@@ -74,6 +76,11 @@ class AcceleratorConfig:
         Prefetched weights, a power of two, 512 B...64 KiB.
     depthwise_taps : int
         Neighbours along a row that a depthwise pass multiplies at once, 0 (no depthwise mapping)...`rows`.
+    line_buffer_rows : int
+        Rows of vectors before a vector's own that a pass can multiply together with it, 0 (no line buffer)...3.
+        A depthwise pass then takes `depthwise_taps` of each, ``(line_buffer_rows + 1) * depthwise_taps <= rows``.
+    line_buffer_columns : int
+        Vectors of such a row, a power of two, 16...1024.
     """
 
     name: str
@@ -88,6 +95,8 @@ class AcceleratorConfig:
     scratchpad_bytes: int
     weight_buffer_bytes: int
     depthwise_taps: int = 0
+    line_buffer_rows: int = 0
+    line_buffer_columns: int = 128
 
     def __post_init__(self) -> None:
         self._check_types()
@@ -100,7 +109,7 @@ class AcceleratorConfig:
                 raise ValueError(f"`{name}` must be a power of two between {low} and {high}, not {value}")
         self._check_operands()
         self._check_rescales()
-        self._check_between("depthwise_taps", 0, self.rows)
+        self._check_between("depthwise_taps", 0, self.rows // (self.line_buffer_rows + 1))
         self._check_lanes()
         tile_bytes = self.tile_beats * self.bus_bytes
         if 2 * tile_bytes > self.weight_buffer_bytes:
@@ -237,6 +246,12 @@ class AcceleratorConfig:
         return max(self.rows, self.columns if self.depthwise_taps else 0)
 
     @property
+    def line_buffer_bits(self) -> int:
+        """Bits of the rows of vectors, as the array takes them, that the line buffer keeps."""
+        vector_bits = self.operand_lanes * self.operand.bits
+        return self.line_buffer_rows * self.line_buffer_columns * vector_bits
+
+    @property
     def scratchpad_elements(self) -> int:
         return self.scratchpad_bytes * 8 // self.element_bits
 
@@ -280,6 +295,7 @@ class AcceleratorConfig:
             "weight buffer": self.weight_buffer_bytes,
             "rescale parameters": 2 * self.columns // self.rescale_lanes * self.slot_beats * self.bus_bytes,
             "tables": self.tables * TABLE_ENTRIES,
+            "line buffer": -(-self.line_buffer_bits // 8),
         }
 
     @property

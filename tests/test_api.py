@@ -55,6 +55,17 @@ def test_a_run_from_files_and_from_what_is_loaded() -> None:
             assert (result.outputs[name] == values).all()
 
 
+def test_an_estimate_takes_what_compile_takes(no_build) -> None:
+    compiled = intaglio.compile(MODEL, TINY)
+    predicted = intaglio.estimate(MODEL, TINY)
+    for model, config in ((compiled, None), (compiled, TINY), (compiled.network, compiled.config)):
+        assert intaglio.estimate(model, config).rows() == predicted.rows()
+    assert [row["layer"] for row in predicted.rows()] == [layer.name for layer in compiled.network.layers]
+    assert intaglio.estimate(MODEL).config == intaglio.compile(MODEL).config
+    with pytest.raises(ArgumentError, match="compiled for tiny"):
+        intaglio.estimate(compiled, "sbnq8x8")
+
+
 def test_rows_are_what_pandas_takes() -> None:
     result = intaglio.run(MODEL, IMAGES, config=TINY, limit=1)
     rows = result.rows()

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from bench import vela
 from bench.networks import mobilenet_v1, write
+from intaglio import session
 from intaglio.network.load import load
 from intaglio.sim.simulator.run import RunResult
 
@@ -97,21 +98,29 @@ def model(tmp_path):
 def test_table(model):
     network = load(model)
     cycles = network.macs / 64 * 2
-    table, problems = vela.compare([model], [("ethos-u55-64", "sbnq8x8")], run=stub_of(cycles, 0))
+    table, problems = vela.compare([model], [("ethos-u55-64", "affine8x8")], run=stub_of(cycles, 0))
     text = shown(table)
     assert not problems
-    for figure in (f"{network.macs:,}", "100,000", f"{cycles:,.0f}", f"{cycles / 100_000:.2f}", "50.0%"):
+    predicted = session.estimate(network, "affine8x8").cycles
+    for figure in (
+        f"{network.macs:,}",
+        "100,000",
+        f"{cycles:,.0f}",
+        f"{predicted:,}",
+        f"{cycles / 100_000:.2f}",
+        "50.0%",
+    ):
         assert figure in text
     assert "memory mode Shared_Sram" in text
 
 
 @pytest.mark.usefixtures("estimated")
 def test_a_difference_and_a_missing_configuration_are_problems(model):
-    pairs = [("ethos-u55-64", "sbnq8x8"), ("ethos-u55-256", "nowhere")]
+    pairs = [("ethos-u55-64", "affine8x8"), ("ethos-u55-256", "nowhere")]
     table, problems = vela.compare([model], pairs, run=stub_of(1.0, 3))
     assert table.row_count == 2
     assert len(problems) == 2
-    assert problems[0] == "small on sbnq8x8: 3 elements differ from golden"
+    assert problems[0] == "small on affine8x8: 3 elements differ from golden"
     assert problems[1].startswith("small on nowhere: `config`: no configuration nowhere")
 
 

@@ -103,6 +103,26 @@ def test_a_run_that_is_right(call, tmp_path) -> None:
     ] * 5
 
 
+def test_an_estimate_is_a_run_without_a_machine(call, monkeypatch, tmp_path) -> None:
+    monkeypatch.setattr(session, "prepare", lambda *_, **__: pytest.fail("it built a machine"))
+    report = tmp_path / "report.json"
+    code, out, err = call("estimate", MODEL, "--config", TINY, "--report", report)
+    assert (code, err) == (0, "")
+    content = json.loads(report.read_text())
+    prediction = session.estimate(MODEL, TINY)
+    config = prediction.config
+    assert (content["model"], content["config"], content["cycles"]) == (str(MODEL), "tiny", prediction.cycles)
+    assert sum(layer["cycles"] for layer in content["layers"]) == content["cycles"]
+    assert content["utilisation"] == pytest.approx(content["macs"] / (content["cycles"] * 16))
+    assert content["on_chip_bytes"] == config.on_chip_bytes
+    for word in ("conv1", "pool2", "fc1", "84,224", "use of the array", "scratchpad 1,024", "predicted"):
+        assert word in out
+    moved = (prediction.cycles, prediction.read_bytes, prediction.write_bytes, prediction.memory_bytes)
+    for figure in (*moved, sum(config.on_chip_bytes.values())):
+        assert f"{figure:,}" in out
+    assert call("estimate", tmp_path / "none.tflite")[0] == 2
+
+
 def test_what_is_not_known_is_null(call, tmp_path) -> None:
     report, outputs = tmp_path / "report.json", tmp_path / "out.npz"
     code, out, _ = call(*RUN, "--limit", 1, "--no-check", "--report", report, "--outputs", outputs)

@@ -189,17 +189,25 @@ def test_digits_of_activations_and_weights_are_not_mixed():
 
 def test_without_waits_the_result_is_wrong():
     """What shows that the interpreter would notice."""
-    builder = Builder(10, SBNQ16, (16, 16, 4)).conv(16, (3, 3)).pool().conv(20, (3, 3)).fc(10)
+    builder = (
+        Builder(10, SBNQ16, (16, 16, 4))
+        .conv(16, (3, 3))
+        .pool()
+        .conv(20, (3, 3))
+        .conv(24, (3, 3))
+        .conv(8, (3, 3))
+        .fc(10)
+    )
     network = builder.build()
     program = compile_network(network, SBNQ16)
     image = draw(builder.rng, network.tensors["input"].type, (16, 16, 4))
     expected = model.run(network, image[None]).tensors[network.outputs[0]][0]
     rng = np.random.default_rng(0)
     wrong = 0
-    for _ in range(5):
+    for _ in range(20):
         machine = Machine(program, SBNQ16, {"input": image}, rng, ignore_waits=True).run()
         wrong += not np.array_equal(machine.probes[network.outputs[0]], expected)
-    assert wrong == 5
+    assert wrong == 20
 
 
 @pytest.fixture(scope="module")
@@ -403,7 +411,7 @@ def test_bad_base_address(small):
 def test_blocks_cover_every_position():
     for rows, columns in itertools.product((1, 2, 7, 28, 100), (1, 3, 28, 256, 257, 1000)):
         whole = Extents(rows, columns, 1)
-        blocks = matmul_blocks(Sweep(Geometry(), whole, 1, 1, 0, 1), whole.whole, SBNQ16)
+        blocks = matmul_blocks(Sweep(Geometry(), whole, 1, 1, 1, 0, 1), whole.whole, 1, SBNQ16)
         position = 0
         for block in blocks:
             assert block.row * columns + block.column == position

@@ -19,6 +19,10 @@ MACHINES = {
     "affine8x8": AcceleratorConfig.load("affine8x8"),
     "3x5": int8_machine(rows=3, columns=5, depthwise_taps=2, accumulator_depth=16),
     "16x4": int8_machine(rows=16, columns=4, depthwise_taps=5),
+    "two lines": int8_machine(rows=16, columns=4, depthwise_taps=3, line_buffer_rows=2),
+    "short lines": int8_machine(
+        rows=7, columns=5, depthwise_taps=1, line_buffer_rows=3, line_buffer_columns=16
+    ),
     "1x1": int8_machine(rows=1, columns=1, depthwise_taps=1, accumulator_depth=16),
     "no depthwise": int8_machine(rows=5, columns=6, depthwise_taps=0),
     "one probe": int8_machine(rows=9, columns=3, depthwise_taps=1),
@@ -135,6 +139,28 @@ def test_a_slice_of_a_tensor_in_memory():
     builder.slice(source, (3, 9, 7), (3, 5, 4), (-1, 2, -1))
     builder.requantize(source)
     check(builder.build(), MACHINES["4 KiB"])
+
+
+@pytest.mark.parametrize(("outputs", "side_by_side"), [(1, 8), (2, 4), (3, 2), (4, 2), (5, 1)])
+def test_positions_of_few_channels_side_by_side(outputs, side_by_side):
+    """As many as there are columns of the array for, of those that the row divides into."""
+    builder, source = built(6, (5, 16, 3))
+    builder.conv(source, outputs, (3, 3), (1, 1), (1, 1, 1, 1))
+    program = check(builder.build(), MACHINES["8x8"])
+    columns = {values["columns"] for opcode, values in commands(program) if opcode is Opcode.RESCALE}
+    assert columns == {16 // side_by_side}
+
+
+def test_what_is_joined_or_dilated_stays_a_position_at_a_time():
+    builder, source = built(7, (5, 8, 3))
+    one = builder.conv(source, 2, (3, 3), (1, 1), (1, 1, 1, 1))
+    two = builder.requantize(one)
+    builder.concatenate([two, one], 2)
+    check(builder.build(), MACHINES["8x8"])
+    builder, source = built(8, (7, 8, 3))
+    builder.conv(source, 2, (3, 2), (1, 1), (2, 2, 1, 1), (1, 2))
+    program = check(builder.build(), MACHINES["8x8"])
+    assert {values["columns"] for opcode, values in commands(program) if opcode is Opcode.RESCALE} == {8}
 
 
 def test_a_large_image_and_many_channels():

@@ -214,6 +214,16 @@ def faulty(program, config):
     }
     if not config.depthwise_taps:
         fields[Opcode.MATMUL].append({"depthwise": 1})
+    if not config.line_buffer_rows:
+        names = ("lines", "line_lanes", "first_output_row", "kernel_column_row_step")
+        fields[Opcode.MATMUL] += [{name: 1} for name in names]
+    else:
+        fields[Opcode.MATMUL] += [
+            {"lines": 1, "line_lanes": config.rows + 1},
+            {"lines": 1, "output_columns": config.line_buffer_columns + 1, "output_rows": 1},
+        ]
+        if config.line_buffer_rows < 3:
+            fields[Opcode.MATMUL].append({"lines": 3})
     if config.weight.bits == 8:
         fields[Opcode.MATMUL].append({"weight_digits": 1})
     if not config.unsigned_activations:
@@ -296,7 +306,14 @@ def any_commands(rng, config):
     matmul = any_window(rng, Opcode.MATMUL, counts) | {
         "digits": 1, "wait_load": 1, "depthwise": int(config.depthwise_taps and rng.integers(2)),
         "weight_digits": int(config.weight_digits and rng.integers(2)), "first_output": 0, "output_step": 1,
+        "lines": 0, "line_lanes": 0, "first_output_row": 0, "kernel_column_row_step": 0,
     }  # fmt: skip
+    if config.line_buffer_rows and rng.integers(2):
+        lines = int(rng.integers(1, config.line_buffer_rows + 1))
+        matmul |= {
+            "lines": lines, "line_lanes": int(rng.integers(1, config.rows + 1)), "first_output_row": lines,
+            "output_rows": matmul["output_rows"] + lines, "kernel_column_row_step": int(rng.integers(3)),
+        }  # fmt: skip
     if not (config.signed_activations and config.unsigned_activations):
         matmul["signed"] = int(config.signed_activations)
     if matmul["depthwise"]:
@@ -305,7 +322,7 @@ def any_commands(rng, config):
         matmul["digits"] = int(rng.integers(1, 4))
     rescale = any_of(rng, FORMATS[Opcode.RESCALE].fields) | {
         "scheme": Scheme[config.rescales[0].upper()], "bank": matmul["bank"], "wait_matmul": 1,
-        "positions": matmul["output_rows"] * matmul["output_columns"], "columns": 3,
+        "positions": (matmul["output_rows"] - matmul["lines"]) * matmul["output_columns"], "columns": 3,
         "channels": int(rng.integers(1, config.columns + 1)), "pixel_pitch": 20, "destination_pitch": 64,
         "low": -int(rng.integers(9)), "high": int(rng.integers(9)),
         "wide": int(config.rescales == ("llsq",) and rng.integers(2)),
@@ -429,7 +446,7 @@ def test_every_field_matters(opcode, cases):
         bits = (0, 3) if field.bits in (16, 20, 24, 32) else (field.bits - 1, 0)
         # Where a field is in use first.
         order = sorted(rng.permutation(len(uses)), key=lambda place: not uses[place][2][field.name])
-        trials = ((*uses[place], bit) for place in order[:150] for bit in bits)
+        trials = ((*uses[place], bit) for place in order[:300] for bit in bits)
         assert any(
             case.shows(index, field, (values[field.name] ^ 1 << bit) & ((1 << field.bits) - 1))
             for case, index, values, bit in trials

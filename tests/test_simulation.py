@@ -32,9 +32,11 @@ MACHINES = {
     ),
     "odd": machine_of(
         rows=5, columns=3, activation_types=("uint8", "int8"), weight_type="int8", accumulator_bits=20,
-        accumulator_depth=16, scratchpad_bytes=4096,
+        accumulator_depth=16, scratchpad_bytes=4096, line_buffer_rows=3, line_buffer_columns=16,
     ),
-    "paper": machine_of(rows=32, columns=7, accumulator_bits=16, scratchpad_bytes=8192),
+    "paper": machine_of(
+        rows=32, columns=7, accumulator_bits=16, scratchpad_bytes=8192, line_buffer_rows=2, line_buffer_columns=32
+    ),
     "ternary": machine_of(
         rows=7, columns=10, rescale_lanes=2, activation_types=("int8",), weight_type="ternary",
         accumulator_bits=32, accumulator_depth=16, scratchpad_bytes=4096,
@@ -45,7 +47,7 @@ MACHINES = {
     ),
     "binary": machine_of(
         rows=12, columns=6, activation_types=("int8",), weight_type="binary", accumulator_bits=24,
-        accumulator_depth=16, scratchpad_bytes=4096,
+        accumulator_depth=16, scratchpad_bytes=4096, line_buffer_rows=2, line_buffer_columns=32,
     ),
     "llsq": machine_of(
         rows=9, columns=4, activation_types=("uint2",), weight_type="int2", accumulator_bits=16,

@@ -21,10 +21,13 @@ from tests.networks import draw
 from tests.networks_int8 import int8_machine, random_int8_network
 
 MACHINES = {
-    "tiny": int8_machine(rows=4, columns=4, accumulator_depth=16, scratchpad_bytes=4096),
+    "tiny": int8_machine(
+        rows=4, columns=4, accumulator_depth=16, scratchpad_bytes=4096, depthwise_taps=2, line_buffer_rows=1,
+        line_buffer_columns=16,
+    ),
     "odd": int8_machine(
         rows=6, columns=3, accumulator_depth=32, scratchpad_bytes=8192, depthwise_taps=2,
-        rescales=("affine", "sbnq"),
+        rescales=("affine", "sbnq"), line_buffer_rows=2, line_buffer_columns=16,
     ),
     "no depthwise": int8_machine(
         rows=3, columns=8, rescale_lanes=2, accumulator_depth=16, scratchpad_bytes=16384, depthwise_taps=0

@@ -247,15 +247,17 @@ def test_what_is_written_for_a_reader_leaves_the_fingerprint(monkeypatch):
 
 def test_every_field_of_a_configuration_changes_the_fingerprint():
     others = {
-        "rows": 8, "columns": 8, "activation_types": ("int4",), "weight_type": "int4", "accumulator_bits": 24,
+        "rows": 32, "columns": 8, "activation_types": ("int4",), "weight_type": "int4", "accumulator_bits": 24,
         "accumulator_depth": 512, "rescales": ("sbnq",), "rescale_lanes": 4, "scratchpad_bytes": 65536,
         "weight_buffer_bytes": 32768, "depthwise_taps": 4,
+        "line_buffer_rows": 1, "line_buffer_columns": 64,
     }  # fmt: skip
     assert set(others) == {field.name for field in dataclasses.fields(CONFIG)} - {"name"}
-    plain = dataclasses.replace(CONFIG, rescales=("sbnq",))
+    affine = dataclasses.replace(CONFIG, rescale_lanes=8)
+    plain = dataclasses.replace(affine, rescales=("sbnq",))
     prints = {plain.fingerprint}
     for name, value in others.items():
-        prints.add((CONFIG if name == "rescales" else plain).fingerprint)
+        prints.add((affine if name == "rescales" else plain).fingerprint)
         prints.add(dataclasses.replace(plain, **{name: value}).fingerprint)
     assert len(prints) == len(others) + 1
 
@@ -302,7 +304,13 @@ def test_the_header_compiles_and_says_what_spec_says(tmp_path):
             ValueError,
             "`scratchpad_bytes` must be between 1024 and 1048576, not 512",
         ),
-        ({"depthwise_taps": 17}, ValueError, "`depthwise_taps` must be between 0 and 16, not 17"),
+        ({"depthwise_taps": 6}, ValueError, "`depthwise_taps` must be between 0 and 5, not 6"),
+        ({"line_buffer_rows": 4}, ValueError, "`line_buffer_rows` must be between 0 and 3, not 4"),
+        (
+            {"line_buffer_columns": 100},
+            ValueError,
+            "`line_buffer_columns` must be a power of two between 16 and 1024, not 100",
+        ),
         (
             {"activation_types": ("int8", "uint4")},
             ValueError,

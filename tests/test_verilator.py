@@ -92,6 +92,7 @@ def test_builds_more_than_one_file(tmp_path):
     )
     tool = verilator.find()
     command = [str(tool.executable), "--cc", "--exe", "--build", "--output-split", "1", "-Mdir", "built"]
+    command += ["-CFLAGS", "-O0"]
     build = subprocess.run(
         [*command, "inverter.v", "main.cpp", "other.cpp"],
         cwd=tmp_path,

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from intaglio.compiler.accumulate import Accumulation, accumulation, averaging
+from intaglio.compiler.accumulate import Accumulation, accumulation, averaging, side_by_side
 from intaglio.compiler.digits import weight_digits
 from intaglio.compiler.factors import MOST_REACH, equal_multipliers
 from intaglio.compiler.limits import MOST_DIGITS
@@ -16,7 +16,7 @@ from intaglio.compiler.rescales import Rescaling, rescale_problems
 from intaglio.compiler.steps import Destination, Matmul, Rescale, on_chip
 from intaglio.compiler.views import Block, Extents, View
 from intaglio.compiler.weights import block_stream
-from intaglio.compiler.windows import Sweep, geometry_of, matmul_blocks, matmul_sweep
+from intaglio.compiler.windows import Sweep, geometry_of, matmul_blocks, matmul_sweep, pass_cycles
 from intaglio.network import AffineRescale, AveragePool2D, Mean
 from intaglio.network.graph import Floats, WeightLayer
 from intaglio.spec.config import AcceleratorConfig
@@ -27,12 +27,16 @@ Bounds = tuple[list[int], list[int]]
 
 @dataclass(frozen=True)
 class ArrayBlock:
-    """A block of a layer's output, what its MATMULs take of the weight stream, and what rescales it."""
+    """A block of a layer's output, what its MATMULs take of the weight stream, and what rescales it.
+
+    With `goes_on` its lines are in the line buffer, where the block above it left them.
+    """
 
     block: Block
     rescale: Rescaling
     stream: bytes
     one_tile: bool
+    goes_on: bool = False
 
 
 @dataclass(frozen=True)
@@ -58,8 +62,29 @@ class ArrayPlan(LayerPlan):
                 rescale = averaging(self.window, count) if self.window.averages else self.window.rescale
                 stream = block_stream(self.window, rescale, self.sweep, self.config)
                 self._streams[count] = rescale, *stream
-            for block in matmul_blocks(self.sweep, region, self.config):
+            for block in matmul_blocks(self.sweep, region, len(self.groups), self.config):
                 yield ArrayBlock(block, *self._streams[count])
+
+    @property
+    def groups(self) -> range:
+        """The first output channel of each group that the array works on at a time."""
+        return range(0, self.window.outputs, self.config.columns)
+
+    def turns(self, part: Block) -> Iterator[tuple[ArrayBlock, range]]:
+        """A part of the output in blocks, each with the groups of channels for which it is the array's turn: all groups
+        of a block after the other, or, where blocks go on with the lines of the one above, all blocks of a group."""
+        blocks = list(self.blocks(part))
+        whole = all(block.block.columns == part.columns for block in blocks)
+        if not whole or not self.sweep.goes_on(part.columns, self.config):
+            yield from ((block, self.groups) for block in blocks)
+            return
+        for number, channel in enumerate(self.groups):
+            for block in blocks:
+                size = len(block.stream) // len(self.groups)
+                stream = block.stream[number * size : (number + 1) * size]
+                goes_on = block.block.row > part.row
+                turn = range(channel, channel + 1)
+                yield replace(block, stream=stream, goes_on=goes_on), turn
 
     def group(
         self,
@@ -78,15 +103,19 @@ class ArrayPlan(LayerPlan):
         if first_element is None:
             first_element = self._first_element(channel)
         pad = self.window.pad & ((1 << config.element_bits) - 1)
+        lines = 0 if block.goes_on else sweep.lines
         matmul = Matmul(
             owner=self.owner,
-            walk=sweep.walk(source, place, first_element, pad, self.signed),
+            walk=sweep.walk(source, place, first_element, pad, self.signed, lines),
             depthwise=sweep.mode,
             digits=sweep.digits * sweep.weight_digits,
             weight_digits=sweep.weight_digits > 1,
             last_lanes=sweep.last_lanes,
             bank=bank,
             one_tile=block.one_tile,
+            lines=sweep.lines,
+            first_output_row=lines,
+            line_lanes=sweep.line_lanes,
             reads=on_chip(sweep.reads(source, place)),
         )
         channels, digits = min(config.columns, self.window.outputs - channel), self.output.digits
@@ -140,10 +169,10 @@ class ArrayPlan(LayerPlan):
 
 
 def plan_weighted(
-    layer: WeightLayer, facts: LayerFacts, bounds: Bounds, config: AcceleratorConfig
+    layer: WeightLayer, facts: LayerFacts, bounds: Bounds, joined: bool, config: AcceleratorConfig
 ) -> ArrayPlan:
-    """The plan of a layer with weights, whose sums lie within `bounds`. Raises NetworkError with what the machine
-    cannot run."""
+    """The plan of a layer with weights, whose sums lie within `bounds`, and whose output a Concatenation may have
+    `joined`, under its own name or another. Raises NetworkError with what the machine cannot run."""
     window = accumulation(layer, facts.inputs[0].tensor, facts.output.tensor, config)
     machine, graph = config.accumulator_bits, layer.accumulator_bits
     wraps = list(_beyond(bounds, min(machine, graph)))
@@ -161,6 +190,8 @@ def plan_weighted(
     if isinstance(layer.rescale, AffineRescale) and layer.rescale.real is not None:
         window, differs = _rounding_alike(window, layer.rescale.real, bounds)
         warnings = differs + warnings
+    if not joined:
+        window = _widened(window, facts, config)
     return _plan(window, facts, tuple(warnings), config)
 
 
@@ -173,6 +204,24 @@ def plan_average(layer: AveragePool2D | Mean, facts: LayerFacts, config: Acceler
         problems.append(f"{config.name} averages only int8, by the affine rescale")
     refuse(problems)
     return _plan(window, facts, (), config)
+
+
+def _widened(window: Accumulation, facts: LayerFacts, config: AcceleratorConfig) -> Accumulation:
+    """A layer of few output channels with as many positions side by side, in columns of the array that would idle, as
+    make it quickest; as it is where none do."""
+    source = facts.inputs[0]
+    # An array without a zero has no weight for what a position's kernel leaves of the common one.
+    if window.flat or window.by_channel or window.dilation[1] > 1 or config.weight.is_binary:
+        return window
+    _, across = window.output_extents(source.extents.rows, source.extents.columns)
+    counts = (n for n in range(2, config.columns // window.outputs + 1) if across % n == 0)
+    widened = [window, *(side_by_side(window, source.extents.columns, count) for count in counts)]
+
+    def cycles(window: Accumulation) -> int:
+        sweep = matmul_sweep(window, source.extents, source.digits, config)
+        return pass_cycles(sweep, window, config)
+
+    return min(widened, key=cycles)
 
 
 def _plan(

@@ -5,6 +5,7 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from intaglio.hdl.engines.command import command_signature
+from intaglio.hdl.engines.line_buffer import LineBuffer
 from intaglio.hdl.engines.matmul_vectors import MatmulVectors
 from intaglio.hdl.storage.accumulators import Accumulators, tag_layout
 from intaglio.hdl.storage.scratchpad import read_signature
@@ -59,6 +60,7 @@ class Matmul(wiring.Component):
             beat_bits=config.weight_bits,
             depthwise_taps=config.depthwise_taps,
             bit_planes=config.weight.is_binary,
+            depthwise_lines=config.line_buffer_rows if config.depthwise_taps else 0,
         )
         self._accumulators = Accumulators(config, self._array.sum_bits)
         drain = self._accumulators.signature.members
@@ -87,17 +89,17 @@ class Matmul(wiring.Component):
     def elaborate(self, platform) -> Module:
         m = Module()
         config = self._config
-        m.submodules.vectors = vectors = MatmulVectors(config, self._array.i.payload.shape())
         m.submodules.array = array = self._array
         m.submodules.accumulators = accumulators = self._accumulators
+        m.submodules.vectors = vectors = self._vectors(m, array)
         wiring.connect(m, wiring.flipped(self.command), vectors.command)
         wiring.connect(m, vectors.read, wiring.flipped(self.read))
         wiring.connect(m, wiring.flipped(self.weights), array.w)
-        wiring.connect(m, vectors.o, array.i)
+        tag = data.View(tag_layout(config), array.i.payload.tag)
         m.d.comb += [
             vectors.data.eq(self.data),
-            self.started.eq(vectors.started),
-            self.started_bank.eq(vectors.started_bank),
+            self.started.eq(array.i.valid & array.i.ready & array.i.payload.swap & tag.first),
+            self.started_bank.eq(tag.bank),
             self.fault.eq(vectors.fault),
             self.fault_command.eq(vectors.fault_command),
             self.busy.eq(vectors.busy),
@@ -113,6 +115,19 @@ class Matmul(wiring.Component):
         ]
         self._complete(m, accumulators)
         return m
+
+    def _vectors(self, m: Module, array: MacArray) -> MatmulVectors:
+        """Where the array's vectors come from, through the line buffer if there is one."""
+        config = self._config
+        if not config.line_buffer_rows:
+            vectors = MatmulVectors(config, array.i.payload.shape())
+            wiring.connect(m, vectors.o, array.i)
+            return vectors
+        m.submodules.line_buffer = line_buffer = LineBuffer(config, array.i.payload.shape())
+        vectors = MatmulVectors(config, line_buffer.i.payload.shape())
+        wiring.connect(m, vectors.o, line_buffer.i)
+        wiring.connect(m, line_buffer.o, array.i)
+        return vectors
 
     def _complete(self, m: Module, accumulators: Accumulators) -> None:
         """A command is complete when both its sums and its parameters are: two events a command, in either order."""

@@ -6,6 +6,7 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
 from intaglio.hdl.engines.command import command_signature
+from intaglio.hdl.engines.line_buffer import lines_layout
 from intaglio.hdl.engines.window import MATMUL_ORDER, Window
 from intaglio.hdl.storage.accumulators import tag_layout
 from intaglio.hdl.storage.credits import Credits, depth_to_cover
@@ -30,6 +31,8 @@ _CARRIED = (
     "first_output",
     "output_step",
 )
+_LINES = ("lines", "line_lanes", "first_output_row", "kernel_column_row_step")
+"""Fields for machines with a line buffer; all 0 on others."""
 
 
 class MatmulVectors(wiring.Component):
@@ -42,7 +45,8 @@ class MatmulVectors(wiring.Component):
     ----------
     config : AcceleratorConfig
     vector : Shape
-        Of what the array takes (:class:`intaglio.hdl.units.array.MacArray`), with a tag of `tag_layout`.
+        Of what the array takes (:class:`intaglio.hdl.units.array.MacArray`), with a tag of `tag_layout`; of machines
+        with a line buffer, of what that takes (:class:`intaglio.hdl.engines.line_buffer.LineBuffer`).
 
     Members
     -------
@@ -50,8 +54,6 @@ class MatmulVectors(wiring.Component):
     read, data : Out(read_signature), In
         The scratchpad's read stream and its vector, READ_LATENCY cycles after.
     o : Out(stream of `vector`)
-    started, started_bank : Out(1)
-        The array has taken the first vector of a command, and its first tile with it.
     fault, fault_command : Out
         A command has more positions than a bank, or asks for what this machine does not implement.
     busy : Out(1)
@@ -65,8 +67,6 @@ class MatmulVectors(wiring.Component):
                 "read": Out(read_signature(config)),
                 "data": In(config.vector_lanes * config.element_bits),
                 "o": Out(stream.Signature(vector)),
-                "started": Out(1),
-                "started_bank": Out(1),
                 "fault": Out(1),
                 "fault_command": Out(COMMAND_INDEX_BITS),
                 "busy": Out(1),
@@ -77,18 +77,30 @@ class MatmulVectors(wiring.Component):
         m = Module()
         config = self._config
         lanes, bits = config.operand_lanes, address_bits(config)
-        m.submodules.window = window = Window(Opcode.MATMUL, MATMUL_ORDER, lanes, config.rows, bits, _CARRIED)
+        with_lines = config.line_buffer_rows > 0
+        carried = (*_CARRIED, *_LINES[:3]) if with_lines else _CARRIED
+        m.submodules.window = window = Window(
+            Opcode.MATMUL, MATMUL_ORDER, lanes, config.rows, bits, carried, slanted=with_lines
+        )
         # From a vector asked for to its place in front of the array being free again.
         m.submodules.credits = credits = Credits(depth_to_cover(READ_LATENCY + FIFO_LATENCY))
         m.submodules.waiting = waiting = Fifo(self.o.payload.shape(), credits.depth)
-        wiring.connect(m, wiring.flipped(self.command), window.command)
         wiring.connect(m, waiting.o, wiring.flipped(self.o))
+        command = self.command.payload
+        runs = Signal()
+        m.d.comb += [
+            runs.eq(self._has_lines(command.body)),
+            window.command.valid.eq(self.command.valid & runs),
+            window.command.payload.eq(command),
+            self.command.ready.eq(window.command.ready & runs),
+        ]
 
         vector = window.o.payload
         position = Signal(ceil_log2(config.accumulator_depth) + 1)
         fits = ~position[-1]
         ask = Signal()
         taken = Signal()
+        refused = Signal()
         m.d.comb += [
             self.read.valid.eq(window.o.valid & credits.available & fits),
             self.read.payload.eq(vector.address),
@@ -97,8 +109,9 @@ class MatmulVectors(wiring.Component):
             taken.eq(self.o.valid & self.o.ready),
             credits.take.eq(ask),
             credits.give_back[0].eq(taken),
-            self.fault.eq(window.o.valid & (~fits | self._refused(vector))),
-            self.fault_command.eq(vector.index),
+            refused.eq(window.o.valid & (~fits | self._refused(vector))),
+            self.fault.eq(refused | (self.command.valid & ~runs)),
+            self.fault_command.eq(Mux(refused, vector.index, command.index)),
             self.busy.eq(window.o.valid),
         ]
         keep = self._keep(m, vector, ask)
@@ -107,12 +120,16 @@ class MatmulVectors(wiring.Component):
             m.d.sync += position.eq(Mux(pass_last, 0, position + keep))
 
         self._arrive(m, self._describe(m, vector, ask, position, keep), waiting.i)
-        tag = data.View(tag_layout(config), self.o.payload.tag)
-        m.d.comb += [
-            self.started.eq(taken & self.o.payload.swap & tag.first),
-            self.started_bank.eq(tag.bank),
-        ]
         return m
+
+    def _has_lines(self, body: data.View) -> Value:
+        """Whether the machine has the line buffer that a command asks for."""
+        config = self._config
+        if not config.line_buffer_rows:
+            return Cat(body[name] for name in _LINES) == 0
+        fits = (body.line_lanes <= config.rows) & (body.output_columns <= config.line_buffer_columns)
+        known = Cat(body.lines == lines for lines in range(1, config.line_buffer_rows + 1)).any()
+        return (body.lines == 0) | (fits & known)
 
     def _refused(self, vector: data.View) -> Value:
         """What this machine does not implement: the depthwise mapping, digits of weights, of activations."""
@@ -125,7 +142,21 @@ class MatmulVectors(wiring.Component):
         return refused
 
     def _keep(self, m: Module, vector: data.View, ask: Signal) -> Value:
-        """Whether a vector completes a sum of the output: all do, but for those between a depthwise row's outputs."""
+        """Whether a vector completes a sum of the output: all do, but for the rows before the first output row, and
+        those between a depthwise row's outputs."""
+        return self._keep_row(m, vector, ask) & self._keep_column(m, vector, ask)
+
+    def _keep_row(self, m: Module, vector: data.View, ask: Signal) -> Value:
+        if not self._config.line_buffer_rows:
+            return Const(1, 1)
+        until = Signal(len(vector.first_output_row))
+        """Rows up to the first output row."""
+        wait = Mux(vector.first.output_rows, vector.first_output_row, until)
+        with m.If(ask & vector.last.output_columns):
+            m.d.sync += until.eq(Mux(wait == 0, 0, wait - 1))
+        return wait == 0
+
+    def _keep_column(self, m: Module, vector: data.View, ask: Signal) -> Value:
         if not self._config.depthwise_taps:
             return Const(1, 1)
         until = Signal(len(vector.first_output))
@@ -146,6 +177,7 @@ class MatmulVectors(wiring.Component):
                 "valid": 1,
                 "inside": config.operand_lanes,
                 "counts": config.operand_lanes,
+                **({"place": lines_layout(config)} if config.line_buffer_rows else {}),
                 "pad": config.element_bits,
                 "signed": 1,
                 "swap": 1,
@@ -179,7 +211,27 @@ class MatmulVectors(wiring.Component):
             described.tag.last.eq(all_last),
             described.tag.mark.eq(vector.mark),
         ]
+        if config.line_buffer_rows:
+            self._place(m, described.place, vector, ask)
         return described
+
+    def _place(self, m: Module, place: data.View, vector: data.View, ask: Signal) -> None:
+        """How the vector meets the rows before its own. Each pass of a command has columns of its own in the line
+        buffer, behind those of the pass before it."""
+        first = vector.first
+        pass_first = first.output_columns & first.output_rows
+        command_first = Cat(first[name] for name in MATMUL_ORDER).all()
+        after = Signal.like(place.column)
+        of_pass = Signal.like(place.column)
+        start = Mux(pass_first, Mux(command_first, 0, after), of_pass)
+        column = Mux(first.output_columns, start, after)
+        with m.If(ask):
+            m.d.sync += [after.eq(column + 1), of_pass.eq(start)]
+        m.d.comb += [
+            place.lines.eq(vector.lines),
+            place.column.eq(column),
+            place.lanes.eq(vector.line_lanes),
+        ]
 
     def _arrive(self, m: Module, asked: data.View, waiting) -> None:
         """Vectors that come out of the scratchpad meet what is known of them, and wait for the array."""
@@ -189,18 +241,22 @@ class MatmulVectors(wiring.Component):
             with m.If(asked.valid):
                 m.d.sync += [later[name].eq(asked[name]) for name, _ in asked.shape() if name != "valid"]
             asked = later
+        vector = waiting.payload
+        if self._config.line_buffer_rows:
+            vector = waiting.payload.vector
+            m.d.comb += waiting.payload.place.eq(asked.place)
         m.d.comb += [
             waiting.valid.eq(asked.valid),
-            waiting.payload.activations.eq(Cat(self._operands(asked))),
-            waiting.payload.swap.eq(asked.swap),
-            waiting.payload.tag.eq(asked.tag),
+            vector.activations.eq(Cat(self._operands(asked))),
+            vector.swap.eq(asked.swap),
+            vector.tag.eq(asked.tag),
         ]
         if self._config.depthwise_taps:
-            m.d.comb += waiting.payload.depthwise.eq(asked.depthwise)
+            m.d.comb += vector.depthwise.eq(asked.depthwise)
         if self._config.weight.is_binary:
             m.d.comb += [
-                waiting.payload.plane.eq(asked.tag.weight_digits),
-                waiting.payload.negative.eq(asked.negative),
+                vector.plane.eq(asked.tag.weight_digits),
+                vector.negative.eq(asked.negative),
             ]
 
     def _operands(self, asked: data.View) -> list[Value]:

@@ -36,6 +36,8 @@ class Window(wiring.Component):
         Bits of an element address.
     carried : tuple of str
         Fields of the command that go with each of its vectors.
+    slanted : bool
+        Whether a step of the kernel's columns can go down as well, by the field ``kernel_column_row_step``.
 
     Members
     -------
@@ -53,8 +55,12 @@ class Window(wiring.Component):
         chunk: int,
         address_bits: int,
         carried: tuple[str, ...],
+        slanted: bool = False,
     ) -> None:
         self._order = order
+        self._row_steps = {"output_rows": "row_stride", "kernel_rows": "kernel_row_step"}
+        if slanted:
+            self._row_steps["kernel_columns"] = "kernel_column_row_step"
         self._lanes = lanes
         self._chunk = chunk
         self._address_bits = address_bits
@@ -130,7 +136,6 @@ class Window(wiring.Component):
     def _loops(self, m: Module, step: Signal) -> tuple[data.View, data.View, Value, Value]:
         """Nested counters: which loops are at their first and last turn, and the offsets in rows and elements."""
         body = self.command.payload.body
-        row_steps = {"output_rows": "row_stride", "kernel_rows": "kernel_row_step"}
         element_steps = {"output_columns": "column_stride", "kernel_columns": "kernel_column_step"}
         first = Signal(self.o.payload.first.shape())
         last = Signal(self.o.payload.last.shape())
@@ -142,9 +147,10 @@ class Window(wiring.Component):
             m.d.comb += [first[name].eq(turn == 0), last[name].eq(turn + 1 == body[name])]
             with m.If(advance):
                 m.d.sync += turn.eq(Mux(last[name], 0, turn + 1))
-            if name in row_steps:
-                rows.append(_offset(m, name, WINDOW_ROW_BITS, body[row_steps[name]], advance, last[name]))
-            elif name in element_steps:
+            if name in self._row_steps:
+                distance = body[self._row_steps[name]]
+                rows.append(_offset(m, f"{name}_row", WINDOW_ROW_BITS, distance, advance, last[name]))
+            if name in element_steps:
                 distance = body[element_steps[name]]
                 elements.append(_offset(m, name, WINDOW_ELEMENT_BITS, distance, advance, last[name]))
             elif name == "chunks":

@@ -97,8 +97,10 @@ class Accumulators(wiring.Component):
                 *(held.eq(value) for held, value in zip(sums, self.sums, strict=True)),
             ]
 
-        before = data.View(self.read_data.shape(), Array(bank.read_data for bank in banks)[tag.bank])
+        # A signal of its own: each bit taken from the choice itself would be emitted as the whole choice.
+        before = Signal(self.read_data.shape())
         totals = Signal(self.read_data.shape())
+        m.d.comb += Value.cast(before).eq(Array(bank.read_data for bank in banks)[tag.bank])
         lost = Signal(config.columns)
         for column, value in enumerate(sums):
             exact = _accumulate(before[column], value, tag, config)

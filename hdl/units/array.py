@@ -44,6 +44,10 @@ class MacArray(wiring.Component):
         With k > 0 the array has a second mapping: a vector with ``depthwise`` high gives element c to
         column c, and row r < k multiplies what the vector taken r before gave: ``sums[c] =
         sum(v[t - r][c] * w[r][c])``. Rows from k on must hold zero weights.
+    depthwise_lines : int
+        In the second mapping, vectors that come with each, ``above``: with k taps, row ``l * k + r`` multiplies what
+        line l - 1 of the vector taken r before gave, line 0 being the vector itself; rows from
+        ``(depthwise_lines + 1) * k`` on must hold zero weights.
     bit_planes : bool
         For binary weights alone. A vector with ``plane`` high takes a weight's bit b as the number b, and as -b if
         ``negative`` is high as well: one plane of the bits of wider weights.
@@ -56,7 +60,8 @@ class MacArray(wiring.Component):
     i : In(stream)
         Payload, from the lowest bit: ``activations`` (:attr:`lanes` of the activation's shape: rows, or columns
         if they are more and there is a depthwise mapping), ``swap`` unsigned(1), ``tag`` unsigned(tag_bits),
-        only with ``depthwise_taps`` ``depthwise`` unsigned(1), and only with ``bit_planes`` ``plane`` and
+        only with ``depthwise_taps`` ``depthwise`` unsigned(1), only with ``depthwise_lines`` ``above``
+        (depthwise_lines rows of columns of the activation's shape), and only with ``bit_planes`` ``plane`` and
         ``negative``, unsigned(1) each.
     o : Out(stream)
         Payload, from the lowest bit: ``sums`` (columns of signed(sum_bits)), ``tag``.
@@ -78,6 +83,7 @@ class MacArray(wiring.Component):
         beat_bits: int = 64,
         depthwise_taps: int = 0,
         bit_planes: bool = False,
+        depthwise_lines: int = 0,
     ) -> None:
         self.rows = check_integer("rows", rows, 1, 64)
         self.columns = check_integer("columns", columns, 1, 64)
@@ -95,6 +101,8 @@ class MacArray(wiring.Component):
         self.tag_bits = check_integer("tag_bits", tag_bits, 0, 256)
         self.beat_bits = check_integer("beat_bits", beat_bits, 8, 1024)
         self.depthwise_taps = check_integer("depthwise_taps", depthwise_taps, 0, self.rows)
+        most_lines = self.rows // depthwise_taps - 1 if depthwise_taps else 0
+        self.depthwise_lines = check_integer("depthwise_lines", depthwise_lines, 0, most_lines)
         self.bit_planes = bit_planes
         if not isinstance(bit_planes, bool):
             raise TypeError(f"`bit_planes` must be a bool, not {bit_planes!r}")
@@ -103,23 +111,29 @@ class MacArray(wiring.Component):
                 f"`bit_planes` must be False for weights of {self.weight}: binary ones have them"
             )
         self.lanes = max(self.rows, self.columns if depthwise_taps else 0)
-        vector = data.StructLayout(
-            {
-                "activations": data.ArrayLayout(operand_shape(self.activation), self.lanes),
-                "swap": 1,
-                "tag": self.tag_bits,
-                **({"depthwise": 1} if depthwise_taps else {}),
-                **({"plane": 1, "negative": 1} if bit_planes else {}),
-            }
-        )
         sums = data.StructLayout(
             {"sums": data.ArrayLayout(signed(self.sum_bits), self.columns), "tag": self.tag_bits}
         )
         super().__init__(
             {
                 "w": In(stream.Signature(self.beat_bits)),
-                "i": In(stream.Signature(vector)),
+                "i": In(stream.Signature(self._vector())),
                 "o": Out(stream.Signature(sums)),
+            }
+        )
+
+    def _vector(self) -> data.StructLayout:
+        """Of what goes in."""
+        shape = operand_shape(self.activation)
+        above = data.ArrayLayout(data.ArrayLayout(shape, self.columns), self.depthwise_lines)
+        return data.StructLayout(
+            {
+                "activations": data.ArrayLayout(shape, self.lanes),
+                "swap": 1,
+                "tag": self.tag_bits,
+                **({"depthwise": 1} if self.depthwise_taps else {}),
+                **({"above": above} if self.depthwise_lines else {}),
+                **({"plane": 1, "negative": 1} if self.bit_planes else {}),
             }
         )
 
@@ -190,25 +204,37 @@ class MacArray(wiring.Component):
         return m
 
     def _operands(self, m: Module, activations: list[Signal], transfer: Signal) -> list[list[Value]]:
-        """What row and column multiply: the row's activation, or in a depthwise pass the column's, some vectors ago."""
+        """What row and column multiply: the row's activation, or in a depthwise pass the column's, of this vector or
+        its lines, some vectors ago."""
         operands: list[list[Value]] = [[activations[row]] * self.columns for row in range(self.rows)]
         if not self.depthwise_taps:
             return operands
         depthwise = Signal()
         with m.If(transfer):
             m.d.sync += depthwise.eq(self.i.payload.depthwise)
-        before = activations[: self.columns]
-        for row in range(self.depthwise_taps):
-            operands[row] = [Mux(depthwise, tap, activations[row]) for tap in before]
-            later = [
-                Signal(tap.shape(), name=f"before_{row}_{column}", reset_less=True)
-                for column, tap in enumerate(before)
+        lines = [activations[: self.columns]]
+        if self.depthwise_lines:
+            lines += [
+                self._held(m, transfer, list(given), f"line_{line}")
+                for line, given in enumerate(self.i.payload.above, start=1)
             ]
-            if row < self.depthwise_taps - 1:
-                with m.If(transfer):
-                    m.d.sync += [tap.eq(value) for tap, value in zip(later, before, strict=True)]
-            before = later
+        for line, taps in enumerate(lines):
+            for tap in range(self.depthwise_taps):
+                if tap:
+                    taps = self._held(m, transfer, taps, f"line_{line}_before_{tap}")
+                row = line * self.depthwise_taps + tap
+                operands[row] = [Mux(depthwise, value, activations[row]) for value in taps]
         return operands
+
+    def _held(self, m: Module, transfer: Signal, values: list[Value], name: str) -> list[Value]:
+        """Registers that load with each vector taken."""
+        held: list[Value] = []
+        for column, value in enumerate(values):
+            register = Signal(operand_shape(self.activation), name=f"{name}_{column}", reset_less=True)
+            with m.If(transfer):
+                m.d.sync += register.eq(value)
+            held.append(register)
+        return held
 
     def _plane_products(
         self,

@@ -8,7 +8,7 @@ __all__ = ["GROUPS", "NAMES", "load"]
 
 GROUPS = (
     ("fifo", "memory", "scratchpad", "accumulators", "weight_stream"),
-    ("window", "pool"),
+    ("window", "pool", "line_buffer"),
     ("load", "weights", "store", "dispatcher"),
 )
 """Benches that share a simulator, since building one takes longer than most of its runs."""

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from intaglio.compiler.program import LayerInfo, Program
+from intaglio.compiler.program import LayerInfo, Program, cycles_by_layer
 from intaglio.sim.simulator.harness import MEMORY_LATENCY_CYCLES, Harness
 from intaglio.spec.commands import FORMATS, Engine, Opcode
 from intaglio.spec.config import AcceleratorConfig
@@ -250,12 +250,7 @@ def layer_cycles(layers: Iterable[LayerInfo], stamps: Mapping[int, int], cycles:
                 f"the machine's time stamp {number} is {stamp:,}, after {before:,} and in a run of {cycles:,} cycles"
             )
         before = stamp
-    ends = {**stamps, -1: 0, max(stamps, default=-1): cycles}
-    spent, before = [], 0
-    for layer in layers:
-        spent.append(ends[layer.mark] - before)
-        before = ends[layer.mark]
-    return tuple(spent)
+    return cycles_by_layer(layers, stamps, cycles)
 
 
 def cycle_limit(program: Program, config: AcceleratorConfig) -> int:

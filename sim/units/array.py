@@ -1,8 +1,8 @@
 # amaranth: UnusedElaboratable=no
 """Bench of `hdl/units/array.py`: random tiles of weights that change while the array works, and sums at their extremes.
 
-An array with a depthwise mapping is given vectors of both mappings, mixed at random; one with bit planes, vectors that
-take its bits for weights of -1 and 1, for 0 and 1, and for 0 and -1.
+An array with a depthwise mapping is given vectors of both mappings, mixed at random, and lines with them where it takes
+any; one with bit planes, vectors that take its bits for weights of -1 and 1, for 0 and 1, and for 0 and -1.
 """
 
 from functools import partial
@@ -26,7 +26,8 @@ _DEPTHWISE_EXTREMES = range(104, 108)
 
 
 def configurations() -> list[Configuration]:
-    # rows, columns, activation, weight, accumulator bits (None: exact), tag bits, beat bits, depthwise taps, bit planes
+    # rows, columns, activation, weight, accumulator bits (None: exact), tag bits, beat bits, depthwise taps,
+    # bit planes, depthwise lines
     parameters: list[tuple] = [
         (1, 1, "int8", "int8", None, 0, 8, 0),
         (5, 3, "uint8", "int8", None, 4, 32, 0),
@@ -42,18 +43,22 @@ def configurations() -> list[Configuration]:
         (4, 4, "int8", "ternary", None, 0, 8, 1),
         (16, 5, "int8", "binary", None, 0, 64, 0, True),
         (5, 2, "uint4", "binary", 8, 3, 8, 0, True),
+        (8, 4, "int8", "int8", 32, 0, 64, 3, False, 1),
+        (7, 3, "uint4", "int4", 12, 2, 16, 2, False, 2),
+        (4, 5, "int3", "ternary", None, 0, 8, 1, False, 3),
     ]
     found = []
-    for rows, columns, activation, weight, bits, tag_bits, beat_bits, taps, *planes in parameters:
-        make = partial(MacArray, rows, columns, activation, weight, bits, tag_bits, beat_bits, taps, *planes)
+    for rows, columns, activation, weight, bits, tag_bits, beat_bits, taps, *more in parameters:
+        make = partial(MacArray, rows, columns, activation, weight, bits, tag_bits, beat_bits, taps, *more)
         component = make()
-        mapping = f"_depthwise{taps}" if taps else "_planes" if planes else ""
+        lines = f"_lines{component.depthwise_lines}" if component.depthwise_lines else ""
+        mapping = f"_depthwise{taps}{lines}" if taps else "_planes" if component.bit_planes else ""
         found.append(
             Configuration(
                 f"array_{rows}x{columns}_{activation}_{weight}_{component.sum_bits}{mapping}",
                 make,
                 partial(_cases, component),
-                mutants=(rows, columns) in ((5, 3), (3, 2), (6, 3), (5, 2)),
+                mutants=(rows, columns) in ((5, 3), (3, 2), (6, 3), (5, 2), (7, 3)),
                 tile_beats=component.tile_beats,
             )
         )
@@ -61,13 +66,18 @@ def configurations() -> list[Configuration]:
 
 
 def _cases(array: MacArray, random: np.random.Generator, quick: bool) -> Cases:
-    taps = array.depthwise_taps
+    taps, lines = array.depthwise_taps, array.depthwise_lines
     uses = _uses(array, 500 if quick else 3_000, random)
     tile_of = np.repeat(np.arange(len(uses)), uses)
     swap = np.zeros(len(tile_of), np.int64)
     swap[np.cumsum(uses) - uses] = 1
     weights, inputs = _operands(array, tile_of, random)
     chances, depthwise = _mapping(array, tile_of, weights, random)
+    above = _patterns(array.activation, (len(tile_of), lines, array.columns), random)
+    for tile, least in zip(_DEPTHWISE_EXTREMES, (1, 0, 1, 0), strict=True):
+        above[tile_of == tile] = _extreme(array.activation, least)
+    # What each column multiplies in the depthwise mapping: the vector itself, then its lines.
+    columns = np.concatenate([inputs[:, None, : array.columns], above], axis=1) if taps else None
     values = values_of(array.weight)[weights]
     activations = values_of(array.activation)[inputs]
     multiplied = values[tile_of]
@@ -78,9 +88,9 @@ def _cases(array: MacArray, random: np.random.Generator, quick: bool) -> Cases:
         bits_of = np.where(negative[:, None, None] == 1, -weights[tile_of], weights[tile_of])
         multiplied = np.where(plane[:, None, None] == 1, bits_of, multiplied)
     exact = np.einsum("vr,vrc->vc", activations[:, : array.rows], multiplied)
-    if taps:
+    if columns is not None:
         which = np.flatnonzero(depthwise)
-        exact[which] = _depthwise(which, taps, activations, values, tile_of)
+        exact[which] = _depthwise(which, taps, values_of(array.activation)[columns], values, tile_of)
 
     given: dict[str, Integers] = {"activations": activations, "swap": swap}
     expected: dict[str, Integers] = {"sums": wrap(exact, array.sum_bits)}
@@ -92,6 +102,7 @@ def _cases(array: MacArray, random: np.random.Generator, quick: bool) -> Cases:
         bins |= _plane_bins(plane == 1, negative == 1, swap == 1)
     if taps:
         given["depthwise"] = depthwise
+        given |= {"above": values_of(array.activation)[above]} if lines else {}
         bins |= _depthwise_bins(array, depthwise == 1, swap == 1, chances, exact)
     side = _beats(weights, array.weight.bits, array.beat_bits, array.tile_beats)
     return Cases(given, expected, bins, side=side, back_to_back=60)
@@ -131,19 +142,25 @@ def _mapping(
         depthwise[:] = random.random(len(tile_of)) < chances[tile_of]
         depthwise[: taps - 1] = 0  # after reset nothing is before
         zero = np.flatnonzero(values_of(array.weight) == 0)[0]
-        weights[np.unique(tile_of[depthwise == 1]), taps:] = zero
+        weights[np.unique(tile_of[depthwise == 1]), (array.depthwise_lines + 1) * taps :] = zero
     return chances, depthwise
 
 
 def _depthwise(
-    which: Integers, taps: int, activations: Integers, values: Integers, tile_of: Integers
+    which: Integers, taps: int, columns: Integers, values: Integers, tile_of: Integers
 ) -> list[list[int]]:
-    """The sums of the vectors `which` in the depthwise mapping."""
-    v, tiles = activations.tolist(), values.tolist()
+    """The sums of the vectors `which` in the depthwise mapping: of each line `taps` rows of the tile, the line's of
+    this vector first, then those of the vectors before."""
+    lines, tiles = columns.tolist(), values.tolist()
     sums = []
     for t in which.tolist():
         w = tiles[tile_of[t]]
-        sums.append([sum(v[t - r][c] * w[r][c] for r in range(taps)) for c in range(len(w[0]))])
+        products = [
+            [lines[t - r][line][c] * w[line * taps + r][c] for c in range(len(w[0]))]
+            for line in range(len(lines[t]))
+            for r in range(taps)
+        ]
+        sums.append([sum(of_column) for of_column in zip(*products, strict=True)])
     return sums
 
 
@@ -215,6 +232,7 @@ def _depthwise_bins(
     array: MacArray, depthwise: Flags, swap: Flags, chances: npt.NDArray[np.float64], exact: Integers
 ) -> dict[str, int]:
     taps = array.depthwise_taps
+    busy = (array.depthwise_lines + 1) * taps
     products = values_of(array.activation)[:, None] * values_of(array.weight)[None, :]
     after = np.concatenate([depthwise[:1], depthwise[:-1]])
     found = {
@@ -228,8 +246,8 @@ def _depthwise_bins(
         "the first mapping after depthwise, of the same tile": ~depthwise & after & ~swap,
         "a tile of the first mapping alone": chances == 0,
         "a tile of the depthwise mapping alone": chances == 1,
-        "greatest depthwise sum": depthwise & (exact == products.max() * taps).any(axis=1),
-        "least depthwise sum": depthwise & (exact == products.min() * taps).any(axis=1),
+        "greatest depthwise sum": depthwise & (exact == products.max() * busy).any(axis=1),
+        "least depthwise sum": depthwise & (exact == products.min() * busy).any(axis=1),
     }
     if taps > 1:
         # A row for each vector from taps - 1 on: the vectors that it multiplies, itself last.

@@ -31,8 +31,8 @@ class Cases:
 
     Members
     -------
-    inputs : a value of each field of the payload for each case; an array field has a second axis. The payload of a
-        stream that is no structure is the field "".
+    inputs : a value of each field of the payload for each case; an array field has a second axis, an array of arrays
+        a third. The payload of a stream that is no structure is the field "".
     expected : likewise of the output, in order.
     bins : how many cases fall in each bin of coverage. A bin of none fails the bench.
     brings : for each input, whether it brings a result; None: all do.
@@ -58,10 +58,10 @@ def fields_of(shape: Any) -> list[tuple[str, int, int, bool]]:
         return [("", 1, scalar.width, scalar.signed)]
     fields = []
     for name, member in shape:
-        if isinstance(member.shape, data.ArrayLayout):
-            scalar, count = Shape.cast(member.shape.elem_shape), member.shape.length
-        else:
-            scalar, count = Shape.cast(member.shape), 1
+        element, count = member.shape, 1
+        while isinstance(element, data.ArrayLayout):
+            element, count = element.elem_shape, count * element.length
+        scalar = Shape.cast(element)
         fields.append((str(name), count, scalar.width, scalar.signed))
     return fields
 

@@ -64,9 +64,24 @@ def _matmul_refused(values: Mapping[str, int], config: AcceleratorConfig) -> boo
         return True
     if values["weight_digits"] and not config.weight_digits:
         return True
+    if _lines_refused(values, config):
+        return True
     if values["digits"] != 1 and not values["weight_digits"] and not config.activation_digits:
         return True
     return positions_of(values) > config.accumulator_depth
+
+
+def _lines_refused(values: Mapping[str, int], config: AcceleratorConfig) -> bool:
+    if not config.line_buffer_rows:
+        fields = ("lines", "line_lanes", "first_output_row", "kernel_column_row_step")
+        return any(values[name] for name in fields)
+    if not values["lines"]:
+        return False
+    return (
+        values["lines"] > config.line_buffer_rows
+        or values["line_lanes"] > config.rows
+        or values["output_columns"] > config.line_buffer_columns
+    )
 
 
 def _rescale_refused(values: Mapping[str, int], config: AcceleratorConfig) -> bool:

@@ -40,9 +40,7 @@ def matmul(state: State, values: Values, stream: bytes) -> None:
     state.parameters[bank] = stream[tile : tile + parameters]
     weights = _weights(values, stream[:tile] + stream[tile + parameters :], config)
     if state.watch is not None and values["depthwise"]:
-        taps = min(config.depthwise_taps, values["first_output"] + 1)
-        if weights[:, :, taps:].any():
-            state.watch.undefined(state.command, "a tile has weights beyond the taps of the first output")
+        _check_taps(state, values, weights)
     state.set_outside(values["pad"])
     passes = _Passes(state, values, weights)
     positions = positions_of(values)
@@ -53,6 +51,16 @@ def matmul(state: State, values: Values, stream: bytes) -> None:
     else:
         state.banks[bank][:, :positions] = passes.sum_pass_by_pass()
     state.touch_bank(bank, positions, written=True)
+
+
+def _check_taps(state: State, values: Values, weights: Integers) -> None:
+    """Tells the watch of weights, (digits, passes, rows, columns), for vectors that there are none of."""
+    each, lines = state.config.depthwise_taps, values["lines"] + 1
+    beyond = np.ones(weights.shape[2], bool)
+    for line in range(lines):
+        beyond[line * each : line * each + min(each, values["first_output"] + 1)] = False
+    if state.watch is not None and weights[:, :, beyond].any():
+        state.watch.undefined(state.command, "a tile has weights beyond the taps of the first output")
 
 
 def _passes(values: Values) -> int:
@@ -143,6 +151,11 @@ class _Passes:
         """Of some passes of a digit with their weights: (passes, inferences, positions, columns); all passes in one
         unless `apart`.
         """
+        if self._values["lines"]:
+            sums = np.stack(
+                [self._lined(digit, part[[index]], of_pass) for index, of_pass in enumerate(weights)]
+            )
+            return sums if apart else sums.sum(axis=0, keepdims=True)
         return (self._depthwise if self._values["depthwise"] else self._dense)(
             self._signed(digit), part, weights, apart
         )
@@ -170,9 +183,69 @@ class _Passes:
         patterns = self._state.patterns(addresses)
         return numbers(patterns, self._state.config.element_bits, signed).astype(kind)
 
+    def _all_vectors(self) -> Integers:
+        """Numbers of the vectors of a pass, row by row."""
+        return np.arange(self._values["output_rows"] * self._values["output_columns"])
+
+    def _lined(self, digit: int, part: Integers, weights: Floats) -> Floats:
+        """Of one pass, in which each vector meets those of its column in the rows before it: (inferences, positions,
+        columns). The rows that the next pass meets stay in the line buffer."""
+        state, values, config = self._state, self._values, self._state.config
+        rows, width = values["output_rows"], values["output_columns"]
+        depthwise, own = values["depthwise"], values["line_lanes"]
+        addresses = self._addresses(part, self._all_vectors(), config.operand_lanes)
+        operands = self._operands(addresses, self._signed(digit), np.int16)
+        operands = operands.reshape(state.count, rows, width, config.operand_lanes)
+        # The rows that were there, and those that came: row r of this pass is row `kept` + r.
+        kept = config.line_buffer_rows
+        columns = self._line_columns(digit * self._of_a_digit + int(part[0]))
+        seen = np.concatenate([state.lines[:, ::-1, columns], operands], axis=1)
+        state.lines[:, :, columns] = seen[:, : -kept - 1 : -1]
+        first = min(values["first_output_row"], rows)
+        if state.watch is not None:
+            self._watch_lines(addresses, weights, columns)
+        total = np.zeros((state.count, rows - first, width, config.columns), weights.dtype)
+        for line in range(values["lines"] + 1):
+            lines = seen[:, kept + first - line : kept + rows - line].astype(weights.dtype)
+            if depthwise:
+                each = config.depthwise_taps
+                for tap, of_row in enumerate(weights[line * each : (line + 1) * each]):
+                    total[:, :, tap:] += lines[:, :, : max(width - tap, 0), : config.columns] * of_row
+            else:
+                of_line = weights[line * own : (line + 1) * own]
+                total += lines[..., : len(of_line)] @ of_line
+        if depthwise:
+            total = total[:, :, kept_vectors(values)]
+        return total.reshape(state.count, self._positions, config.columns)
+
+    def _line_columns(self, number: int) -> Integers:
+        """Where the pass of that number finds its lines: behind those of the pass before it."""
+        width = self._values["output_columns"]
+        start = number * width
+        return np.arange(start, start + width) % self._state.config.line_buffer_columns
+
+    def _watch_lines(self, addresses: Integers, weights: Floats, columns: Integers) -> None:
+        """Tells the watch of what a pass with lines reads, and of lines that nobody wrote."""
+        state, values, config = self._state, self._values, self._state.config
+        assert state.watch is not None
+        rows, first, depthwise = values["output_rows"], values["first_output_row"], values["depthwise"]
+        each = config.depthwise_taps if depthwise else values["line_lanes"]
+        by_row = addresses.reshape(rows, -1, addresses.shape[-1])
+        deepest = 0
+        for line in range(values["lines"] + 1):
+            of_line = weights[line * each : (line + 1) * each]
+            if of_line.any():
+                # Of the lines that this pass reads itself, those that a kept row meets.
+                used = np.flatnonzero(of_line.any(axis=0 if depthwise else 1))
+                state.touch(by_row[max(first - line, 0) : max(rows - line, 0), :, used])
+                deepest = line
+        if (state.line_rows[columns] < deepest - values["first_output_row"]).any():
+            state.watch.undefined(state.command, "lines that no row of vectors was kept in")
+        state.line_rows[columns] += values["output_rows"]
+
     def _dense(self, signed: bool, part: Integers, weights: Floats, apart: bool) -> Floats:
         state, config = self._state, self._state.config
-        addresses = self._addresses(part, np.arange(self._positions), config.rows)
+        addresses = self._addresses(part, self._all_vectors()[-self._positions :], config.rows)
         if state.watch is not None:
             state.touch(addresses[:, weights.any(axis=2)])
         operands = self._operands(addresses, signed, weights.dtype)
@@ -186,8 +259,9 @@ class _Passes:
     def _depthwise(self, signed: bool, part: Integers, weights: Floats, apart: bool) -> Floats:
         """Column c takes element c of a vector; row r of the array sees the vector read r steps before."""
         state, values, config = self._state, self._values, self._state.config
-        kept = np.tile(kept_vectors(values), values["output_rows"])
-        rows = np.repeat(np.arange(values["output_rows"]), self._positions // values["output_rows"])
+        first, stop = values["first_output_row"], values["output_rows"]
+        kept = np.tile(kept_vectors(values), stop - first)
+        rows = np.repeat(np.arange(first, stop), self._positions // (stop - first))
         shape = (len(part) if apart else 1, state.count, self._positions, config.columns)
         total = np.zeros(shape, weights.dtype)
         for row in range(config.depthwise_taps):

@@ -91,6 +91,8 @@ class State:
     banks : of either bank (inferences, positions, columns), sums within `accumulator_bits`
     parameters : of either bank the bytes of its group's rescale records
     tables : (inferences, planes, entries) unsigned patterns
+    lines : (inferences, rows, columns, lanes) operands that the line buffer keeps, the last row first
+    line_rows : (columns,) how many rows of each column it has been given so far
     overflows : (inferences,) additions that left the accumulator's range so far
     read_beats, write_beats : moved on the bus so far, of each inference
     command : place in the list of the command at work
@@ -112,6 +114,9 @@ class State:
         self.banks = [np.full(shape, UNSET & 0x7F, np.int64) for _ in range(2)]
         self.parameters = [bytes([UNSET]) * (config.parameter_beats * config.bus_bytes) for _ in range(2)]
         self.tables = np.full((count, SOFTMAX_PLANES, TABLE_ENTRIES), UNSET & 0x7F, np.uint8)
+        lines = (count, config.line_buffer_rows, config.line_buffer_columns, config.operand_lanes)
+        self.lines = np.zeros(lines, np.int16)
+        self.line_rows = np.zeros(config.line_buffer_columns, np.int64)
         self.overflows = np.zeros(count, np.int64)
         self.read_beats = self.write_beats = 0
         self.command = 0

@@ -22,6 +22,8 @@ def left_open(opcode: Opcode, values: Mapping[str, int], config: AcceleratorConf
         return "unsigned elements on a machine that has none"
     if values["signed"] and not config.signed_activations:
         return "signed elements on a machine that has none"
+    if values["first_output_row"] >= values["output_rows"]:
+        return "no row of sums that is kept"
     return _left_open_by_channel(values) if values["depthwise"] else ""
 
 

@@ -34,11 +34,12 @@ def window_addresses(
     (positions, passes, lanes)
     """
     kernel_row, kernel_column = taps
+    # MAX_POOL's columns do not go down.
+    down = kernel_row * values["kernel_row_step"] + kernel_column * values.get("kernel_column_row_step", 0)
     row: Integers
     column: Integers
     row, column = np.divmod(positions[:, None], values["output_columns"])
-    y = values["first_row"] + row * values["row_stride"] + kernel_row * values["kernel_row_step"]
-    y = wrap(y, WINDOW_ROW_BITS)
+    y = wrap(values["first_row"] + row * values["row_stride"] + down, WINDOW_ROW_BITS)
     first = values["first_element"] + column * values["column_stride"]
     first = wrap(first + kernel_column * values["kernel_column_step"] + start, WINDOW_ELEMENT_BITS)
     place = first[..., None] + np.arange(lanes)
@@ -60,4 +61,4 @@ def kept_vectors(values: Values) -> Integers:
 def positions_of(values: Values) -> int:
     """Positions that a MATMUL fills of its bank."""
     columns = len(kept_vectors(values)) if values["depthwise"] else values["output_columns"]
-    return values["output_rows"] * columns
+    return max(values["output_rows"] - values["first_output_row"], 0) * columns

@@ -1,0 +1,116 @@
+"""The bus as the machine reads it: bursts of several clients in turn, their data in order."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from math import inf
+
+from intaglio.compiler.cost.events import Clock, Flow, Resource
+from intaglio.compiler.cost.timing import BURST_BEATS, OUTSTANDING, Timing
+from intaglio.spec.limits import BEAT_BYTES
+
+BOUNDARY_BEATS = 4096 // BEAT_BYTES
+"""No burst of AXI4 crosses a multiple of 4 KiB."""
+
+
+def _nothing(beats: int) -> None:
+    pass
+
+
+@dataclass(eq=False)
+class Client:
+    """Who reads memory.
+
+    Attributes
+    ----------
+    ended, begun, asked : called when all beats of a burst have arrived, so many; when the first does; when they have
+        been asked for
+    room : beats that it can take beside those it has asked for
+    behind : what its beats wait for while that has users; the others' beats behind them wait, too
+    bursts : beats of those that it wants, in order
+    """
+
+    ended: Callable[[int], None]
+    begun: Callable[[int], None] = _nothing
+    asked: Callable[[int], None] = _nothing
+    room: float = inf
+    behind: Resource | None = None
+    bursts: deque[int] = field(default_factory=deque)
+
+
+class ReadBus:
+    """A burst a cycle is asked for, no more than OUTSTANDING are under way, and a beat a cycle comes.
+
+    Attributes
+    ----------
+    beats : all that have come
+    """
+
+    def __init__(self, clock: Clock, timing: Timing, clients: Iterable[Client]) -> None:
+        self.beats = 0
+        self._clock = clock
+        self._latency = timing.data
+        self._clients = list(clients)
+        self._next = 0
+        self._flight: deque[tuple[Client, int, float]] = deque()
+        self._held_up = False
+
+    def ask(self) -> None:
+        """Somebody may have something to ask for, or room for it."""
+        if self._held_up or len(self._flight) >= OUTSTANDING:
+            return
+        for turn in range(len(self._clients)):
+            place = (self._next + turn) % len(self._clients)
+            client = self._clients[place]
+            if client.bursts and client.bursts[0] <= client.room:
+                break
+        else:
+            return
+        self._next = place + 1
+        beats = client.bursts.popleft()
+        client.room -= beats
+        self._flight.append((client, beats, self._clock.now + self._latency))
+        self._held_up = True
+        self._clock.after(1, self._ask_again)
+        if len(self._flight) == 1:
+            self._deliver()
+        client.asked(beats)
+
+    def _ask_again(self) -> None:
+        self._held_up = False
+        self.ask()
+
+    def _deliver(self) -> None:
+        """The oldest burst's data come next."""
+        wait = self._flight[0][2] - self._clock.now
+        if wait > 0:
+            self._clock.after(wait, self._begin)
+        else:
+            self._begin()
+
+    def _begin(self) -> None:
+        client, beats, _ = self._flight[0]
+        client.begun(beats)
+        if client.behind is None:
+            self._clock.after(beats, self._end)
+        else:
+            self._clock.flow(Flow(beats, self._end, writes=1.0, behind=client.behind))
+
+    def _end(self) -> None:
+        client, beats, _ = self._flight.popleft()
+        self.beats += beats
+        client.ended(beats)
+        if self._flight:
+            self._deliver()
+        self.ask()
+
+
+def bursts_of(address: int, count: int) -> Iterator[int]:
+    """Beats of the bursts that read `count` bytes from an address."""
+    first, end = address // BEAT_BYTES, -(-(address + count) // BEAT_BYTES)
+    while first < end:
+        beats = min(end - first, BURST_BEATS, BOUNDARY_BEATS - first % BOUNDARY_BEATS)
+        yield beats
+        first += beats

@@ -1,0 +1,119 @@
+"""The line buffer: a vector meets those of its column in the rows before it, and goes to the array with them."""
+
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import bits_for, exact_log2
+
+from intaglio.hdl.storage.memory import SyncMemory
+from intaglio.spec.config import AcceleratorConfig
+
+__all__ = ["LineBuffer", "lines_layout"]
+
+
+def lines_layout(config: AcceleratorConfig) -> data.StructLayout:
+    """How a vector meets the rows before its own: with so many ``lines`` of them, at a ``column`` of its row; not
+    depthwise, its first ``lanes`` lanes and as many of each line side by side."""
+    return data.StructLayout(
+        {
+            "lines": range(config.line_buffer_rows + 1),
+            "column": exact_log2(config.line_buffer_columns),
+            "lanes": bits_for(config.rows),
+        }
+    )
+
+
+class LineBuffer(wiring.Component):
+    """Keeps, for each column of a row of vectors, the ``line_buffer_rows`` vectors that came there last.
+
+    A vector with ``lines`` of 0 passes as it is, and leaves no trace. Another meets the last vectors of its column, and
+    is kept. A depthwise one goes on with them in ``above``, the last row's first. Else its first ``lanes`` lanes go on
+    with those of `lines` vectors behind them, the last row's first, and zeros in the other lanes; lanes past the
+    array's are dropped.
+
+    Latency: 1 cycle. Throughput: one vector a cycle. What is kept is undefined before so many rows have come.
+
+    Parameters
+    ----------
+    config : AcceleratorConfig
+        With a line buffer.
+    vector : data.StructLayout
+        Of what the array takes (:class:`intaglio.hdl.units.array.MacArray`).
+
+    Members
+    -------
+    i : In(stream)
+        Payload: ``vector``, whose ``above`` is not looked at, and `lines_layout` as ``place``.
+    o : Out(stream of `vector`)
+    """
+
+    def __init__(self, config: AcceleratorConfig, vector: data.StructLayout) -> None:
+        self._config = config
+        self._entry = data.StructLayout({"vector": vector, "place": lines_layout(config)})
+        super().__init__({"i": In(stream.Signature(self._entry)), "o": Out(stream.Signature(vector))})
+
+    def elaborate(self, platform) -> Module:
+        m = Module()
+        config = self._config
+        held = Signal(self._entry, reset_less=True)
+        full = Signal()
+        taken = Signal()
+        given = Signal()
+        m.d.comb += [
+            self.i.ready.eq(~full | self.o.ready),
+            self.o.valid.eq(full),
+            taken.eq(self.i.valid & self.i.ready),
+            given.eq(full & self.o.ready),
+        ]
+        with m.If(taken):
+            m.d.sync += [full.eq(1), held.eq(self.i.payload)]
+        with m.Elif(self.o.ready):
+            m.d.sync += full.eq(0)
+
+        place, vector = held.place, held.vector
+        depthwise = vector.depthwise if config.depthwise_taps else Const(0, 1)
+        lanes = len(vector.activations)
+        lane_bits = len(Value.cast(vector.activations)) // lanes
+        row = Value.cast(vector.activations)
+
+        # Reading and writing a column in one cycle, a row of one vector reads what it has just written.
+        memory = SyncMemory(config.line_buffer_rows * len(row), config.line_buffer_columns, bypass=True)
+        m.submodules.memory = memory
+        before = [memory.read_data.word_select(line, len(row)) for line in range(config.line_buffer_rows)]
+        m.d.comb += [
+            memory.read_enable.eq(taken & (self.i.payload.place.lines != 0)),
+            memory.read_address.eq(self.i.payload.place.column),
+            memory.write_enable.eq(given & (place.lines != 0)),
+            memory.write_address.eq(place.column),
+            memory.write_data.eq(Cat(row, *before[:-1])),
+        ]
+
+        # Vectors that share the array's lanes have so many each.
+        shares = [lane < place.lanes if lane < config.rows else Const(0, 1) for lane in range(lanes)]
+        # Signals of their own, as in `_behind`: what is used several times in an expression is emitted as often.
+        shared = Signal(lanes)
+        m.d.comb += shared.eq(Cat(shares))
+        share = Cat(bit.replicate(lane_bits) for bit in shared)
+        joined = row & share
+        for line, earlier in enumerate(before, start=1):
+            moved = _behind(m, earlier & share, place.lanes * line, lane_bits)
+            joined = joined | Mux(place.lines >= line, moved, 0)
+        together = (place.lines != 0) & ~depthwise
+        m.d.comb += [
+            self.o.payload.eq(vector),
+            Value.cast(self.o.payload.activations).eq(Mux(together, joined, row)),
+        ]
+        if config.depthwise_taps:
+            m.d.comb += [
+                Value.cast(above).eq(earlier[: len(Value.cast(above))])
+                for above, earlier in zip(self.o.payload.above, before, strict=True)
+            ]
+        return m
+
+
+def _behind(m: Module, row: Value, lanes: Value, lane_bits: int) -> Value:
+    """A row of lanes, so many lanes further up; what leaves it is dropped."""
+    for bit in range(len(lanes)):
+        before, row = row, Signal(len(row), name=f"moved_{bit}")
+        m.d.comb += row.eq(Mux(lanes[bit], before << (lane_bits << bit), before))
+    return row
