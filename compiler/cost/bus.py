@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from math import inf
 
 from intaglio.compiler.cost.events import Clock, Flow, Resource
-from intaglio.compiler.cost.timing import BURST_BEATS, OUTSTANDING, Timing
+from intaglio.compiler.cost.timing import BURST, BURST_BEATS, OUTSTANDING, Timing
 from intaglio.spec.limits import BEAT_BYTES
 
 BOUNDARY_BEATS = 4096 // BEAT_BYTES
@@ -30,6 +30,7 @@ class Client:
     room : beats that it can take beside those it has asked for
     behind : what its beats wait for while that has users; the others' beats behind them wait, too
     bursts : beats of those that it wants, in order
+    rests : whether its next burst is not measured yet
     """
 
     ended: Callable[[int], None]
@@ -38,10 +39,12 @@ class Client:
     room: float = inf
     behind: Resource | None = None
     bursts: deque[int] = field(default_factory=deque)
+    rests: bool = False
 
 
 class ReadBus:
-    """A burst a cycle is asked for, no more than OUTSTANDING are under way, and a beat a cycle comes.
+    """A burst a cycle is asked for, of one client one in BURST cycles, no more than OUTSTANDING are under way, and a beat
+    a cycle comes.
 
     Attributes
     ----------
@@ -64,7 +67,7 @@ class ReadBus:
         for turn in range(len(self._clients)):
             place = (self._next + turn) % len(self._clients)
             client = self._clients[place]
-            if client.bursts and client.bursts[0] <= client.room:
+            if client.bursts and client.bursts[0] <= client.room and not client.rests:
                 break
         else:
             return
@@ -73,13 +76,19 @@ class ReadBus:
         client.room -= beats
         self._flight.append((client, beats, self._clock.now + self._latency))
         self._held_up = True
+        client.rests = True
         self._clock.after(1, self._ask_again)
+        self._clock.after(BURST, lambda: self._rested(client))
         if len(self._flight) == 1:
             self._deliver()
         client.asked(beats)
 
     def _ask_again(self) -> None:
         self._held_up = False
+        self.ask()
+
+    def _rested(self, client: Client) -> None:
+        client.rests = False
         self.ask()
 
     def _deliver(self) -> None:

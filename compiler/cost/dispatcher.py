@@ -111,7 +111,7 @@ class Dispatcher:
         self._sent += 1
         self._clock.after(self._timing.queue, lambda: self._see(command))
         self._assembling = False
-        self._assemble(1 + COMMAND_BEATS)
+        self._assemble(2 + COMMAND_BEATS)
 
     def _see(self, command: Command) -> None:
         command.seen = True
@@ -126,4 +126,4 @@ class Dispatcher:
             if self._completed[other] < count:
                 return
         self._at_work[engine] = True
-        self._begin(command)
+        self._clock.after(self._timing.start, lambda: self._begin(command))
