@@ -28,6 +28,7 @@ class Client:
     ended, begun, asked : called when all beats of a burst have arrived, so many; when the first does; when they have
         been asked for
     room : beats that it can take beside those it has asked for
+    in_flight : beats that it asks for ahead, at most; no fewer than BURST_BEATS
     behind : what its beats wait for while that has users; the others' beats behind them wait, too
     bursts : beats of those that it wants, in order
     rests : whether its next burst is not measured yet
@@ -37,14 +38,15 @@ class Client:
     begun: Callable[[int], None] = _nothing
     asked: Callable[[int], None] = _nothing
     room: float = inf
+    in_flight: float = inf
     behind: Resource | None = None
     bursts: deque[int] = field(default_factory=deque)
     rests: bool = False
 
 
 class ReadBus:
-    """A burst a cycle is asked for, of one client one in BURST cycles, no more than OUTSTANDING are under way, and a beat
-    a cycle comes.
+    """A burst a cycle is asked for, of the first client that has one, of one client one in BURST cycles; no more than
+    OUTSTANDING are under way, and a beat a cycle comes.
 
     Attributes
     ----------
@@ -56,7 +58,6 @@ class ReadBus:
         self._clock = clock
         self._latency = timing.data
         self._clients = list(clients)
-        self._next = 0
         self._flight: deque[tuple[Client, int, float]] = deque()
         self._held_up = False
 
@@ -64,16 +65,15 @@ class ReadBus:
         """Somebody may have something to ask for, or room for it."""
         if self._held_up or len(self._flight) >= OUTSTANDING:
             return
-        for turn in range(len(self._clients)):
-            place = (self._next + turn) % len(self._clients)
-            client = self._clients[place]
-            if client.bursts and client.bursts[0] <= client.room and not client.rests:
+        for client in self._clients:
+            room = min(client.room, client.in_flight)
+            if client.bursts and client.bursts[0] <= room and not client.rests:
                 break
         else:
             return
-        self._next = place + 1
         beats = client.bursts.popleft()
         client.room -= beats
+        client.in_flight -= beats
         self._flight.append((client, beats, self._clock.now + self._latency))
         self._held_up = True
         client.rests = True
@@ -109,6 +109,7 @@ class ReadBus:
 
     def _end(self) -> None:
         client, beats, _ = self._flight.popleft()
+        client.in_flight += beats
         self.beats += beats
         client.ended(beats)
         if self._flight:
