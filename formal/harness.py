@@ -139,8 +139,8 @@ def _half(factor: Value, high: bool) -> Value:
 class Affine(Function):
     """The affine rescale around its multiplications, which no solver here gets through: the right halves of the right
     operands go in; any products of halves are added at their places; of any sum of at most ``2**62`` in magnitude, as
-    products of 32-bit operands are, the right quotient is made; and of that quotient the right result. One step is left
-    to arithmetic, that the sum is the product: ``(a + 2**16*b) * (c + 2**16*d) = a*c + 2**16*(a*d + b*c) + 2**32*b*d``."""
+    products of 32-bit operands are, the right quotient is made; and of that quotient the right result. Distributivity
+    is the one step that no solver proves: ``(a + 2**16*b) * (c + 2**16*d) = a*c + 2**16*(a*d + b*c) + 2**32*b*d``."""
 
     def __init__(self, rounding: AffineRounding, *, planted: bool = False):
         unit = _FreeProduct(rounding)
