@@ -43,7 +43,7 @@ class WriteMaster(wiring.Component):
     Signals to the bus come from registers. W may be valid before AW is accepted, as AXI wants it [AXI: A3.3.1].
 
     Latency: 4 cycles from a transfer taken to its address on the bus; 1 from data taken to the bus. Throughput: a
-    burst in 2 cycles on AW, a beat a cycle on W.
+    burst in 2 cycles on AW, a transfer in 3, a beat a cycle on W.
 
     Parameters
     ----------

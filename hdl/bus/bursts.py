@@ -31,8 +31,8 @@ class BurstSplitter(wiring.Component):
     A transfer of which a beat lies outside ``[region_base, region_limit)`` is dropped whole, with a fault; one that
     runs past the top of the address space is outside as well. A transfer of 0 beats is dropped.
 
-    Latency: 3 cycles from a transfer taken to its first burst offered. Throughput: a burst in 2 cycles, the first of
-    the next transfer as close behind the last of this: in one what is left is measured, in the other it moves on.
+    Latency: 3 cycles from a transfer taken to its first burst offered. Throughput: a burst in 2 cycles: in one what is
+    left is measured, in the other it moves on; the next transfer's first in 3.
 
     Parameters
     ----------
@@ -101,30 +101,15 @@ class BurstSplitter(wiring.Component):
         inside = Signal()
         move = Signal()
         ends = Signal()
-        boundary_beats = BOUNDARY_BYTES // BEAT_BYTES
-        to_boundary = Signal(range(boundary_beats + 1))
-        longest = Signal(range(MAX_BURST_BEATS + 1))
-        end = Signal(BEAT_ADDRESS_BITS + 1)
         fault = Signal(FAULT_LAYOUT, reset_less=True)
+        self._measure(m, left, beats, last, inside)
         m.d.comb += [
-            to_boundary.eq(boundary_beats - left.beat[: boundary_beats.bit_length() - 1]),
-            longest.eq(Mux(to_boundary < self.max_burst_beats, to_boundary, self.max_burst_beats)),
-            end.eq(left.beat + left.beats),
             move.eq(measured & (~self.burst.valid | self.burst.ready)),
             ends.eq(last | ~inside),
-            self.transfer.ready.eq(~busy | (move & ends) | self.flush),
+            self.transfer.ready.eq(~busy | self.flush),
             self.fault.payload.eq(fault),
         ]
-        m.d.sync += [
-            last.eq(left.beats <= longest),
-            beats.eq(Mux(left.beats <= longest, left.beats, longest)),
-            # While bursts are cut off, the end stays and the beginning only grows: each finds the same answer.
-            inside.eq(
-                (Cat(Const(0, BEAT_OFFSET_BITS), left.beat) >= self.region_base)
-                & (end <= self.region_limit[BEAT_OFFSET_BITS:])
-            ),
-            measured.eq(busy & ~move),
-        ]
+        m.d.sync += measured.eq(busy & ~move)
         with m.If(self.burst.ready):
             m.d.sync += self.burst.valid.eq(0)
         m.d.sync += self.fault.valid.eq(move & ~inside & ~self.flush)
@@ -151,3 +136,24 @@ class BurstSplitter(wiring.Component):
         with m.If(self.flush):
             m.d.sync += [busy.eq(0), measured.eq(0), self.burst.valid.eq(0)]
         return m
+
+    def _measure(self, m: Module, left: data.View, beats: Signal, last: Signal, inside: Signal) -> None:
+        """How many beats the next burst has, whether it is the last, and whether what is left lies in the region."""
+        boundary_beats = BOUNDARY_BYTES // BEAT_BYTES
+        to_boundary = Signal(range(boundary_beats + 1))
+        longest = Signal(range(MAX_BURST_BEATS + 1))
+        end = Signal(BEAT_ADDRESS_BITS + 1)
+        m.d.comb += [
+            to_boundary.eq(boundary_beats - left.beat[: boundary_beats.bit_length() - 1]),
+            longest.eq(Mux(to_boundary < self.max_burst_beats, to_boundary, self.max_burst_beats)),
+            end.eq(left.beat + left.beats),
+        ]
+        m.d.sync += [
+            last.eq(left.beats <= longest),
+            beats.eq(Mux(left.beats <= longest, left.beats, longest)),
+            # While bursts are cut off, the end stays and the beginning only grows: each finds the same answer.
+            inside.eq(
+                (Cat(Const(0, BEAT_OFFSET_BITS), left.beat) >= self.region_base)
+                & (end <= self.region_limit[BEAT_OFFSET_BITS:])
+            ),
+        ]

@@ -9,13 +9,15 @@ from amaranth.lib.wiring import In, Out
 from intaglio.hdl.checks import check_integer
 from intaglio.hdl.engines.command import body_layout
 from intaglio.hdl.units.pipeline import Pipeline
-from intaglio.hdl.units.rounding import Rounding, split_right_shift
+from intaglio.hdl.units.rounding import Rounding, coarse_right_shift, fine_right_shift
 from intaglio.spec.commands import OPERAND_SHIFT, Opcode, Operation
 
 __all__ = ["BinaryArithmetic"]
 
 _DROPPED_BITS = 31 - OPERAND_SHIFT
 """What an operand's product with its multiplier is shifted right by: see `_high`."""
+_FINE_BITS = 3
+"""Low bits of the operands' shifts that are left to a stage of their own."""
 
 
 class BinaryArithmetic(wiring.Component):
@@ -28,7 +30,7 @@ class BinaryArithmetic(wiring.Component):
 
     Nothing overflows: a has 10 bits, so A is less than ``2**29`` in magnitude.
 
-    Latency: 5 cycles. Throughput: one vector of `lanes` a cycle.
+    Latency: 6 cycles. Throughput: one vector of `lanes` a cycle.
 
     Parameters
     ----------
@@ -64,7 +66,7 @@ class BinaryArithmetic(wiring.Component):
     @property
     def latency(self) -> int:
         """Cycles from elements taken to their result offered."""
-        return 5
+        return 6
 
     def elaborate(self, platform) -> Module:
         m = Module()
@@ -107,8 +109,9 @@ class BinaryArithmetic(wiring.Component):
             [_high(b[lane]) for lane in lanes],
         )
         a, b = stage(
-            [_split(a[lane], a_shift) for lane in lanes], [_split(b[lane], b_shift) for lane in lanes]
+            [_coarse(a[lane], a_shift) for lane in lanes], [_coarse(b[lane], b_shift) for lane in lanes]
         )
+        a, b = stage([_fine(a[lane], a_shift) for lane in lanes], [_fine(b[lane], b_shift) for lane in lanes])
         totals = []
         for lane in lanes:
             first, second = _join(a[lane]), _join(b[lane])
@@ -127,9 +130,15 @@ def _high(product: Value) -> Value:
     return (product[_DROPPED_BITS:].as_signed() + product[_DROPPED_BITS - 1])[:32].as_signed()
 
 
-def _split(value: Value, shift: Value) -> Value:
+def _coarse(value: Value, shift: Value) -> Value:
+    """The value in halves, shifted by all of ``shift`` but its low bits, above whether a 1 was dropped."""
+    halves, sticky = coarse_right_shift(value, shift, _FINE_BITS)
+    return Cat(sticky, halves)
+
+
+def _fine(parts: Value, shift: Value) -> Value:
     """``HALF_AWAY(value, shift)`` in two parts: the floor above the bit that rounds it."""
-    floor, increment = split_right_shift(value, shift, Rounding.HALF_AWAY)
+    floor, increment = fine_right_shift(parts[1:], parts[0], shift[:_FINE_BITS], Rounding.HALF_AWAY)
     return Cat(increment, floor)
 
 

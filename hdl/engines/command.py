@@ -29,7 +29,8 @@ class CommandQueue(wiring.Component):
     """Holds an engine's commands until the engine is free and all that they wait for is complete.
 
     The fields of a command stand on `o` from the cycle before it is offered at the latest, so that an engine may decode
-    them into registers; between a command taken and the next one offered lies a cycle.
+    them into registers. Between a command taken and the next one offered lie two cycles: that one is taken is known
+    late in its cycle, and only a register hears of it.
 
     Latency: 3 cycles at least. Depth: `QUEUE_DEPTH` commands, of WEIGHTS `WEIGHTS_QUEUE_DEPTH`.
 
@@ -72,12 +73,13 @@ class CommandQueue(wiring.Component):
                 met[index].eq(~ahead[-1]),
             ]
         taken = Signal()
+        leaves = Signal()
         m.d.comb += [
             taken.eq(self.o.valid & self.o.ready),
             self.o.payload.eq(fifo.o.payload.command),
-            fifo.o.ready.eq(taken),
+            fifo.o.ready.eq(leaves),
         ]
-        m.d.sync += self.o.valid.eq(fifo.o.valid & met.all() & ~taken)
+        m.d.sync += [leaves.eq(taken), self.o.valid.eq(fifo.o.valid & met.all() & ~taken & ~leaves)]
         return m
 
 

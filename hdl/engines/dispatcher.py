@@ -51,7 +51,7 @@ class Dispatcher(wiring.Component):
     done, done_mark : In(number of engines)
         An engine completes a command, one bit an engine.
     marks : Out(range(number of engines + 1))
-        Marked commands that complete in this cycle.
+        Marked commands that completed in the cycle before.
     fault, fault_cause, fault_command : Out
         The command at hand is refused.
     finished : Out(1)
@@ -157,7 +157,7 @@ class Dispatcher(wiring.Component):
         return word, whole
 
     def _count(self, m: Module) -> list[Signal]:
-        """Completed commands of the engines that can be waited for; all of them, a cycle later; marks."""
+        """Completed commands of the engines that can be waited for; all of them, and marks, a cycle later."""
         completed = []
         for engine in WAITED:
             count = Signal(SEQUENCE_BITS, name=f"completed_{engine.name.lower()}")
@@ -165,11 +165,17 @@ class Dispatcher(wiring.Component):
                 m.d.sync += count.eq(count + 1)
             completed.append(count)
         total = Signal(COMMAND_INDEX_BITS + 1)
-        arrived = Signal(range(len(Engine) + 1))
-        m.d.sync += [arrived.eq(sum(self.done[engine] for engine in Engine)), total.eq(total + arrived)]
+        # Completions come at the end of long paths: they are added up a cycle later.
+        arrived = Signal(len(Engine))
+        marked = Signal(len(Engine))
+        m.d.sync += [
+            arrived.eq(self.done),
+            marked.eq(self.done & self.done_mark),
+            total.eq(total + sum(arrived[engine] for engine in Engine)),
+        ]
         m.d.comb += [
             self.finished.eq(total == self.count),
-            self.marks.eq(sum((self.done & self.done_mark)[engine] for engine in Engine)),
+            self.marks.eq(sum(marked[engine] for engine in Engine)),
         ]
         return completed
 

@@ -6,6 +6,7 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
 from intaglio.hdl.engines.command import body_layout
+from intaglio.hdl.engines.last_turn import last_turn
 from intaglio.hdl.engines.softmax import PASSES
 from intaglio.hdl.storage.credits import Credits, depth_to_cover
 from intaglio.hdl.storage.delay import delayed
@@ -52,17 +53,20 @@ class _Walk:
         self.lane = self.channel[:lane_bits]
         self.vector = Cat(Const(0, lane_bits), self.channel[lane_bits:])
         """The run's element that the vector at hand starts with."""
-        self.run_last = self.channel + stride >= body.channels
+        self.run_last = last_turn(
+            m, self.channel, body.channels, step, name=f"{name}_run_last", stride=stride
+        )
         self.vector_last = self.run_last | (self.lane + stride == config.vector_lanes)
         turns_last = self.run_last & (turn + 1 == turns)
-        self.last = turns_last & (self.pixel + 1 == body.pixels)
+        over = step & turns_last
+        self.last = turns_last & last_turn(m, self.pixel, body.pixels, over, name=f"{name}_pixel_last")
         with m.If(step):
             m.d.sync += self.channel.eq(Mux(self.run_last, 0, self.channel + stride))
             with m.If(self.run_last):
                 m.d.sync += turn.eq(Mux(turns_last, 0, turn + 1))
         self.offsets = []
         """Of the run at hand, by pitch."""
-        with m.If(step & turns_last):
+        with m.If(over):
             m.d.sync += self.pixel.eq(Mux(self.last, 0, self.pixel + 1))
             for pitch in pitches:
                 offset = Signal(address_bits(config), name=f"{name}_{pitch}_offset")

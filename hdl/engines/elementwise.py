@@ -99,9 +99,15 @@ class Elementwise(wiring.Component):
         stored = self._write(m, writer)
 
         go = Signal()
-        legal = Signal()
+        legal, is_softmax, is_sum = Signal(), Signal(), Signal()
+        """Two registers of one choice, since much hangs on either: the softmax has the lanes, or sums have them."""
         operation = Signal.like(command.body.operation)
-        m.d.sync += [legal.eq(_legal(command.body)), operation.eq(command.body.operation)]
+        m.d.sync += [
+            legal.eq(_legal(command.body)),
+            operation.eq(command.body.operation),
+            is_softmax.eq(is_any(command.body, Operation.SOFTMAX)),
+            is_sum.eq(~is_any(command.body, Operation.SOFTMAX)),
+        ]
         m.d.comb += [
             go.eq(self.command.valid & legal),
             *(Value.cast(unit.body).eq(command.body) for unit in (reader, arithmetic, writer)),
@@ -110,8 +116,7 @@ class Elementwise(wiring.Component):
             reader.done.eq(self.done),
         ]
         loaded, looking = self._deal(m, operation, reader, arithmetic, tables, softmax, credits.available)
-        is_softmax = operation == Operation.SOFTMAX.value
-        storing = self._work(m, is_softmax, arithmetic, softmax, credits.available)
+        storing = self._work(m, is_softmax, is_sum, arithmetic, softmax, credits.available)
         self._collect(m, is_softmax, tables, softmax, results, looking)
         m.d.comb += [
             credits.take.eq(storing | looking),
@@ -179,7 +184,7 @@ class Elementwise(wiring.Component):
                 m.d.comb += [steps.ready.eq(operands.ready), operands.valid.eq(steps.valid)]
         return loaded, looking
 
-    def _work(self, m: Module, is_softmax: Value, arithmetic, softmax, room: Value) -> Signal:
+    def _work(self, m: Module, is_softmax: Value, is_sum: Value, arithmetic, softmax, room: Value) -> Signal:
         """What the lanes work on; whether they take work whose results are the command's."""
         body = self.command.payload.body
         work = self.work.payload
@@ -187,37 +192,30 @@ class Elementwise(wiring.Component):
         free = Signal()
         storing = Signal()
         m.d.comb += [
+            final.eq(is_sum | softmax.storing),
             free.eq(room | ~final),
+            self.work.valid.eq(Mux(is_sum, arithmetic.o.valid, softmax.work.valid) & free),
+            arithmetic.o.ready.eq(is_sum & self.work.ready & free),
+            softmax.work.ready.eq(~is_sum & self.work.ready & free),
             storing.eq(self.work.valid & self.work.ready & final),
+            *(
+                work[name].eq(Mux(is_sum, body[name], softmax.work.payload[name]))
+                for name in ("zero_point", "low", "high")
+            ),
+            work.single.eq(Mux(is_sum, ~body.double, softmax.work.payload.single)),
         ]
+        # The softmax has work for the first lane; what the others do then is nobody's.
+        for lane, value in enumerate(arithmetic.o.payload):
+            m.d.comb += [
+                work.values[lane].eq(value),
+                work.multipliers[lane].eq(body.multiplier),
+                work.exponents[lane].eq(body.exponent),
+            ]
         with m.If(is_softmax):
             m.d.comb += [
-                final.eq(softmax.storing),
-                self.work.valid.eq(softmax.work.valid & free),
-                softmax.work.ready.eq(self.work.ready & free),
-                *(
-                    work[name].eq(softmax.work.payload[name])
-                    for name in ("zero_point", "low", "high", "single")
-                ),
-                *(
-                    work[name][0].eq(softmax.work.payload[name][0])
-                    for name in ("values", "multipliers", "exponents")
-                ),
+                work[name][0].eq(softmax.work.payload[name][0])
+                for name in ("values", "multipliers", "exponents")
             ]
-        with m.Else():
-            m.d.comb += [
-                final.eq(1),
-                self.work.valid.eq(arithmetic.o.valid & free),
-                arithmetic.o.ready.eq(self.work.ready & free),
-                *(work[name].eq(body[name]) for name in ("zero_point", "low", "high")),
-                work.single.eq(~body.double),
-            ]
-            for lane, value in enumerate(arithmetic.o.payload):
-                m.d.comb += [
-                    work.values[lane].eq(value),
-                    work.multipliers[lane].eq(body.multiplier),
-                    work.exponents[lane].eq(body.exponent),
-                ]
         return storing
 
     def _collect(self, m: Module, is_softmax: Value, tables, softmax, results: Fifo, looking: Signal) -> None:

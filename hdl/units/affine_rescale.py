@@ -146,21 +146,7 @@ class AffineRescale(wiring.Component):
             **beside,
         )
 
-        # x*M of halves: xl*Ml + 2**16 * (xl*Mh + xh*Ml) + 2**32 * xh*Mh.
-        (x_low, x_high), (m_low, m_high) = _halves(shifted.x), _halves(shifted.multiplier)
-        parts = pipeline.stage(
-            low_low=self.product(x_low, m_low),
-            low_high=self.product(x_low, m_high),
-            high_low=self.product(x_high, m_low),
-            high_high=self.product(x_high, m_high),
-            **_all_but(shifted, "x", "multiplier"),
-        )
-
-        upper = Cat(parts.low_low[_HALF_BITS:], parts.high_high).as_signed() + parts.low_high + parts.high_low
-        multiplied = pipeline.stage(
-            product=self.joined(Cat(parts.low_low[:_HALF_BITS], upper)[:64].as_signed()),
-            **_all_but(parts, "low_low", "low_high", "high_low", "high_high"),
-        )
+        multiplied = self._multiply(pipeline, shifted)
 
         high = rounded_high_half(multiplied.product)
         scaled = pipeline.stage(
@@ -189,6 +175,22 @@ class AffineRescale(wiring.Component):
         result = pipeline.stage(clamped=clamp(summed.total, summed.low, summed.high))
         pipeline.finish(self.o, result.clamped)
         return m
+
+    def _multiply(self, pipeline: Pipeline, factors: data.View) -> data.View:
+        """``x*M`` in two stages, of halves: ``xl*Ml + 2**16 * (xl*Mh + xh*Ml) + 2**32 * xh*Mh``."""
+        (x_low, x_high), (m_low, m_high) = _halves(factors.x), _halves(factors.multiplier)
+        parts = pipeline.stage(
+            low_low=self.product(x_low, m_low),
+            low_high=self.product(x_low, m_high),
+            high_low=self.product(x_high, m_low),
+            high_high=self.product(x_high, m_high),
+            **_all_but(factors, "x", "multiplier"),
+        )
+        upper = Cat(parts.low_low[_HALF_BITS:], parts.high_high).as_signed() + parts.low_high + parts.high_low
+        return pipeline.stage(
+            product=self.joined(Cat(parts.low_low[:_HALF_BITS], upper)[:64].as_signed()),
+            **_all_but(parts, "low_low", "low_high", "high_low", "high_high"),
+        )
 
 
 def _halves(factor: Value) -> tuple[Value, Value]:

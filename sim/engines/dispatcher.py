@@ -107,7 +107,7 @@ class _Machine(Agent):
         self.faulted = 0
         self.count = 0
         self.completed = dict.fromkeys(Engine, 0)
-        self.total = self._arrived = 0
+        self.total = self._arrived = self._marked = 0
         self.taken_in: list[int] = []
         self._expected: dict[Opcode, deque[_Command]] = {opcode: deque() for opcode in self._opcodes}
         self._running: dict[Engine, deque[tuple[int, int]]] = {engine: deque() for engine in Engine}
@@ -184,7 +184,8 @@ class _Machine(Agent):
 
     def _complete(self) -> None:
         bins, done, marks = self._stand.bins, self._done, self._stand.read("done_mark") & self._done
-        assert self._stand.read("marks") == marks.bit_count(), "marks that no engine has"
+        assert self._stand.read("marks") == self._marked.bit_count(), "marks that no engine had"
+        self._marked = marks
         for engine in Engine:
             if done >> engine & 1:
                 self.completed[engine] = (self.completed[engine] + 1) % MODULUS
@@ -220,7 +221,7 @@ class _Machine(Agent):
         self._stand.write("done", 0)
         self._stand.cycle += cycles
         self.total += (cycles - 1) * len(Engine)
-        self._arrived = len(Engine)
+        self._arrived, self._marked = len(Engine), everyone
         self._stand.bins["every engine completes in one cycle"] += 1
         for engine in Engine:
             self.completed[engine] = (self.completed[engine] + cycles) % MODULUS
@@ -291,7 +292,7 @@ async def _check(opcodes: Sequence[Opcode], stand: Stand, quick: bool) -> None:
     await stand.start()
     await bench.run([], 64)
     stand.bins["an empty list"] += 1
-    for turn in range(10 if quick else 100):
+    for turn in range(20 if quick else 100):
         await stand.reset()
         bench.pace(turn % 5 == 0)
         commands = bench.commands(40, waiting=turn % 5 != 0)
