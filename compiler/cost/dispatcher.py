@@ -70,7 +70,10 @@ class Dispatcher:
         """The engine whose full queue keeps the command at hand."""
 
     def leave(self, engine: Engine) -> None:
-        """The command at the head of an engine's queue leaves it."""
+        """The command at the head of an engine's queue leaves it, the cycle after it was taken."""
+        self._clock.after(self._timing.leave, lambda: self._left(engine))
+
+    def _left(self, engine: Engine) -> None:
         self._queues[engine].popleft()
         self._at_work[engine] = False
         if self._held_by == engine:

@@ -37,12 +37,12 @@ LANES = 8
 """From what the affine lanes take to their results."""
 RESCALES = {"sbnq": 4, "affine": 2 + LANES, "llsq": 4}
 """From a total to its result."""
-OPERANDS = 5
+OPERANDS = 6
 """From elements of two operands to what the rescale's lanes take."""
 BURST = 2
 """From one burst of a client's to its next."""
-RECIPROCAL = 75
-"""Of a run of softmax, besides three cycles an element."""
+RECIPROCAL = 44 + 7 * LANES
+"""Of a run of softmax, besides three cycles an element: seven products, each after the one before."""
 
 
 @dataclass(frozen=True)
@@ -55,8 +55,8 @@ class Timing:
     data : from a burst asked for to its first beat at whoever asked
     assembled : from a command's last beat to the verdict on the whole command
     queue : from a command sent to where it stands at its queue's end
-    start : from there, from the completion of the last that it waits for, or from the one before it taken, to where its
-        engine sees it
+    start : from there, or from the completion of the last that it waits for, to where its engine sees it
+    leave : from a command taken until the one behind it stands there
     shadow : from the last beat of a tile to the tile usable
     fill : from MATMUL's command to its first vector in the array
     sums : from a MATMUL's last vector past the array's input to its completion
@@ -80,6 +80,7 @@ class Timing:
     assembled: int = 4
     queue: int = FIFO
     start: int = 1
+    leave: int = 1
     shadow: int = 2
     lanes: int = 3
     pool_fill: int = WINDOW
