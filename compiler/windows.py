@@ -120,8 +120,12 @@ class Sweep:
         rows = rows + np.arange(self.kernel_columns) * self.kernel_column_row_step
         lines = rows[..., None] + np.arange(self.lines, -1, -1) * self.geometry.stride[0] + self._above
         if self.lines:
-            taken = lines[1:] <= lines[:-1, :, :1]
-            lines[1:][taken] = -1
+            # The kernel's own columns take the same rows each.
+            apart = lines if self.kernel_column_row_step else lines[:, :1]
+            _, first = np.unique(apart, return_index=True)
+            again = np.ones(apart.size, bool)
+            again[first] = False
+            lines = np.where(again.reshape(apart.shape), -1, lines)
         return np.maximum(lines, -1)
 
     def lines_before(self, row: int) -> int:

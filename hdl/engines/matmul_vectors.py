@@ -247,7 +247,9 @@ class MatmulVectors(wiring.Component):
             m.d.sync += column.eq(Mux(place == taps - 1, place, place + 1))
         of_this_row = place >= vector.row_overlap
         shared = vector.row_overlap != 0
-        return Cat(shared & Mux(of_this_row, place < age, place >= age) for age in range(taps))
+        # The vector itself is of this row.
+        before = (shared & (of_this_row ^ (place >= age)) for age in range(1, taps))
+        return Cat(shared & ~of_this_row, *before)
 
     def _place(self, m: Module, place: data.View, vector: data.View, ask: Signal) -> None:
         """How the vector meets the rows before its own. Each pass of a command has columns of its own in the line
