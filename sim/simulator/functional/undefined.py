@@ -30,12 +30,14 @@ def left_open(opcode: Opcode, values: Mapping[str, int], config: AcceleratorConf
     ends = values["row_overlap"] if values["depthwise"] else 0
     if values["lines"] and values["last_row_columns"] > ends:
         return "lines of a last row of vectors that ends more than sums of the row before"
-    return _left_open_by_channel(values) if values["depthwise"] else ""
+    return _left_open_by_channel(values, config) if values["depthwise"] else ""
 
 
-def _left_open_by_channel(values: Mapping[str, int]) -> str:
+def _left_open_by_channel(values: Mapping[str, int], config: AcceleratorConfig) -> str:
     if values["chunks"] != 1 or (values["digits"] != 1 and not values["weight_digits"]):
         return "a depthwise command of several chunks, or of digits of activations"
+    if values["row_overlap"] >= config.depthwise_taps:
+        return "rows that share as many vectors as a row of the array has taps, or more"
     if values["row_overlap"] and values["first_output"] < values["row_overlap"]:
         return "sums of a row before the first"
     kept = kept_vectors(values)
