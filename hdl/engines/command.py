@@ -72,14 +72,16 @@ class CommandQueue(wiring.Component):
                 ahead.eq(count - fifo.o.payload.waits[index]),
                 met[index].eq(~ahead[-1]),
             ]
+        stands = Signal()
         taken = Signal()
         leaves = Signal()
         m.d.comb += [
+            self.o.valid.eq(stands & ~leaves),
             taken.eq(self.o.valid & self.o.ready),
             self.o.payload.eq(fifo.o.payload.command),
             fifo.o.ready.eq(leaves),
         ]
-        m.d.sync += [leaves.eq(taken), self.o.valid.eq(fifo.o.valid & met.all() & ~taken & ~leaves)]
+        m.d.sync += [leaves.eq(taken), stands.eq(fifo.o.valid & met.all() & ~leaves)]
         return m
 
 
