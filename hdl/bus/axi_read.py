@@ -202,10 +202,10 @@ class ReadMaster(wiring.Component):
 
 
 def _issued_layout(clients: int, data_bits: int) -> data.StructLayout:
-    """What is remembered of a burst until its data have come."""
+    """What is remembered of a burst until its data have come; the client by a bit each, so that it is found at once."""
     return data.StructLayout(
         {
-            "client": range(max(clients, 2)),
+            "client": clients,
             "beat": beat_address_bits(data_bits),
             "last": 1,
             "command": COMMAND_INDEX_BITS,
@@ -277,7 +277,7 @@ class _Issuer(wiring.Component):
                 ]
                 m.d.comb += flight.i.payload.eq(
                     Cat(
-                        Const(index, range(max(count, 2))),
+                        Const(1 << index, count),
                         burst.payload.beat,
                         burst.payload.last,
                         burst.payload.command,
@@ -323,7 +323,7 @@ class _Returner(wiring.Component):
                 client.payload.data.eq(beat.data),
                 client.payload.last.eq(beat.last & burst.last),
             ]
-            with m.If(burst.client == index):
+            with m.If(burst.client[index]):
                 m.d.comb += [
                     client.valid.eq(offered & ~self.flush),
                     register.o.ready.eq(self.issued.valid & (client.ready | self.flush)),
