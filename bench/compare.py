@@ -282,7 +282,10 @@ def weight_stream_bytes(program: Program, beat_bytes: int) -> int:
     """Bytes of memory that the program's WEIGHTS commands read, each byte once."""
     commands = [program.command(index) for index in range(program.command_count)]
     stretches = sorted(
-        (fields["memory_address"], fields["memory_address"] + fields["beats"] * beat_bytes)
+        (
+            fields["memory_address"],
+            fields["memory_address"] + fields["beats"] * fields["stretches"] * beat_bytes,
+        )
         for opcode, fields in commands
         if opcode is Opcode.WEIGHTS
     )

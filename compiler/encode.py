@@ -57,8 +57,12 @@ def _fields(step: AnyStep, addresses: Mapping[Step, int], config: AcceleratorCon
         case Load() | Store():
             return _transfer(step, addresses[step])
         case Weights():
-            beats = len(step.stream) // config.bus_bytes
-            return {"memory_address": addresses[step], "beats": beats}
+            return {
+                "memory_address": addresses[step],
+                "beats": len(step.stretches[0]) // config.bus_bytes,
+                "times": step.times,
+                "stretches": len(step.stretches),
+            }
         case Matmul():
             return _matmul(step)
         case Rescale():

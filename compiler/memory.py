@@ -124,7 +124,7 @@ def place_steps(steps: Iterable[Step], memory: Memory) -> dict[Step, int]:
     addresses: dict[Step, int] = {}
     for step in steps:
         if isinstance(step, Weights):
-            addresses[step] = memory.place(step.stream)
+            addresses[step] = memory.place(b"".join(step.stretches))
         elif isinstance(step, Transfer):
             addresses[step] = memory.place(step.memory) if isinstance(step.memory, bytes) else step.memory
     return addresses

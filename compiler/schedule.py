@@ -66,9 +66,7 @@ def schedule_steps(plans: Plans, placement: Placement, layout: Layout, config: A
         scheduler.run(segment, after)
         for plan in segment.plans:
             scheduler.finish(plan, last=plan is plans.layers[-1])
-    return Schedule(
-        list(send_ahead(residence.steps, config.weight_buffer_bytes)), scheduler.whole, scheduler.marks
-    )
+    return Schedule(list(send_ahead(residence.steps)), scheduler.whole, scheduler.marks)
 
 
 class _Scheduler:

@@ -42,7 +42,7 @@ class Sender:
 
     def begin(self, block: ArrayBlock) -> None:
         """What the MATMULs of a block take of the weight stream."""
-        self.residence.add(Weights(owner="", stream=block.stream))
+        self.residence.add(Weights(owner="", stretches=(block.stream,)))
 
     def group(
         self,

@@ -90,10 +90,12 @@ class Store(Transfer):
 
 @dataclass(eq=False, kw_only=True)
 class Weights(Step):
-    """What the MATMULs of one block take of the weight stream."""
+    """What the MATMULs of blocks take of the weight stream: stretches of as many bytes, one behind the other in memory,
+    each for so many blocks."""
 
     opcode = Opcode.WEIGHTS
-    stream: bytes
+    stretches: tuple[bytes, ...]
+    times: int = 1
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from amaranth.hdl import Cat, Const, Module
+from amaranth.hdl import Cat, Const, Module, Mux, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -31,8 +31,11 @@ _WRITERS = (Engine.RESCALE, Engine.ELEMENTWISE, Engine.POOL, Engine.LOAD)
 """Engines that write it; the first never waits."""
 _REFUSING = (Engine.WEIGHTS, Engine.MATMUL, Engine.RESCALE, Engine.ELEMENTWISE)
 """Engines that can still reject a dispatched command."""
-READERS = ("commands", "weights", "load")
-"""What reads memory."""
+READERS = ("commands", "load", "weights")
+"""What reads memory, the most urgent first: weights are read far ahead of their use."""
+WEIGHT_BEATS_IN_FLIGHT = 64
+"""Of weights, what is asked for and has not come: enough that the bus is never idle, and no more for the others to wait
+behind."""
 
 
 class Core(wiring.Component):
@@ -187,12 +190,16 @@ class Core(wiring.Component):
 
     def _buses(self, m, dispatcher, weights, weight_stream, load, store) -> None:
         """The engines' transfers and beats."""
+        for_weights = Signal(range(WEIGHT_BEATS_IN_FLIGHT + 1))
+        m.d.comb += for_weights.eq(
+            Mux(weight_stream.space < WEIGHT_BEATS_IN_FLIGHT, weight_stream.space, WEIGHT_BEATS_IN_FLIGHT)
+        )
         for port, (source, beats, space) in zip(
             self.readers,
             (
                 (dispatcher, dispatcher.beats, dispatcher.space),
-                (weights, weights.beats, weight_stream.space),
                 (load, load.beats, UNBOUNDED_SPACE),
+                (weights, weights.beats, for_weights),
             ),
             strict=True,
         ):

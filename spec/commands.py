@@ -197,10 +197,12 @@ FORMATS: dict[Opcode, Format] = {
                 Field(
                     "beats",
                     TRANSFER_BITS,
-                    f"beats of {BEAT_BYTES} bytes that are appended to the weight stream",
+                    f"beats of {BEAT_BYTES} bytes of a stretch, which is appended to the weight stream",
                 ),
+                Field("times", 16, "how often a stretch is appended before the next"),
+                Field("stretches", 16, "stretches, one behind the other in memory"),
             ),
-            ("beats",),
+            ("beats", "times", "stretches"),
         ),
         Format(
             Opcode.MATMUL,

@@ -189,7 +189,8 @@ def test_weight_stream(folder):
     streamed = compare.weight_stream_bytes(program, config.bus_bytes)
     # No less than the weights as numbers, no more than what is streamed, each time that it is.
     commands = [program.command(index) for index in range(program.command_count)]
-    beats = sum(fields["beats"] for opcode, fields in commands if opcode is Opcode.WEIGHTS)
+    sent = (fields for opcode, fields in commands if opcode is Opcode.WEIGHTS)
+    beats = sum(fields["beats"] * fields["times"] * fields["stretches"] for fields in sent)
     assert sum(layer.weights.size for layer in network.layers if hasattr(layer, "weights")) // 2 < streamed
     assert streamed <= min(beats * config.bus_bytes, len(program.image))
 

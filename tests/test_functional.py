@@ -329,7 +329,7 @@ def any_commands(rng, config):
     }  # fmt: skip
     passes = np.prod([matmul[name] for name in ("digits", "kernel_rows", "kernel_columns", "chunks")])
     tiles = 1 if matmul["one_tile"] else int(passes)
-    weights = {"memory_address": IMAGE, "beats": tiles * config.tile_beats + config.parameter_beats}
+    weights = {"memory_address": IMAGE, "beats": tiles * config.tile_beats + config.parameter_beats} | ONCE
     return [
         load, (Opcode.WEIGHTS, weights), (Opcode.MATMUL, matmul), (Opcode.RESCALE, rescale),
         (Opcode.STORE, store | {"wait_rescale": 1}),
@@ -427,6 +427,7 @@ def cases():
     return [Case(*entry) for entry in programs if entry[1] is not None]
 
 
+ONCE = {"times": 1, "stretches": 1}
 BY_HAND = {(Opcode.STORE, "memory_pitch"), (Opcode.STORE, "scratchpad_pitch"), (Opcode.ELEMENTWISE, "double")}
 """Stores of several rows, and sums on which the roundings differ, are rare here: `test_interpreter.py` has them."""
 

@@ -75,7 +75,10 @@ def tile(config, weights):
 def streamed(config, tiles, records):
     """A weight stream and its WEIGHTS command."""
     stream = tiles[0] + records + b"".join(tiles[1:])
-    return stream, (Opcode.WEIGHTS, {"memory_address": IMAGE, "beats": len(stream) // 8})
+    return stream, (
+        Opcode.WEIGHTS,
+        {"memory_address": IMAGE, "beats": len(stream) // 8, "times": 1, "stretches": 1},
+    )
 
 
 UNCHANGED = {"multiplier": 2**30, "exponent": 1}
@@ -492,6 +495,9 @@ def test_what_no_program_may_do(opcode, values, message):
     with pytest.raises(AssertionError, match=message):
         machine_for(
             int8_machine(),
-            [(Opcode.WEIGHTS, {"memory_address": IMAGE, "beats": 16}), (opcode, values)],
+            [
+                (Opcode.WEIGHTS, {"memory_address": IMAGE, "beats": 16, "times": 1, "stretches": 1}),
+                (opcode, values),
+            ],
             image=bytes([1]) * 128,
         ).run()

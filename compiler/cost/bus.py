@@ -28,6 +28,7 @@ class Client:
     ended, begun, asked : called when all beats of a burst have arrived, so many; when the first does; when they have
         been asked for
     room : beats that it can take beside those it has asked for
+    in_flight : beats that it asks for ahead, at most; no fewer than BURST_BEATS
     behind : what its beats wait for while that has users; the others' beats behind them wait, too
     bursts : beats of those that it wants, in order
     """
@@ -36,12 +37,14 @@ class Client:
     begun: Callable[[int], None] = _nothing
     asked: Callable[[int], None] = _nothing
     room: float = inf
+    in_flight: float = inf
     behind: Resource | None = None
     bursts: deque[int] = field(default_factory=deque)
 
 
 class ReadBus:
-    """A burst a cycle is asked for, no more than OUTSTANDING are under way, and a beat a cycle comes.
+    """A burst a cycle is asked for, of the first client that has one, no more than OUTSTANDING are under way, and a
+    beat a cycle comes.
 
     Attributes
     ----------
@@ -53,7 +56,6 @@ class ReadBus:
         self._clock = clock
         self._latency = timing.data
         self._clients = list(clients)
-        self._next = 0
         self._flight: deque[tuple[Client, int, float]] = deque()
         self._held_up = False
 
@@ -61,16 +63,14 @@ class ReadBus:
         """Somebody may have something to ask for, or room for it."""
         if self._held_up or len(self._flight) >= OUTSTANDING:
             return
-        for turn in range(len(self._clients)):
-            place = (self._next + turn) % len(self._clients)
-            client = self._clients[place]
-            if client.bursts and client.bursts[0] <= client.room:
+        for client in self._clients:
+            if client.bursts and client.bursts[0] <= min(client.room, client.in_flight):
                 break
         else:
             return
-        self._next = place + 1
         beats = client.bursts.popleft()
         client.room -= beats
+        client.in_flight -= beats
         self._flight.append((client, beats, self._clock.now + self._latency))
         self._held_up = True
         self._clock.after(1, self._ask_again)
@@ -100,6 +100,7 @@ class ReadBus:
 
     def _end(self) -> None:
         client, beats, _ = self._flight.popleft()
+        client.in_flight += beats
         self.beats += beats
         client.ended(beats)
         if self._flight:

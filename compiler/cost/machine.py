@@ -85,7 +85,7 @@ class _Machine:
         self._loads_left = 0
         self._loading: Command | None = None
         self._fetching: Command | None = None
-        self._bus = ReadBus(clock, timing, (self._dispatcher.client, self._feed.client, self._load))
+        self._bus = ReadBus(clock, timing, (self._dispatcher.client, self._load, self._feed.client))
         self._write_beats = 0
         self._pool_ended = NEVER
 
@@ -155,7 +155,9 @@ class _Machine:
 
     def _begin_weights(self, command: Command, step: Weights) -> None:
         """It leaves its queue when the last burst of the one before has been asked for; nobody waits for its end."""
-        self._feed.client.bursts.extend(bursts_of(self._addresses[step], len(step.stream)))
+        address, size = self._addresses[step], len(step.stretches[0])
+        for stretch in range(len(step.stretches)):
+            self._feed.client.bursts.extend(step.times * list(bursts_of(address + stretch * size, size)))
         self._fetching = command
         self._clock.after(self._timing.split, self._ask)
         self._weights_asked(0)

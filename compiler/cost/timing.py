@@ -14,6 +14,8 @@ MEMORY_LATENCY = 32
 with."""
 OUTSTANDING = 8
 """Bursts under way at a time."""
+WEIGHT_BEATS_IN_FLIGHT = 64
+"""Beats of weights under way, at most."""
 BURST_BEATS = 32
 """Beats of the longest burst."""
 FETCH_COMMANDS = 4

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from intaglio.compiler.cost.bus import Client
 from intaglio.compiler.cost.events import Action, Clock
-from intaglio.compiler.cost.timing import Timing
+from intaglio.compiler.cost.timing import WEIGHT_BEATS_IN_FLIGHT, Timing
 from intaglio.spec.config import AcceleratorConfig
 
 
@@ -47,7 +47,7 @@ class WeightFeed:
         asked: Callable[[int], None],
     ) -> None:
         room = config.weight_buffer_bytes // config.bus_bytes
-        self.client = Client(self._ended, self._begun, asked, room)
+        self.client = Client(self._ended, self._begun, asked, room, WEIGHT_BEATS_IN_FLIGHT)
         self.tile_ready = False
         self.on_tile: Action = _nothing
         self.on_parameters: Action = _nothing

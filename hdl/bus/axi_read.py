@@ -60,8 +60,8 @@ class ReadMaster(wiring.Component):
     """Cuts its clients' transfers into bursts and hands each client its data.
 
     A burst is issued when its client has room for all of it beside what is already on its way, so that no client ever
-    blocks another for longer than it lowers ``ready`` by itself. Clients take turns burst by burst. One ID: data come
-    back in order. Signals to the bus come from registers.
+    blocks another for longer than it lowers ``ready`` by itself. Of the clients that have one to be issued the first
+    goes first. One ID: data come back in order. Signals to the bus come from registers.
 
     Latency: 3 cycles from a transfer taken to its address on the bus, 1 from a beat on the bus to the client.
     Throughput: a burst a cycle on AR, a beat a cycle on R.
@@ -226,15 +226,11 @@ class _Issuer(wiring.Component):
         m.submodules.flight = flight = Fifo(_issued_layout(count), self._outstanding)
         request = Signal(count)
         grant = Signal(count)
-        later = Signal(count)
-        """The clients after the one that was served last: they are asked before the others."""
-        asking = Signal(count)
         free = Signal()
         m.d.comb += [
             free.eq((~self.valid | self.ready) & flight.i.ready & ~self.flush),
             flight.i.valid.eq(free & request.any()),
-            asking.eq(Mux((request & later).any(), request & later, request)),
-            grant.eq(asking & -asking),
+            grant.eq(request & -request),
             self.idle.eq(flight.space == self._outstanding),
         ]
         wiring.connect(m, flight.o, wiring.flipped(self.issued))
@@ -256,7 +252,6 @@ class _Issuer(wiring.Component):
                     self.address.eq(Cat(Const(0, BEAT_OFFSET_BITS), burst.payload.beat)),
                     self.length.eq(burst.payload.length),
                     self.valid.eq(1),
-                    later.eq((1 << count) - (2 << index)),
                 ]
                 m.d.comb += flight.i.payload.eq(
                     Cat(
@@ -266,8 +261,6 @@ class _Issuer(wiring.Component):
                         burst.payload.command,
                     )
                 )
-        with m.If(self.flush):
-            m.d.sync += later.eq(0)
         return m
 
 

@@ -149,9 +149,9 @@ class Load(wiring.Component):
 
 
 class Weights(wiring.Component):
-    """Runs WEIGHTS commands: memory to the weight stream.
+    """Runs WEIGHTS commands: memory to the weight stream, a transfer for each time that a stretch is sent.
 
-    A command's transfer is asked for as soon as the one before has been, so the stream has no gap between them.
+    A transfer is asked for as soon as the one before has been, so the stream has no gap between them.
 
     Members
     -------
@@ -184,27 +184,48 @@ class Weights(wiring.Component):
 
     def elaborate(self, platform) -> Module:
         m = Module()
-        command = self.command.payload
-        m.submodules.marks = marks = Fifo(1, WEIGHTS_QUEUE_DEPTH)
-        aligned = command.body.memory_address[:BEAT_OFFSET_BITS] == 0
+        command, body = self.command.payload, self.command.payload.body
+        time = Signal(len(body.times))
+        stretch = Signal(len(body.stretches))
+        offset = Signal(MEMORY_ADDRESS_BITS - BEAT_OFFSET_BITS)
+        """Beats from the first stretch to the one at hand."""
+        last_time, last = Signal(), Signal()
         m.d.comb += [
-            self.transfer.valid.eq(self.command.valid & aligned & marks.i.ready),
-            self.transfer.payload.address.eq(command.body.memory_address),
-            self.transfer.payload.beats.eq(command.body.beats),
+            last_time.eq(time + 1 == body.times),
+            last.eq(last_time & (stretch + 1 == body.stretches)),
+        ]
+        m.submodules.under_way = under_way = Fifo(
+            data.StructLayout({"ends": 1, "mark": 1}), WEIGHTS_QUEUE_DEPTH
+        )
+        aligned = body.memory_address[:BEAT_OFFSET_BITS] == 0
+        asked = Signal()
+        m.d.comb += [
+            self.transfer.valid.eq(self.command.valid & aligned & under_way.i.ready),
+            self.transfer.payload.address.eq(body.memory_address + Cat(Const(0, BEAT_OFFSET_BITS), offset)),
+            self.transfer.payload.beats.eq(body.beats),
             self.transfer.payload.command.eq(command.index),
-            self.command.ready.eq(self.transfer.valid & self.transfer.ready),
-            marks.i.valid.eq(self.command.ready),
-            marks.i.payload.eq(command.mark),
+            asked.eq(self.transfer.valid & self.transfer.ready),
+            self.command.ready.eq(asked & last),
+            under_way.i.valid.eq(asked),
+            under_way.i.payload.ends.eq(last),
+            under_way.i.payload.mark.eq(command.mark),
             self.fault.eq(self.command.valid & ~aligned),
             self.fault_command.eq(command.index),
             self.o.valid.eq(self.beats.valid),
             self.o.payload.eq(self.beats.payload.data),
             self.beats.ready.eq(self.o.ready),
-            self.done.eq(self.beats.valid & self.beats.ready & self.beats.payload.last),
-            self.done_mark.eq(marks.o.payload),
-            marks.o.ready.eq(self.done),
-            self.busy.eq(marks.o.valid),
+            under_way.o.ready.eq(self.beats.valid & self.beats.ready & self.beats.payload.last),
+            self.done.eq(under_way.o.ready & under_way.o.payload.ends),
+            self.done_mark.eq(under_way.o.payload.mark),
+            self.busy.eq(under_way.o.valid),
         ]
+        with m.If(asked):
+            m.d.sync += time.eq(Mux(last_time, 0, time + 1))
+            with m.If(last_time):
+                m.d.sync += [
+                    stretch.eq(Mux(last, 0, stretch + 1)),
+                    offset.eq(Mux(last, 0, offset + body.beats)),
+                ]
         return m
 
 

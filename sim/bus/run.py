@@ -17,7 +17,7 @@ TESTS = {
     "write_keeps_the_bus_full": 1,
     "stated_latencies": 1,
     "a_full_client_blocks_nobody": 1,
-    "clients_take_turns": 1,
+    "the_first_client_goes_first": 1,
     "bursts_in_flight": 1,
     "regions": 2,
     "read_errors": 1,

@@ -36,7 +36,8 @@ async def read_at_random(dut, part):
         for client in clients:
             client.pending.extend(drawn_reads(stand, 10, 10 * client.capacity))
         asked = sum(transfer.beats for client in clients for transfer in client.pending)
-        await stand.until(finished(*clients), 60000)
+        # One after the other, each beat a burst: 32 cycles until it comes, and some more for chances of one in five.
+        await stand.until(finished(*clients), 100 * asked)
         await stand.tick(3)
         assert watch.beats == sum(client.received for client in clients) == asked >= 30
         assert int(getattr(dut, f"{part}_idle").value)

@@ -155,8 +155,9 @@ class _Machine(Agent):
         )
         assert given["index"] == command.index, f"the command at {command.index} comes as {given['index']}"
         assert given["mark"] == command.values.get("mark", 0), "the mark of another command"
-        delay = 0 if self.at_once else self._stand.random.choice((0, 1, 5, 20))
         engine, cycle = FORMATS[opcode].engine, self._stand.cycle
+        # Some end where others end.
+        delay = 0 if self.at_once else self._stand.random.choice((0, 1, 5, 20, 31 - cycle % 16))
         self._running[engine].append((cycle + 1 + delay, given["mark"]))
         self.taken_in.append(cycle)
 

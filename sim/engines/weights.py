@@ -18,9 +18,14 @@ SOONEST = 2
 
 BINS = (
     "a transfer is asked for before the data of the one before",
-    f"{WEIGHTS_QUEUE_DEPTH} commands asked for and none complete",
-    "a command of one beat",
-    "a command of many beats",
+    f"{WEIGHTS_QUEUE_DEPTH} transfers asked for and none complete",
+    "a stretch of one beat",
+    "a stretch of many beats",
+    "a stretch several times",
+    "several stretches",
+    "several stretches, each several times",
+    "a stretch more than 256 times",
+    "more than 256 stretches",
     "a marked command",
     "a command that is not marked",
     "the stream makes a beat wait",
@@ -47,7 +52,7 @@ class _Bench(Agent):
 
     def restart(self) -> None:
         self.asked: deque[dict[str, Any]] = deque()
-        """Commands whose transfers are to come."""
+        """Transfers that are to come."""
         self._under_way: deque[dict[str, Any]] = deque()
         self._due: deque[int] = deque()
         self.refused: int | None = None
@@ -63,12 +68,12 @@ class _Bench(Agent):
 
     def transfer(self, word: int) -> None:
         assert self.asked, "a transfer that no command has"
-        given, command = self._transfers.unpack(word), self.asked.popleft()
-        expected = {name: command[name] for name in ("address", "beats", "command")}
+        given, transfer = self._transfers.unpack(word), self.asked.popleft()
+        expected = {name: transfer[name] for name in ("address", "beats", "command")}
         assert given == expected, f"asked for is {given}, not {expected}"
         bins = self._stand.bins
         bins["a transfer is asked for before the data of the one before"] += bool(self._under_way)
-        self._under_way.append(command | {"asked": self._stand.cycle})
+        self._under_way.append(transfer | {"asked": self._stand.cycle})
         bins[BINS[1]] += len(self._under_way) == WEIGHTS_QUEUE_DEPTH
         assert len(self._under_way) <= WEIGHTS_QUEUE_DEPTH, "more transfers asked for than are kept"
         # So many that no bench can bring them.
@@ -90,10 +95,10 @@ class _Bench(Agent):
         moves = self._beats.moves
         ends = moves and self._beats.queue[0] >> 64
         bins["the stream makes a beat wait"] += self._beats.offers and not moves
-        assert read("done") == bool(ends), "a command's end is not with its last beat"
-        if ends:
-            command = self._under_way.popleft()
-            assert read("done_mark") == command["mark"], "the mark of another command"
+        transfer = self._under_way.popleft() if ends else {"ends": False}
+        assert read("done") == transfer["ends"], "a command's end is not with its last beat"
+        if transfer["ends"]:
+            assert read("done_mark") == transfer["mark"], "the mark of another command"
         fault = read("fault")
         wrong = self.refused is not None and not self.asked and read("command__valid")
         assert fault == wrong, "a legal command is refused, or one that is not legal is not"
@@ -114,17 +119,29 @@ async def _check(stand: Stand, quick: bool) -> None:
     asks, out = Sink(stand, "transfer", bench.transfer), Sink(stand, "o", bench.beat)
     draw, bins = stand.random, stand.bins
 
-    def ask(address: int, count: int) -> None:
+    def ask(address: int, count: int, times: int = 1, stretches: int = 1) -> None:
         index, mark = draw.getrandbits(32), draw.randrange(2)
-        body = {"memory_address": address, "beats": count}
+        body = {"memory_address": address, "beats": count, "times": times, "stretches": stretches}
         source.queue.append(shapes["command"].pack({"body": body, "index": index, "mark": mark}))
         if address % 8:
             bench.refused = index
             bins[f"an address {address % 8} bytes behind a beat"] += 1
             return
-        bench.asked.append({"address": address, "beats": count, "command": index, "mark": mark})
-        bins["a command of one beat"] += count == 1
-        bins["a command of many beats"] += count > 20
+        places = [
+            (address + 8 * count * stretch) % 2**32 for stretch in range(stretches) for _ in range(times)
+        ]
+        bench.asked.extend(
+            {"address": place, "beats": count, "command": index, "mark": mark, "ends": False}
+            for place in places
+        )
+        bench.asked[-1]["ends"] = True
+        bins["a stretch of one beat"] += count == 1
+        bins["a stretch of many beats"] += count > 20
+        bins["a stretch several times"] += times > 1 and stretches == 1
+        bins["several stretches"] += stretches > 1 and times == 1
+        bins["several stretches, each several times"] += stretches > 1 and times > 1
+        bins["a stretch more than 256 times"] += times > 256
+        bins["more than 256 stretches"] += stretches > 256
         bins["a marked command"] += mark
         bins["a command that is not marked"] += not mark
         bins["the greatest count"] += count == (1 << 24) - 1
@@ -139,8 +156,14 @@ async def _check(stand: Stand, quick: bool) -> None:
         for agent in (source, asks, beats, out):
             agent.pace.full = full
         counts = [draw.choice((1, 2, draw.randint(1, 50))) for _ in range(12)]
-        for count in counts:
-            ask(draw.choice((2**32 - 8, draw.getrandbits(29) << 3)), count)
+        for index, count in enumerate(counts):
+            times, stretches = (1, 1) if draw.randrange(2) else (draw.randint(1, 4), draw.randint(1, 4))
+            if index == turn == 0:
+                count, times = 1, 300
+            if index == turn - 1 == 0:
+                count, stretches = 1, 300
+            counts[index] = count * times * stretches
+            ask(draw.choice((2**32 - 8, draw.getrandbits(29) << 3)), count, times, stretches)
         if turn % 6 == 1:
             out.allowed = lambda: False
             await stand.tick(60)

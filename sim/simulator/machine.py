@@ -267,7 +267,7 @@ def cycle_limit(program: Program, config: AcceleratorConfig) -> int:
         elif opcode in (Opcode.LOAD, Opcode.STORE):
             cycles += fields["rows"] * (fields["row_bytes"] + config.bus_bytes)
         elif opcode == Opcode.WEIGHTS:
-            cycles += fields["beats"]
+            cycles += fields["beats"] * fields["times"] * fields["stretches"]
         elif opcode == Opcode.RESCALE:
             cycles += fields["positions"] * config.columns
         else:

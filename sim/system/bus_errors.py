@@ -11,19 +11,24 @@ from intaglio.spec.commands import Opcode
 from intaglio.spec.registers import STATUS_FAULT, Cause, Register
 
 
-def commands_of_bursts(work: Job) -> list[int]:
-    """Indexes of the WEIGHTS commands: each is one burst here."""
-    indexes = work.of(Opcode.WEIGHTS)
-    assert all(work.command(index)[1]["beats"] <= 32 for index in indexes)
-    return indexes
+def bursts_of_weights(work: Job) -> list[tuple[int, int]]:
+    """Of each transfer of a WEIGHTS command, which is one burst here, its address and the command's index."""
+    bursts: list[tuple[int, int]] = []
+    for index in work.of(Opcode.WEIGHTS):
+        values = work.command(index)[1]
+        assert values["beats"] <= 32
+        for stretch in range(values["stretches"]):
+            address = values["memory_address"] + 8 * values["beats"] * stretch
+            bursts += values["times"] * [(address, index)]
+    return bursts
 
 
 @cocotb.test()
 async def read_errors(dut: Any) -> None:
     """Any response but OKAY, at any beat: the fault names the burst and the command that it was for."""
     host = await begin(dut, "RRESP")
-    weights = commands_of_bursts(SMALL)
-    weights_at = {SMALL.command(index)[1]["memory_address"] for index in weights}
+    weights = bursts_of_weights(SMALL)
+    weights_at = {address for address, _ in weights}
     load = SMALL.of(Opcode.LOAD)[0]
     sizes = {"list": 8 * SMALL.count, "weights": 8, "load": 1}
     for turn in range(45):
@@ -56,7 +61,7 @@ async def read_errors(dut: Any) -> None:
         ((address, place),) = failed
         index = {
             "list": (address - SMALL.command_address) // 64,
-            "weights": weights[served.order(place)] if kind == "weights" else 0,
+            "weights": weights[served.order(place)][1] if kind == "weights" else 0,
             "load": load,
         }[kind]
         assert await host.read(Register.STATUS) == STATUS_FAULT

@@ -85,6 +85,7 @@ async def more_than_there_is(dut: Any) -> None:
         await refused(host, SMALL.changed(index, memory_address=address), Fault(Cause.ILLEGAL_FIELD, index))
 
 
+ONE_BEAT = {"beats": 1, "times": 1, "stretches": 1}
 TOP = 0xFFFF_FFF8
 ALL_MEMORY = (0, 0xFFFF_FFFF)
 
@@ -96,10 +97,10 @@ def outside(opcode: Opcode) -> list[Transfer]:
     """Transfers that touch what lies beyond an end of their region, or past the top of the address space."""
     low, high = SMALL.write_region if opcode is Opcode.STORE else SMALL.read_region
     beats_field = opcode is Opcode.WEIGHTS
-    longest = {"beats" if beats_field else "row_bytes": 0xFFFFFF}
+    longest = ONE_BEAT | {"beats": 0xFFFFFF} if beats_field else {"row_bytes": 0xFFFFFF}
 
     def size(beats: int) -> dict[str, int]:
-        return {"beats": beats} if beats_field else {"row_bytes": 8 * beats}
+        return ONE_BEAT | {"beats": beats} if beats_field else {"row_bytes": 8 * beats}
 
     cases: list[Transfer] = [
         (low - 8, size(1), None),
@@ -266,7 +267,7 @@ async def faults_that_meet(dut: Any) -> None:
         work = SMALL.replaced(
             0, encode(Opcode.STORE, {"memory_address": SMALL.read_region[0], "row_bytes": 8, "rows": 1})
         )
-        work = work.replaced(1, encode(Opcode.WEIGHTS, {"memory_address": outside_read.address, "beats": 1}))
+        work = work.replaced(1, encode(Opcode.WEIGHTS, {"memory_address": outside_read.address} | ONE_BEAT))
         work = work.replaced(2, bytes(64))
         await host.launch(work)
         await host.interrupt()

@@ -153,14 +153,17 @@ async def leftovers(dut: Any) -> None:
     rescale = {"positions": 16, "columns": 16, "channels": 3, "destination": 0, "pixel_pitch": 3, "high": 15}
     odd = (
         SMALL.changed(SMALL.of(Opcode.WEIGHTS)[-1], beats=9).having(expected=SMALL.expected),
-        bare((Opcode.WEIGHTS, {"memory_address": SOURCE, "beats": 20}), source=PATTERN),
+        bare(
+            (Opcode.WEIGHTS, {"memory_address": SOURCE, "beats": 20, "times": 1, "stretches": 1}),
+            source=PATTERN,
+        ),
         bare((Opcode.RESCALE, rescale)),
         bare(
             (Opcode.RESCALE, rescale | {"bank": 1}),
             (Opcode.RESCALE, rescale | {"low": 5, "high": -5}),
         ),
         bare(
-            (Opcode.WEIGHTS, {"memory_address": SOURCE, "beats": weights["beats"]}),
+            (Opcode.WEIGHTS, weights | {"memory_address": SOURCE}),
             (Opcode.MATMUL, SMALL.command(matmul)[1] | {"wait_load": 0}),
             source=PATTERN,
         ),

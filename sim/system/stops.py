@@ -195,7 +195,7 @@ async def waits_for_ever(dut: Any) -> None:
         # No weights, one tile too few, more than the buffer holds.
         bare((Opcode.MATMUL, SMALL.command(matmul)[1] | {"wait_load": 0})),
         SMALL.changed(weights[-1], beats=SMALL.command(weights[-1])[1]["beats"] - 1),
-        bare((Opcode.WEIGHTS, {"memory_address": SOURCE, "beats": 80}), source=PATTERN),
+        bare((Opcode.WEIGHTS, {"memory_address": SOURCE, "beats": 80, "times": 1, "stretches": 1}), source=PATTERN),
     ]  # fmt: skip
     for work in stuck:
         for patience in (60, 300):

@@ -214,23 +214,25 @@ class Interpreter:
         starts, size = transfer_of(opcode, values, self._state.config)
         if refused := grant.refused(starts, size):
             raise Stopped(refused[0], index, refused[1])
-        beats = grant.beats(starts, size)
+        beats = grant.beats(starts, size) * values.get("times", 1)
         if opcode is Opcode.STORE:
             self._state.write_beats += beats
         else:
             self._state.read_beats += beats
 
     def _weights(self, index: int, values: Values) -> bool:
-        """Some of the beats; whether the last has been moved."""
+        """Some of the beats, all of one stretch; whether the last has been moved."""
         if not self._moved:
             self._transfer(index, Opcode.WEIGHTS, values)
-        count = self._order.beats(min(self._room(), values["beats"] - self._moved))
-        beat = self._state.config.bus_bytes
-        first = values["memory_address"] + beat * self._moved
+        beat, beats = self._state.config.bus_bytes, values["beats"]
+        turn, place = divmod(self._moved, beats)
+        count = self._order.beats(min(self._room(), beats - place))
+        starts, _ = transfer_of(Opcode.WEIGHTS, values, self._state.config)
+        first = int(starts[turn // values["times"]]) + beat * place
         self.stream += self._state.memory.common(first, first + beat * count).tobytes()
         if self._state.watch is not None:
             self._state.touch(np.arange(first, first + beat * count), Space.MEMORY)
-        self._moved = (self._moved + count) % values["beats"]
+        self._moved = (self._moved + count) % (beats * values["times"] * values["stretches"])
         return self._moved == 0
 
     def _matmul(self, values: Values) -> bool:

@@ -22,7 +22,7 @@ from intaglio.spec.commands import (
     command_layout,
 )
 from intaglio.spec.config import AcceleratorConfig
-from intaglio.spec.limits import SOFTMAX_ELEMENTS
+from intaglio.spec.limits import MEMORY_ADDRESS_BITS, SOFTMAX_ELEMENTS
 from intaglio.spec.registers import Cause
 
 __all__ = ["Grant", "refused_at_dispatch", "refused_by_engine"]
@@ -138,7 +138,9 @@ class Grant:
 
 
 def transfer_of(opcode: Opcode, values: Mapping[str, int], config: AcceleratorConfig) -> tuple[Integers, int]:
-    """Where the transfers of a LOAD, STORE or WEIGHTS begin in memory, and the bytes of each."""
+    """Where the transfers of a LOAD, STORE or WEIGHTS begin in memory, each once, and the bytes of each."""
     if opcode is Opcode.WEIGHTS:
-        return np.array([values["memory_address"]]), values["beats"] * config.bus_bytes
+        size = values["beats"] * config.bus_bytes
+        starts = values["memory_address"] + size * np.arange(values["stretches"])
+        return starts % (1 << MEMORY_ADDRESS_BITS), size
     return row_addresses(values), values["row_bytes"]
