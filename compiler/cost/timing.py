@@ -50,7 +50,7 @@ class Timing:
     split : from a transfer to its first burst asked for
     data : from a burst asked for to its first beat at whoever asked
     assembled : from a command's last beat to the whole command
-    queue : from a command sent to where its engine sees it
+    queue : from a command sent to where its engine sees it; WEIGHTS is a cycle later, and sent ahead
     shadow : from the last beat of a tile to the tile usable
     fill : from MATMUL's command to its first vector in the array
     sums : from a MATMUL's last vector past the array's input to its completion
@@ -72,7 +72,7 @@ class Timing:
     split: int = 2
     data: int = MEMORY_LATENCY + 2
     assembled: int = 3
-    queue: int = FIFO
+    queue: int = 1
     shadow: int = 2
     lanes: int = 2
     pool_fill: int = WINDOW

@@ -5,8 +5,9 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from intaglio.hdl.storage.fifo import Fifo
+from intaglio.hdl.storage.register_slice import RegisterSlice
 from intaglio.spec.commands import FORMATS, WAITED, Opcode, command_layout
-from intaglio.spec.limits import COMMAND_INDEX_BITS, QUEUE_DEPTH, SEQUENCE_BITS, WEIGHTS_QUEUE_DEPTH
+from intaglio.spec.limits import COMMAND_INDEX_BITS, SEQUENCE_BITS, WEIGHTS_QUEUE_DEPTH
 
 __all__ = ["CommandQueue", "body_layout", "command_signature", "pack_entry"]
 
@@ -28,7 +29,8 @@ def command_signature(opcode: Opcode) -> stream.Signature:
 class CommandQueue(wiring.Component):
     """Holds an engine's commands until the engine is free and all that they wait for is complete.
 
-    Latency: 2 cycles at least. Depth: `QUEUE_DEPTH` commands, of WEIGHTS `WEIGHTS_QUEUE_DEPTH`.
+    Latency: 1 cycle at least, of WEIGHTS 2. Depth: `QUEUE_DEPTH` commands, as many as a register slice holds, of
+    WEIGHTS `WEIGHTS_QUEUE_DEPTH`.
 
     Parameters
     ----------
@@ -44,7 +46,7 @@ class CommandQueue(wiring.Component):
     """
 
     def __init__(self, opcode: Opcode) -> None:
-        self._depth = WEIGHTS_QUEUE_DEPTH if opcode is Opcode.WEIGHTS else QUEUE_DEPTH
+        self._opcode = opcode
         self._command = command_signature(opcode).members["payload"].shape
         self._entry = data.StructLayout(
             {"waits": data.ArrayLayout(SEQUENCE_BITS, len(WAITED)), "command": self._command}
@@ -59,7 +61,10 @@ class CommandQueue(wiring.Component):
 
     def elaborate(self, platform) -> Module:
         m = Module()
-        m.submodules.fifo = fifo = Fifo(self._entry, self._depth)
+        ahead_of_time = self._opcode is Opcode.WEIGHTS
+        m.submodules.fifo = fifo = (
+            Fifo(self._entry, WEIGHTS_QUEUE_DEPTH) if ahead_of_time else RegisterSlice(self._entry)
+        )
         wiring.connect(m, wiring.flipped(self.i), fifo.i)
         met = Signal(len(WAITED))
         for index, count in enumerate(self.completed):
