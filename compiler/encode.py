@@ -142,13 +142,16 @@ def _matmul(step: Matmul) -> dict[str, int]:
         "lines": step.lines,
         "line_lanes": step.line_lanes,
         "first_output_row": step.first_output_row,
+        "goes_on": int(step.goes_on),
         "kernel_column_row_step": step.walk.kernel_column_row_step,
+        "last_row_columns": step.walk.last_row_columns,
     }
     if step.depthwise is not None:
         fields |= {
             "depthwise": 1,
             "first_output": step.depthwise.first_output,
             "output_step": step.depthwise.output_step,
+            "row_overlap": step.depthwise.row_overlap,
         }
     return fields
 

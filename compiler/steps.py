@@ -122,8 +122,15 @@ class Walk:
     kernel_column_step: int
     chunks: int
     kernel_column_row_step: int = 0
+    last_row_columns: int = 0
     pad: int = 0
     signed: bool = False
+
+    @property
+    def vectors(self) -> int:
+        """Of a pass. The last row may have `last_row_columns`."""
+        lacking = self.output_columns - self.last_row_columns if self.last_row_columns else 0
+        return self.output_rows * self.output_columns - lacking
 
 
 @dataclass(frozen=True)
@@ -137,16 +144,19 @@ class Destination:
 
 @dataclass(frozen=True)
 class DepthwiseMode:
-    """The vectors of a row for which a depthwise MATMUL keeps sums: from `first_output` on every `output_step`-th."""
+    """The vectors of a row for which a depthwise MATMUL keeps sums: from `first_output` on every `output_step`-th. With
+    `row_overlap` those of a pass; sums of a row end with the first vectors of the next, so many of them."""
 
     first_output: int
     output_step: int
+    row_overlap: int = 0
 
 
 @dataclass(eq=False, kw_only=True)
 class Matmul(Step):
     """A block of one group of output channels into an accumulator bank. `digits` are the weights' if `weight_digits`,
-    else the activations'. With `lines` its first rows of vectors are read for those after them alone."""
+    else the activations'. With `lines` its first rows of vectors are read for those after them alone, and unless it
+    `goes_on` with the lines of the one before, lines above them are outside the tensor."""
 
     opcode = Opcode.MATMUL
     walk: Walk
@@ -159,6 +169,7 @@ class Matmul(Step):
     lines: int = 0
     line_lanes: int = 0
     first_output_row: int = 0
+    goes_on: bool = False
 
 
 @dataclass(frozen=True)

@@ -78,6 +78,9 @@ class Sweep:
 
     With `lines` a pass takes so many kernel rows besides its own, a stride apart, from the line buffer, not depthwise
     `line_lanes` elements of each.
+
+    Of a whole output of `output_columns`, depthwise rows of vectors can follow each other without what lies beside
+    them: the pad takes its place, and a row's last outputs end with the first vectors of the next.
     """
 
     geometry: Geometry
@@ -96,6 +99,7 @@ class Sweep:
     line_lanes: int = 0
     kernel_column_elements: int = 0
     kernel_column_row_step: int = 0
+    output_columns: int = 0
 
     @property
     def digit_passes(self) -> int:
@@ -108,13 +112,29 @@ class Sweep:
 
     @property
     def line_rows(self) -> Integers:
-        """The kernel row that a vector's own row is, and those of its lines, (kernel rows, kernel columns, lines + 1):
-        some may lie above the kernel. Without lines they are numbered as they are, whatever the dilation."""
+        """The kernel row that a vector's own row is, and those of its lines before it, (kernel rows, kernel columns,
+        lines + 1): -1 for what is above the kernel, or a pass before takes. Without lines they are numbered as they
+        are, whatever the dilation."""
         step = self.kernel_row_step if self.lines else 1
         rows = np.arange(self.kernel_rows)[:, None] * step
         rows = rows + np.arange(self.kernel_columns) * self.kernel_column_row_step
-        lines = rows[..., None] + np.arange(self.lines, -1, -1) * self.geometry.stride[0]
-        return lines + self._above
+        lines = rows[..., None] + np.arange(self.lines, -1, -1) * self.geometry.stride[0] + self._above
+        if self.lines:
+            # The kernel's own columns take the same rows each.
+            apart = lines if self.kernel_column_row_step else lines[:, :1]
+            _, first = np.unique(apart, return_index=True)
+            again = np.ones(apart.size, bool)
+            again[first] = False
+            lines = np.where(again.reshape(apart.shape), -1, lines)
+        return np.maximum(lines, -1)
+
+    def lines_before(self, row: int) -> int:
+        """Rows of vectors before that of output row `row` that its passes need, where nothing goes on with lines: the
+        others of their lines are outside the tensor, or have no weights."""
+        kernel_rows = self.line_rows
+        inside = row * self.geometry.stride[0] - self.geometry.before[0] + kernel_rows >= 0
+        needed = np.flatnonzero((inside & (kernel_rows >= 0)).any(axis=(0, 1)))
+        return int(needed[-1]) if len(needed) else 0
 
     @property
     def _above(self) -> int:
@@ -130,10 +150,24 @@ class Sweep:
         return self.lines > 0 and self.passes * self.vectors(columns) <= config.line_buffer_columns
 
     def vectors(self, columns: int) -> int:
-        """Vectors that a pass reads for so many neighbouring outputs."""
+        """Vectors of a row that a pass reads for so many neighbouring outputs."""
         if self.taps == 1:
             return columns
-        return (columns - 1) * self.geometry.stride[1] + self.taps
+        stride = self.geometry.stride[1]
+        return columns * stride if self.row_overlap(columns) else (columns - 1) * stride + self.taps
+
+    def row_overlap(self, columns: int) -> int:
+        """Of whole rows of outputs, if so many are: vectors before a row's first output, with which the last of the row
+        before end; 0 where rows cannot follow each other so."""
+        stride, first = self.geometry.stride[1], self.taps - 1 - self.geometry.before[1]
+        alone = self.kernel_columns == 1 or not self.kernel_column_pixels
+        whole = columns == self.output_columns and columns * stride >= self.source.columns
+        return first if alone and whole and 0 < first < self.taps and first + 1 >= stride else 0
+
+    def pass_vectors(self, rows: int, columns: int) -> int:
+        """Vectors that a pass reads for a block of so many rows of vectors."""
+        overlap = self.row_overlap(columns)
+        return rows * self.vectors(columns) + (overlap + 1 - self.geometry.stride[1] if overlap else 0)
 
     def walk(
         self, view: View, block: Block, first_element: int, pad: int, signed: bool, lines: int = 0
@@ -142,7 +176,11 @@ class Sweep:
         `first_element` on."""
         geometry, pixel = self.geometry, view.pixel_pitch
         row = block.row + self.lines - lines
-        column = block.column * geometry.stride[1] - geometry.before[1] - view.block.column
+        overlap = self.row_overlap(block.columns)
+        column = (
+            block.column * geometry.stride[1] - (0 if overlap else geometry.before[1]) - view.block.column
+        )
+        ends = overlap + 1 - geometry.stride[1] if overlap else 0
         return Walk(
             source=view.address,
             width=view.block.columns * pixel,
@@ -152,8 +190,9 @@ class Sweep:
             row_pitch=view.row_pitch,
             row_stride=geometry.stride[0],
             column_stride=(1 if self.taps > 1 else geometry.stride[1]) * pixel,
-            output_rows=block.rows + lines,
+            output_rows=block.rows + lines + (ends > 0),
             output_columns=self.vectors(block.columns),
+            last_row_columns=ends,
             kernel_rows=self.kernel_rows,
             kernel_row_step=self.kernel_row_step,
             kernel_columns=self.kernel_columns,
@@ -164,11 +203,13 @@ class Sweep:
             signed=signed,
         )
 
-    @property
-    def mode(self) -> DepthwiseMode | None:
-        """Of a depthwise sweep, which of the vectors it reads end an output's taps."""
+    def mode(self, columns: int, lines: int) -> DepthwiseMode | None:
+        """Of a depthwise sweep, which of the vectors it reads end an output's taps, with so many rows read before."""
         if not self.depthwise:
             return None
+        if overlap := self.row_overlap(columns):
+            first = lines * self.vectors(columns) + overlap
+            return DepthwiseMode(first, self.geometry.stride[1], overlap)
         return DepthwiseMode(self.taps - 1, self.geometry.stride[1] if self.taps > 1 else 1)
 
     def reads(self, view: View, block: Block) -> Interval:
@@ -262,7 +303,8 @@ def _by_channel_sweep(
     taps = min(extent, config.depthwise_taps)
     groups = -(-extent // taps)
     # Each tap read by itself, or neighbours together, with or without lines: whichever is done first.
-    single = replace(single, depthwise=True)
+    _, output_columns = window.output_extents(source.rows, source.columns)
+    single = replace(single, depthwise=True, output_columns=output_columns)
     several = replace(single, kernel_columns=groups, kernel_column_pixels=taps, taps=taps)
     sweeps = [single, several]
     return _quickest(
@@ -284,6 +326,10 @@ def _with_lines(plain: Sweep, config: AcceleratorConfig) -> Iterator[Sweep]:
         groups = -(-kernel_rows // step)
         if step > MOST_STRIDE:
             return
+        if groups > 1:
+            # As close as covers the kernel: the fewer lines are above what a pass takes of it.
+            least = -(-(kernel_rows - lines * stride - between) // ((groups - 1) * stride))
+            step = max(least, 1) * stride
         if groups == 1:
             yield replace(plain, lines=lines, kernel_rows=between, kernel_row_step=1)
         elif between == 1:
@@ -314,8 +360,9 @@ def pass_cycles(sweep: Sweep, window: Accumulation, config: AcceleratorConfig) -
     blocks = -(-rows * columns // config.accumulator_depth)
     one_tile = bool(np.all(window.weights == window.weights[:, :1, :1]))
     tile_cycles = 1 if one_tile else config.tile_beats * config.bus_bits // config.weight_bits
-    again = 1 if sweep.goes_on(columns, config) else blocks
-    return sweep.passes * max((rows + again * sweep.lines) * sweep.vectors(columns), blocks * tile_cycles)
+    again = 0 if sweep.goes_on(columns, config) else blocks - 1
+    lines = sweep.lines_before(0) + again * sweep.lines
+    return sweep.passes * max(sweep.pass_vectors(rows + lines, columns), blocks * tile_cycles)
 
 
 def local_channels(outputs: int, multiplier: int, config: AcceleratorConfig) -> int:

@@ -1,6 +1,18 @@
 """Harnesses: a unit, free inputs, and what must hold."""
 
-from amaranth.hdl import Assert, Assume, C, ClockDomain, Elaboratable, Module, Mux, Signal, Value, signed
+from amaranth.hdl import (
+    Assert,
+    Assume,
+    C,
+    ClockDomain,
+    Elaboratable,
+    Module,
+    Mux,
+    Signal,
+    Value,
+    signed,
+    unsigned,
+)
 from amaranth.lib import data, stream, wiring
 
 from formal.definitions import Definition, affine, affine_operand, affine_quotient, llsq, summed
@@ -84,16 +96,29 @@ class Function(Elaboratable):
 
 
 class _FreeProduct(AffineRescale):
-    """The affine rescale with a free value in place of its product, in `freed`, and its quotient in `seen`."""
+    """The affine rescale with free values in place of the products of its factors' halves, in `parts`, and of their
+    sum, in `freed`; the halves in `factors`, the sum in `sum`, the quotient in `seen`."""
 
     def __init__(self, rounding: AffineRounding):
         super().__init__(32, 8, rounding.name.lower())
-        self.x, self.multiplier = Signal(signed(32)), Signal(signed(32))
-        self.freed, self.seen = Signal(signed(64)), Signal(signed(66))
+        # Of low and low, low and high, high and low, high and high: x's half first, as the unit asks for them.
+        shapes = [unsigned(32), signed(32), signed(32), signed(32)]
+        self.parts = [Signal(shape, name=f"part_{index}") for index, shape in enumerate(shapes)]
+        self.factors = [
+            tuple(Signal(signed(17), name=f"{name}_{index}") for name in ("x", "m")) for index in range(4)
+        ]
+        self.sum, self.freed, self.seen = Signal(signed(64)), Signal(signed(64)), Signal(signed(66))
         self.module = Module()
+        self._asked = 0
 
     def product(self, x: Value, multiplier: Value) -> Value:  # type: ignore[override]
-        self.module.d.comb += [self.x.eq(x), self.multiplier.eq(multiplier)]
+        index, self._asked = self._asked, self._asked + 1
+        for seen, given in zip(self.factors[index], (x, multiplier), strict=True):
+            self.module.d.comb += seen.eq(given)
+        return self.parts[index]
+
+    def joined(self, value: Value) -> Value:  # type: ignore[override]
+        self.module.d.comb += self.sum.eq(value)
         return self.freed
 
     def quotient(self, value: Value) -> Value:  # type: ignore[override]
@@ -106,33 +131,46 @@ class _FreeProduct(AffineRescale):
         return m
 
 
+def _half(factor: Value, high: bool) -> Value:
+    """``factor // 2**16`` or ``factor % 2**16`` of a number of 32 bits."""
+    return factor // (1 << 16) if high else factor % (1 << 16)
+
+
 class Affine(Function):
-    """The affine rescale around its multiplication, which no solver here gets through: the right
-    operands go in; of any product of at most ``2**62`` in magnitude, as those of 32-bit operands are,
-    the right quotient is made; and of that quotient the right result."""
+    """The affine rescale around its multiplications, which no solver here gets through: the right halves of the right
+    operands go in; any products of halves are added at their places; of any sum of at most ``2**62`` in magnitude, as
+    products of 32-bit operands are, the right quotient is made; and of that quotient the right result. Distributivity
+    is the one step that no solver proves: ``(a + 2**16*b) * (c + 2**16*d) = a*c + 2**16*(a*d + b*c) + 2**32*b*d``."""
 
     def __init__(self, rounding: AffineRounding, *, planted: bool = False):
         unit = _FreeProduct(rounding)
         self.rounding = rounding
         self.multiplied, self.divided = Signal(signed(64)), Signal.like(unit.seen)
         super().__init__(unit, lambda given, y: affine(given, y, self.divided), planted=planted)
-        self.freed = unit.freed
 
     @property
     def ports(self) -> list[Signal]:
-        return [*super().ports, self.freed]
+        return [*super().ports, *self.unit.parts, self.unit.freed]
 
     def elaborate(self, platform) -> Module:
         m = super().elaborate(platform)
         unit = self.unit
         given = data.View(unit.i.payload.shape(), self.asked)
-        m.d.comb += Assume((self.freed >= -(1 << 62)) & (self.freed <= 1 << 62))
-        # A stage a cycle: the operands, the product, its first quotient, the last quotient's parts.
+        low, middle, other_middle, high = unit.parts
+        total = Signal(signed(64))
+        m.d.sync += total.eq(low + ((middle + other_middle) << 16) + (high << 32))
+        m.d.comb += Assume((unit.freed >= -(1 << 62)) & (unit.freed <= 1 << 62))
+        x, multiplier = affine_operand(given, self.rounding), given.multiplier
+        # A stage a cycle: the operands, their halves' products, the product, its first quotient, that shifted in two
+        # steps, the last quotient's parts.
         with m.If(self.cycle == 1):
-            m.d.comb += Assert(unit.x == affine_operand(given, self.rounding))
-            m.d.comb += Assert(unit.multiplier == given.multiplier)
-            m.d.sync += self.multiplied.eq(self.freed)
-        with m.If(self.cycle == 4):
+            for index, (one, other) in enumerate(unit.factors):
+                m.d.comb += Assert(one == _half(x, index >= 2))
+                m.d.comb += Assert(other == _half(multiplier, index % 2 == 1))
+        with m.If(self.cycle == 2):
+            m.d.comb += Assert(unit.sum == total)
+            m.d.sync += self.multiplied.eq(unit.freed)
+        with m.If(self.cycle == 6):
             m.d.comb += Assert(affine_quotient(given, unit.seen, self.multiplied, self.rounding))
             m.d.sync += self.divided.eq(unit.seen)
         return m

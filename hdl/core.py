@@ -57,7 +57,7 @@ class Core(wiring.Component):
     finished : Out(1)
         All commands are complete.
     marks : Out(range(number of engines + 1))
-        Marked commands that complete in this cycle.
+        Marked commands that completed in the cycle before.
     progress : Out(1)
         Something moved on chip.
     busy : Out(number of engines)

@@ -83,9 +83,10 @@ class Machine(wiring.Component):
 
     def elaborate(self, platform) -> Module:
         m = Module()
-        state = Signal(_State)
-        running = Signal()
-        m.d.comb += running.eq(state == _State.RUN)
+        # Left as it is: synthesis would make one register of a state and of what is said of it below.
+        state = Signal(_State, attrs={"fsm_encoding": "none"})
+        # Registers of their own, since much hangs on either: whether the state is RUN, and whether it is not.
+        running, flush = Signal(), Signal(init=1)
         m.submodules.registers = registers = self._registers
         m.submodules.reader = reader = self._reader
         m.submodules.writer = writer = self._writer
@@ -107,14 +108,14 @@ class Machine(wiring.Component):
             reader.region_limit.eq(registers.read_limit),
             writer.region_base.eq(registers.write_base),
             writer.region_limit.eq(registers.write_limit),
-            reader.flush.eq(~running),
-            writer.flush.eq(~running),
+            reader.flush.eq(flush),
+            writer.flush.eq(flush),
             self.irq.eq(registers.irq),
             registers.busy.eq(state != _State.IDLE),
         ]
         pass_through(m, reader.bus, self.m_axi)
         pass_through(m, writer.bus, self.m_axi)
-        self._run(m, state)
+        self._run(m, state, running, flush)
         self._count(m, state != _State.IDLE)
         self._mark(m)
         if self._has_probes:
@@ -128,30 +129,35 @@ class Machine(wiring.Component):
             ]
         return m
 
-    def _run(self, m: Module, state: Signal) -> None:
+    def _run(self, m: Module, state: Signal, running: Signal, flush: Signal) -> None:
         """A run from its start to its end."""
         core, registers = self._core, self._registers
         quiet = self._reader.idle & self._writer.idle
         stop, stuck = self._stop(m, state)
+        begin, end = Signal(), Signal()
         with m.Switch(state):
             with m.Case(_State.IDLE):
                 with m.If(registers.start):
-                    m.d.sync += state.eq(Mux(quiet, _State.RUN, _State.SETTLE))
+                    m.d.comb += begin.eq(quiet)
+                    m.d.sync += state.eq(_State.SETTLE)
             with m.Case(_State.SETTLE):
                 # An earlier run ended while the bus still owed it responses, which must not reach this one.
                 with m.If(stop):
                     m.d.comb += registers.finish.eq(1)
                     m.d.sync += state.eq(_State.IDLE)
                 with m.Elif(quiet):
-                    m.d.sync += state.eq(_State.RUN)
+                    m.d.comb += begin.eq(1)
             with m.Case(_State.RUN):
-                with m.If(stop | core.finished):
-                    m.d.sync += state.eq(_State.FLUSH)
+                m.d.comb += end.eq(stop | core.finished)
             with m.Case(_State.FLUSH):
                 # Bursts that were promised on the bus are completed before the interrupt, if the bus answers at all.
                 with m.If(quiet | stuck):
                     m.d.comb += registers.finish.eq(1)
                     m.d.sync += state.eq(_State.IDLE)
+        with m.If(begin):
+            m.d.sync += [state.eq(_State.RUN), running.eq(1), flush.eq(0)]
+        with m.If(end):
+            m.d.sync += [state.eq(_State.FLUSH), running.eq(0), flush.eq(1)]
 
     def _stop(self, m: Module, state: Signal) -> tuple[Value, Value]:
         """Whatever stops a run, as one fault: the bus's, the core's, the watchdog's, the host's; and the watchdog."""
@@ -205,11 +211,8 @@ class Machine(wiring.Component):
         late = Signal(range(len(Engine) * (WEIGHTS_QUEUE_DEPTH + 4)))
         """Marked commands without their time stamp: no more than the engines and their queues hold."""
         due = Signal(range(len(Engine) * (WEIGHTS_QUEUE_DEPTH + 5)))
-        # A cycle late: completions come at the end of long paths.
-        arrived = Signal.like(self._core.marks)
-        m.d.sync += arrived.eq(self._core.marks)
         m.d.comb += [
-            due.eq(late + arrived),
+            due.eq(late + self._core.marks),
             marks.write_enable.eq(due != 0),
             marks.write_address.eq(place),
             marks.write_data.eq(registers.cycles),

@@ -36,8 +36,9 @@ OPTIONS = (
 HASTY = ("-CFLAGS", "-O0")
 """Where little is simulated, most of the time is the compiler's."""
 RANDOM_RESET = ("+verilator+rand+reset+2",)
-_RUNTIME = "verilat*.[od]"
-"""Objects of Verilator's and cocotb's own sources, and what make knows of these."""
+_RUNTIME = "verilated*.[od]"
+"""Objects of Verilator's own sources, and what make knows of these. cocotb's `verilator.o` is a design's: it makes the
+top, whose ports decide its size."""
 _AHEAD_S = 3600
 SPEC = "INTAGLIO_BENCH"
 """The environment variable in which a simulation finds what it is to do, as JSON."""

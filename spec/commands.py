@@ -218,11 +218,23 @@ FORMATS: dict[Opcode, Format] = {
                 Field("first_output", 16, "of a depthwise row: the first vector with which a sum is kept"),
                 Field("output_step", 8, "of a depthwise row: vectors from a kept sum to the next"),
                 Field(
+                    "row_overlap",
+                    6,
+                    "depthwise: vectors of a row with which sums of the row before are kept, if rows share them; then "
+                    "`first_output` is one of the pass",
+                ),
+                Field("last_row_columns", 6, "vectors of the last row, where it has not as many as others"),
+                Field(
                     "lines", 2, "rows of vectors before a vector's own that are multiplied together with it"
                 ),
                 Field("line_lanes", 7, "with lines, not depthwise: lanes that a vector takes"),
                 Field("first_output_row", 2, "the first row of vectors with which sums are kept"),
                 Field("kernel_column_row_step", 8, "rows from a column of the window to the next"),
+                Field(
+                    "goes_on",
+                    1,
+                    "with lines: those before the first rows are the last command's; else they are outside the tensor",
+                ),
             ),
             ("output_rows", "output_columns", "kernel_rows", "kernel_columns", "chunks", "digits"),
         ),

@@ -76,7 +76,7 @@ def test_ties_at_every_exponent(exponent):
 
 def test_defaults():
     unit = AffineRescale()
-    assert (unit.accumulator_bits, unit.output_bits, unit.rounding, unit.latency) == (32, 8, "double", 6)
+    assert (unit.accumulator_bits, unit.output_bits, unit.rounding, unit.latency) == (32, 8, "double", 8)
     assert len(unit.i.payload.as_value()) == 32 + 32 + 6 + 3 * 8
     assert len(AffineRescale(16, 9, None).i.payload.as_value()) == 16 + 32 + 6 + 3 * 9 + 1
 

@@ -140,11 +140,11 @@ def test_latencies_are_those_of_the_hardware():
     assert ReadMaster(1).outstanding == timing.OUTSTANDING
     assert (timing.READ, timing.FIFO) == (READ_LATENCY, FIFO_LATENCY)
     assert depth_to_cover(READ_LATENCY + FIFO_LATENCY) == timing.CREDITS
-    assert BinaryArithmetic(1).latency == timing.OPERANDS
-    # The read of a total; SBNQ's limits; what the affine rescale adds its bias in.
+    assert (BinaryArithmetic(1).latency, AFFINE_LATENCY) == (timing.OPERANDS, timing.LANES)
+    # SBNQ's limits; the choice of a total, to which the affine rescale adds its bias in a cycle of its own.
     assert {
         "sbnq": SBNQ(24, 8, 24).latency + 1,
-        "affine": AFFINE_LATENCY + 1,
+        "affine": AFFINE_LATENCY + 2,
         "llsq": LLSQ(16, 8).latency,
     } == timing.RESCALES
 

@@ -175,14 +175,16 @@ def simulate(config, memory, commands, *, stalls=0.0, busy_lanes=0.0, blocked=No
     ]
 
     async def testbench(ctx):
-        index, offered = 0, False
+        index, stands, offered = 0, False, False
         arriving: list[int | None] = [None] * READ_LATENCY
         held = dict.fromkeys(("read", "write", "work"))
         for cycle in itertools.count():
             assert cycle < 200_000, "the engine hangs"
-            offered = offered or rng.random() >= stalls
+            # A command stands for a cycle before it is offered.
+            offered = stands
+            stands = stands or rng.random() >= stalls
             ctx.set(engine.command.valid, offered)
-            ctx.set(engine.command.payload.as_value(), payloads[index] if offered else rng.getrandbits(64))
+            ctx.set(engine.command.payload.as_value(), payloads[index] if stands else rng.getrandbits(64))
             shares = {"read": stalls, "write": stalls, "work": busy_lanes}
             ready = {name: rng.random() >= share for name, share in shares.items()}
             if cycle % 128 < 64:
@@ -240,7 +242,7 @@ def simulate(config, memory, commands, *, stalls=0.0, busy_lanes=0.0, blocked=No
             if done:
                 assert offered
                 run.done.append((cycle, mark, bytes(run.memory)))
-                index, offered = index + 1, False
+                index, stands = index + 1, False
                 if index == len(commands):
                     return
 
@@ -604,9 +606,10 @@ def test_throughput(name):
     _, looked_up, added, added_again = (cycle for cycle, _, _ in run.done)
     steps = elements // lanes
     assert looked_up - run.done[0][0] <= steps + 12
-    assert added_again - added <= max(steps, 2 * elements // config.vector_lanes) + 20
+    # From the first read to the last write lie 23 cycles more.
+    assert added_again - added <= max(steps, 2 * elements // config.vector_lanes) + 27
     begun = next(cycle for cycle in run.worked if cycle > added)
-    assert begun - added <= 12
+    assert begun - added <= 15
 
 
 def test_cycles_of_softmax():

@@ -213,9 +213,9 @@ def faulty(program, config):
         ],
     }
     if not config.depthwise_taps:
-        fields[Opcode.MATMUL].append({"depthwise": 1})
+        fields[Opcode.MATMUL] += [{"depthwise": 1}, {"row_overlap": 1}, {"last_row_columns": 1}]
     if not config.line_buffer_rows:
-        names = ("lines", "line_lanes", "first_output_row", "kernel_column_row_step")
+        names = ("lines", "line_lanes", "first_output_row", "goes_on", "kernel_column_row_step")
         fields[Opcode.MATMUL] += [{name: 1} for name in names]
     else:
         fields[Opcode.MATMUL] += [
@@ -306,23 +306,35 @@ def any_commands(rng, config):
     matmul = any_window(rng, Opcode.MATMUL, counts) | {
         "digits": 1, "wait_load": 1, "depthwise": int(config.depthwise_taps and rng.integers(2)),
         "weight_digits": int(config.weight_digits and rng.integers(2)), "first_output": 0, "output_step": 1,
-        "lines": 0, "line_lanes": 0, "first_output_row": 0, "kernel_column_row_step": 0,
+        "lines": 0, "line_lanes": 0, "first_output_row": 0, "kernel_column_row_step": 0, "goes_on": 0,
+        "row_overlap": 0, "last_row_columns": int(config.depthwise_taps and rng.integers(5)),
     }  # fmt: skip
     if config.line_buffer_rows and rng.integers(2):
         lines = int(rng.integers(1, config.line_buffer_rows + 1))
         matmul |= {
             "lines": lines, "line_lanes": int(rng.integers(1, config.rows + 1)), "first_output_row": lines,
             "output_rows": matmul["output_rows"] + lines, "kernel_column_row_step": int(rng.integers(3)),
+            "goes_on": int(rng.integers(2)), "last_row_columns": 0,
         }  # fmt: skip
     if not (config.signed_activations and config.unsigned_activations):
         matmul["signed"] = int(config.signed_activations)
+    before = matmul["first_output_row"] * matmul["output_columns"]
     if matmul["depthwise"]:
         matmul["chunks"] = 1
+        if config.depthwise_taps > 1 and rng.integers(2):
+            overlap = int(rng.integers(1, config.depthwise_taps))
+            before += overlap
+            ends = int(rng.integers(overlap + 1)) if matmul["lines"] else matmul["last_row_columns"]
+            matmul |= {
+                "row_overlap": overlap, "first_output": before, "first_output_row": 0, "last_row_columns": ends,
+            }  # fmt: skip
+    lacking = matmul["output_columns"] - matmul["last_row_columns"] if matmul["last_row_columns"] else 0
+    vectors = matmul["output_rows"] * matmul["output_columns"] - lacking
     if matmul["weight_digits"] or (config.activation_digits and not matmul["depthwise"]):
         matmul["digits"] = int(rng.integers(1, 4))
     rescale = any_of(rng, FORMATS[Opcode.RESCALE].fields) | {
         "scheme": Scheme[config.rescales[0].upper()], "bank": matmul["bank"], "wait_matmul": 1,
-        "positions": (matmul["output_rows"] - matmul["lines"]) * matmul["output_columns"], "columns": 3,
+        "positions": max(vectors - before, 1), "columns": 3,
         "channels": int(rng.integers(1, config.columns + 1)), "pixel_pitch": 20, "destination_pitch": 64,
         "low": -int(rng.integers(9)), "high": int(rng.integers(9)),
         "wide": int(config.rescales == ("llsq",) and rng.integers(2)),

@@ -485,6 +485,8 @@ DEPTHWISE = {name: 1 for name in FORMATS[Opcode.MATMUL].nonzero} | {
         (Opcode.MAX_POOL, POOL | {"destination": 200, "output_columns": 2, "pixel_pitch": 2}, "an element twice"),
         (Opcode.STORE, STORE | {"rows": 2}, "a byte twice"),
         (Opcode.MATMUL, DEPTHWISE | {"output_columns": 4, "output_step": 2}, "whose last vector is not kept"),
+        (Opcode.MATMUL, DEPTHWISE | {"row_overlap": 63, "first_output": 0}, "rows that share as many vectors"),
+        (Opcode.MATMUL, DEPTHWISE | {"row_overlap": 1, "first_output": 0}, "sums of a row before the first"),
         (Opcode.MATMUL, DEPTHWISE | {"signed": 0}, "unsigned elements on a machine that has none"),
         (Opcode.MATMUL, DEPTHWISE | {"chunks": 2}, "a depthwise command of several chunks"),
         (Opcode.MATMUL, DEPTHWISE, "weights beyond the taps of the first output"),

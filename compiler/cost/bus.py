@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from math import inf
 
 from intaglio.compiler.cost.events import Clock, Flow, Resource
-from intaglio.compiler.cost.timing import BURST_BEATS, OUTSTANDING, Timing
+from intaglio.compiler.cost.timing import BURST, BURST_BEATS, OUTSTANDING, Timing
 from intaglio.spec.limits import BEAT_BYTES
 
 BOUNDARY_BEATS = 4096 // BEAT_BYTES
@@ -31,6 +31,7 @@ class Client:
     in_flight : beats that it asks for ahead, at most; no fewer than BURST_BEATS
     behind : what its beats wait for while that has users; the others' beats behind them wait, too
     bursts : beats of those that it wants, in order
+    rests : whether its next burst is not measured yet
     """
 
     ended: Callable[[int], None]
@@ -40,11 +41,12 @@ class Client:
     in_flight: float = inf
     behind: Resource | None = None
     bursts: deque[int] = field(default_factory=deque)
+    rests: bool = False
 
 
 class ReadBus:
-    """A burst a cycle is asked for, of the first client that has one, no more than OUTSTANDING are under way, and a
-    beat a cycle comes.
+    """A burst a cycle is asked for, of the first client that has one, of one client one in BURST cycles; no more than
+    OUTSTANDING are under way, and a beat a cycle comes.
 
     Attributes
     ----------
@@ -64,7 +66,8 @@ class ReadBus:
         if self._held_up or len(self._flight) >= OUTSTANDING:
             return
         for client in self._clients:
-            if client.bursts and client.bursts[0] <= min(client.room, client.in_flight):
+            room = min(client.room, client.in_flight)
+            if client.bursts and client.bursts[0] <= room and not client.rests:
                 break
         else:
             return
@@ -73,13 +76,19 @@ class ReadBus:
         client.in_flight -= beats
         self._flight.append((client, beats, self._clock.now + self._latency))
         self._held_up = True
+        client.rests = True
         self._clock.after(1, self._ask_again)
+        self._clock.after(BURST, lambda: self._rested(client))
         if len(self._flight) == 1:
             self._deliver()
         client.asked(beats)
 
     def _ask_again(self) -> None:
         self._held_up = False
+        self.ask()
+
+    def _rested(self, client: Client) -> None:
+        client.rests = False
         self.ask()
 
     def _deliver(self) -> None:

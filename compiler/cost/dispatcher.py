@@ -70,7 +70,10 @@ class Dispatcher:
         """The engine whose full queue keeps the command at hand."""
 
     def leave(self, engine: Engine) -> None:
-        """The command at the head of an engine's queue leaves it."""
+        """The command at the head of an engine's queue leaves it, the cycle after it was taken."""
+        self._clock.after(self._timing.leave, lambda: self._left(engine))
+
+    def _left(self, engine: Engine) -> None:
         self._queues[engine].popleft()
         self._at_work[engine] = False
         if self._held_by == engine:
@@ -111,7 +114,7 @@ class Dispatcher:
         self._sent += 1
         self._clock.after(self._timing.queue, lambda: self._see(command))
         self._assembling = False
-        self._assemble(1 + COMMAND_BEATS)
+        self._assemble(2 + COMMAND_BEATS)
 
     def _see(self, command: Command) -> None:
         command.seen = True
@@ -126,4 +129,4 @@ class Dispatcher:
             if self._completed[other] < count:
                 return
         self._at_work[engine] = True
-        self._begin(command)
+        self._clock.after(self._timing.start, lambda: self._begin(command))

@@ -193,7 +193,8 @@ class _Machine:
             fastest=window,
             behind=self._writes,
         )
-        fill = 0 if self._pool_ended == self._clock.now else self._timing.pool_fill
+        behind = self._pool_ended + self._timing.leave + self._timing.start == self._clock.now
+        fill = 0 if behind else self._timing.pool_fill
         self._clock.after(fill, lambda: self._clock.flow(flow))
 
     def _pooled(self, command: Command) -> None:

@@ -75,9 +75,8 @@ class MatmulEngine:
 
     def begin(self, command: Command, step: Matmul) -> None:
         walk = step.walk
-        vectors = walk.output_rows * walk.output_columns
         fill = self._timing.fill
-        self._next = _Run(command, step.one_tile, vectors, passes_of(step), self._clock.now + fill, fill)
+        self._next = _Run(command, step.one_tile, walk.vectors, passes_of(step), self._clock.now + fill, fill)
         if not self._at_work:
             self._begin_next()
 
@@ -93,26 +92,29 @@ class MatmulEngine:
             if not self._feed.tile_ready:
                 self._lacking = run
                 run.ahead = WINDOW + CREDITS
-                if run.passes == 1 and run.vectors <= run.ahead:
+                if run.passes * run.vectors <= run.ahead and not run.left:
                     self._walked(run)
                 return
             self._feed.use_tile(run.first)
             run.first = False
+        first = run.passes * run.vectors - run.ahead
         run.passes -= 1
-        if run.passes:
-            self._clock.flow(Flow(run.vectors, lambda: self._pass(run), reads=1.0))
-            return
-        last = min(run.ahead, run.vectors)
-        if run.vectors > last:
-            self._clock.flow(Flow(run.vectors - last, lambda: self._end(run, last), reads=1.0))
+        if run.left or first >= run.vectors:
+            self._stream(run, run.vectors)
+        elif first > 0:
+            self._clock.flow(Flow(first, lambda: self._end(run, run.vectors - first), reads=1.0))
         else:
-            self._end(run, last)
+            self._end(run, run.vectors)
 
-    def _end(self, run: _Run, last: int) -> None:
-        """The last vectors are on their way."""
-        self._clock.flow(Flow(last, lambda: self._passed(run), reads=1.0))
-        if not run.left:
-            self._walked(run)
+    def _end(self, run: _Run, vectors: int) -> None:
+        """The last vectors are on their way; so many of them are this pass's."""
+        self._stream(run, vectors)
+        self._walked(run)
+
+    def _stream(self, run: _Run, vectors: int) -> None:
+        """What is left of a pass goes into the array."""
+        behind = self._pass if run.passes else self._passed
+        self._clock.flow(Flow(vectors, lambda: behind(run), reads=1.0))
 
     def _walked(self, run: _Run) -> None:
         run.left = True

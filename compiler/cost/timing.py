@@ -21,7 +21,7 @@ BURST_BEATS = 32
 FETCH_COMMANDS = 4
 """Commands that are fetched ahead."""
 
-READ = 2
+READ = 3
 """From an address of the scratchpad to its vector."""
 FIFO = 2
 """From a value taken by a buffer to the value offered."""
@@ -33,12 +33,16 @@ CREDITS = 8
 """Vectors that are read ahead of their use."""
 ADDER_LEVELS = 3
 """Levels of the array's adder tree between two registers."""
-RESCALES = {"sbnq": 4, "affine": 7, "llsq": 4}
+LANES = 8
+"""From what the affine lanes take to their results."""
+RESCALES = {"sbnq": 4, "affine": 2 + LANES, "llsq": 4}
 """From a total to its result."""
-OPERANDS = 5
+OPERANDS = 6
 """From elements of two operands to what the rescale's lanes take."""
-RECIPROCAL = 75
-"""Of a run of softmax, besides three cycles an element."""
+BURST = 2
+"""From one burst of a client's to its next."""
+RECIPROCAL = 44 + 7 * LANES
+"""Of a run of softmax, besides three cycles an element: seven products, each after the one before."""
 
 
 @dataclass(frozen=True)
@@ -49,8 +53,10 @@ class Timing:
     ----------
     split : from a transfer to its first burst asked for
     data : from a burst asked for to its first beat at whoever asked
-    assembled : from a command's last beat to the whole command
-    queue : from a command sent to where its engine sees it; WEIGHTS is a cycle later, and sent ahead
+    assembled : from a command's last beat to the verdict on the whole command
+    queue : from a command sent to where it stands at its queue's end; WEIGHTS is a cycle later, and sent ahead
+    start : from there, or from the completion of the last that it waits for, to where its engine sees it
+    leave : from a command taken until the one behind it stands there
     shadow : from the last beat of a tile to the tile usable
     fill : from MATMUL's command to its first vector in the array
     sums : from a MATMUL's last vector past the array's input to its completion
@@ -69,21 +75,23 @@ class Timing:
     sums: int
     rescale: int
     fill: int
-    split: int = 2
+    split: int = 4
     data: int = MEMORY_LATENCY + 2
-    assembled: int = 3
+    assembled: int = 4
     queue: int = 1
+    start: int = 1
+    leave: int = 1
     shadow: int = 2
-    lanes: int = 2
+    lanes: int = 3
     pool_fill: int = WINDOW
     pool_drain: int = READ + FIFO
-    store_drain: int = MEMORY_LATENCY + 5
-    operands_fill: int = READ + FIFO + OPERANDS
-    results_drain: int = RESCALES["affine"] - 1 + FIFO
+    store_drain: int = MEMORY_LATENCY + READ + 3
+    operands_fill: int = READ + FIFO + 1 + OPERANDS
+    results_drain: int = LANES + FIFO + 1
     lookup_fill: int = READ + FIFO
-    lookup_drain: int = 1 + FIFO
+    lookup_drain: int = 1 + FIFO + 1
     mark: int = 1
-    end: int = 3
+    end: int = 4
 
     @classmethod
     def of(cls, config: AcceleratorConfig) -> Timing:

@@ -103,19 +103,21 @@ class ArrayPlan(LayerPlan):
         if first_element is None:
             first_element = self._first_element(channel)
         pad = self.window.pad & ((1 << config.element_bits) - 1)
-        lines = 0 if block.goes_on else sweep.lines
+        lines = 0 if block.goes_on else sweep.lines_before(place.row)
+        overlaps = sweep.row_overlap(place.columns) > 0
         matmul = Matmul(
             owner=self.owner,
             walk=sweep.walk(source, place, first_element, pad, self.signed, lines),
-            depthwise=sweep.mode,
+            depthwise=sweep.mode(place.columns, lines),
             digits=sweep.digits * sweep.weight_digits,
             weight_digits=sweep.weight_digits > 1,
             last_lanes=sweep.last_lanes,
             bank=bank,
             one_tile=block.one_tile,
             lines=sweep.lines,
-            first_output_row=lines,
+            first_output_row=0 if overlaps else lines,
             line_lanes=sweep.line_lanes,
+            goes_on=block.goes_on,
             reads=on_chip(sweep.reads(source, place)),
         )
         channels, digits = min(config.columns, self.window.outputs - channel), self.output.digits

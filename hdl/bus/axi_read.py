@@ -63,8 +63,9 @@ class ReadMaster(wiring.Component):
     blocks another for longer than it lowers ``ready`` by itself. Of the clients that have one to be issued the first
     goes first. One ID: data come back in order. Signals to the bus come from registers.
 
-    Latency: 3 cycles from a transfer taken to its address on the bus, 1 from a beat on the bus to the client.
-    Throughput: a burst a cycle on AR, a beat a cycle on R.
+    Latency: 5 cycles from a transfer taken to its address on the bus, 1 from a beat on the bus to the client.
+    Throughput: of a client a burst in 2 cycles on AR, a transfer in 3, of several clients a burst a cycle; a beat a
+    cycle on R.
 
     Parameters
     ----------
@@ -230,7 +231,7 @@ class _Issuer(wiring.Component):
         m.d.comb += [
             free.eq((~self.valid | self.ready) & flight.i.ready & ~self.flush),
             flight.i.valid.eq(free & request.any()),
-            grant.eq(request & -request),
+            *(grant[index].eq(request[index] & ~request[:index].any()) for index in range(count)),
             self.idle.eq(flight.space == self._outstanding),
         ]
         wiring.connect(m, flight.o, wiring.flipped(self.issued))
@@ -239,8 +240,12 @@ class _Issuer(wiring.Component):
         for index, (burst, longest) in enumerate(zip(self.bursts, self._longest, strict=True)):
             promised = Signal(range(self._outstanding * longest + 1), name=f"promised_{index}")
             chosen = Signal(name=f"chosen_{index}")
+            # A burst that has room keeps it until it is issued: what is delivered takes of both alike.
+            fits = Signal(name=f"fits_{index}")
+            room = promised + burst.payload.length < self.space[index]
+            m.d.sync += fits.eq(burst.valid & ~chosen & room & ~self.flush)
             m.d.comb += [
-                request[index].eq(burst.valid & (promised + burst.payload.length < self.space[index])),
+                request[index].eq(fits),
                 chosen.eq(free & grant[index]),
                 burst.ready.eq(chosen),
             ]

@@ -42,8 +42,8 @@ class WriteMaster(wiring.Component):
     Addresses are announced as soon as a transfer is known; data may come later. One ID: responses come in order.
     Signals to the bus come from registers. W may be valid before AW is accepted, as AXI wants it [AXI: A3.3.1].
 
-    Latency: 3 cycles from a transfer taken to its address on the bus; 1 from data taken to the bus. Throughput: a
-    burst a cycle on AW, a beat a cycle on W.
+    Latency: 4 cycles from a transfer taken to its address on the bus; 1 from data taken to the bus. Throughput: a
+    burst in 2 cycles on AW, a transfer in 3, a beat a cycle on W.
 
     Parameters
     ----------

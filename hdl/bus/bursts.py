@@ -31,8 +31,8 @@ class BurstSplitter(wiring.Component):
     A transfer of which a beat lies outside ``[region_base, region_limit)`` is dropped whole, with a fault; one that
     runs past the top of the address space is outside as well. A transfer of 0 beats is dropped.
 
-    Latency: 2 cycles from a transfer taken to its first burst offered. Throughput: one burst a cycle, the first of the
-    next transfer right behind the last of this.
+    Latency: 3 cycles from a transfer taken to its first burst offered. Throughput: a burst in 2 cycles: in one what is
+    left is measured, in the other it moves on; the next transfer's first in 3.
 
     Parameters
     ----------
@@ -51,7 +51,7 @@ class BurstSplitter(wiring.Component):
         Payload: ``beat``, ``length`` (beats less one), ``first`` and ``last`` of its transfer, ``command``, ``tag``.
     region_base, region_limit : In(MEMORY_ADDRESS_BITS)
     fault : Out(FaultSignature)
-        A pulse, with the address of the transfer's first beat. Latency: 2 cycles from the transfer taken.
+        A pulse, with the address of the transfer's first beat. Latency: 3 cycles from the transfer taken.
     flush : In(1)
         While high, transfers and bursts are dropped; the cycle after, all is as after reset.
     """
@@ -92,38 +92,32 @@ class BurstSplitter(wiring.Component):
         m = Module()
         left = Signal(self._transfer)
         """What of the transfer is not yet cut: `beat` and `beats` move on."""
+        busy = Signal()
+        measured = Signal()
+        """`beats`, `last` and `inside` are of what is left now."""
         first = Signal()
         beats = Signal(range(MAX_BURST_BEATS + 1))
         last = Signal()
-        move = Signal()
         inside = Signal()
-        boundary_beats = BOUNDARY_BYTES // BEAT_BYTES
-        to_boundary = Signal(range(boundary_beats + 1))
-        longest = Signal(range(MAX_BURST_BEATS + 1))
-        end = Signal(BEAT_ADDRESS_BITS + 1)
+        move = Signal()
+        ends = Signal()
         fault = Signal(FAULT_LAYOUT, reset_less=True)
+        self._measure(m, left, beats, last, inside)
         m.d.comb += [
-            to_boundary.eq(boundary_beats - left.beat[: boundary_beats.bit_length() - 1]),
-            longest.eq(Mux(to_boundary < self.max_burst_beats, to_boundary, self.max_burst_beats)),
-            last.eq(left.beats <= longest),
-            beats.eq(Mux(last, left.beats, longest)),
-            end.eq(left.beat + left.beats),
-            # While bursts are cut off, the end stays and the beginning only grows: each finds the same answer.
-            inside.eq(
-                (Cat(Const(0, BEAT_OFFSET_BITS), left.beat) >= self.region_base)
-                & (end <= self.region_limit[BEAT_OFFSET_BITS:])
-            ),
-            move.eq((left.beats != 0) & (~self.burst.valid | self.burst.ready)),
-            self.transfer.ready.eq((left.beats == 0) | (move & (last | ~inside)) | self.flush),
+            move.eq(measured & (~self.burst.valid | self.burst.ready)),
+            ends.eq(last | ~inside),
+            self.transfer.ready.eq(~busy | self.flush),
             self.fault.payload.eq(fault),
         ]
+        m.d.sync += measured.eq(busy & ~move)
         with m.If(self.burst.ready):
             m.d.sync += self.burst.valid.eq(0)
         m.d.sync += self.fault.valid.eq(move & ~inside & ~self.flush)
         with m.If(move):
             m.d.sync += [
                 left.beat.eq(left.beat + beats),
-                left.beats.eq(Mux(inside, left.beats - beats, 0)),
+                left.beats.eq(left.beats - beats),
+                busy.eq(~ends),
                 first.eq(0),
                 self.burst.valid.eq(inside),
                 self.burst.payload.eq(
@@ -134,7 +128,32 @@ class BurstSplitter(wiring.Component):
                 ),
             ]
         with m.If(self.transfer.valid & self.transfer.ready):
-            m.d.sync += [left.eq(self.transfer.payload), first.eq(1)]
+            m.d.sync += [
+                left.eq(self.transfer.payload),
+                busy.eq(self.transfer.payload.beats != 0),
+                first.eq(1),
+            ]
         with m.If(self.flush):
-            m.d.sync += [left.beats.eq(0), self.burst.valid.eq(0)]
+            m.d.sync += [busy.eq(0), measured.eq(0), self.burst.valid.eq(0)]
         return m
+
+    def _measure(self, m: Module, left: data.View, beats: Signal, last: Signal, inside: Signal) -> None:
+        """How many beats the next burst has, whether it is the last, and whether what is left lies in the region."""
+        boundary_beats = BOUNDARY_BYTES // BEAT_BYTES
+        to_boundary = Signal(range(boundary_beats + 1))
+        longest = Signal(range(MAX_BURST_BEATS + 1))
+        end = Signal(BEAT_ADDRESS_BITS + 1)
+        m.d.comb += [
+            to_boundary.eq(boundary_beats - left.beat[: boundary_beats.bit_length() - 1]),
+            longest.eq(Mux(to_boundary < self.max_burst_beats, to_boundary, self.max_burst_beats)),
+            end.eq(left.beat + left.beats),
+        ]
+        m.d.sync += [
+            last.eq(left.beats <= longest),
+            beats.eq(Mux(left.beats <= longest, left.beats, longest)),
+            # While bursts are cut off, the end stays and the beginning only grows: each finds the same answer.
+            inside.eq(
+                (Cat(Const(0, BEAT_OFFSET_BITS), left.beat) >= self.region_base)
+                & (end <= self.region_limit[BEAT_OFFSET_BITS:])
+            ),
+        ]

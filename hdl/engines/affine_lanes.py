@@ -14,7 +14,7 @@ VALUE_BITS = most_accumulator_bits("affine")
 """Of what is rescaled, of zero point, limits and result."""
 _RECORD = record_layout("affine", VALUE_BITS)
 
-AFFINE_LATENCY = 6
+AFFINE_LATENCY = 8
 """Cycles from work taken to its results."""
 
 

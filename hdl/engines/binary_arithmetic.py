@@ -2,20 +2,22 @@
 
 # Ref: [jacob2017: A.2] both operands of a sum are shifted to the left and rescaled to one scale.
 
-from amaranth.hdl import C, Cat, Module, Mux, Value, signed
+from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from intaglio.hdl.checks import check_integer
 from intaglio.hdl.engines.command import body_layout
 from intaglio.hdl.units.pipeline import Pipeline
-from intaglio.hdl.units.rounding import Rounding, split_right_shift
+from intaglio.hdl.units.rounding import Rounding, coarse_right_shift, fine_right_shift
 from intaglio.spec.commands import OPERAND_SHIFT, Opcode, Operation
 
 __all__ = ["BinaryArithmetic"]
 
 _DROPPED_BITS = 31 - OPERAND_SHIFT
 """What an operand's product with its multiplier is shifted right by: see `_high`."""
+_FINE_BITS = 3
+"""Low bits of the operands' shifts that are left to a stage of their own."""
 
 
 class BinaryArithmetic(wiring.Component):
@@ -28,7 +30,7 @@ class BinaryArithmetic(wiring.Component):
 
     Nothing overflows: a has 10 bits, so A is less than ``2**29`` in magnitude.
 
-    Latency: 5 cycles. Throughput: one vector of `lanes` a cycle.
+    Latency: 6 cycles. Throughput: one vector of `lanes` a cycle.
 
     Parameters
     ----------
@@ -38,7 +40,7 @@ class BinaryArithmetic(wiring.Component):
     Members
     -------
     body : In(body_layout)
-        Of the command that all vectors under way belong to.
+        Of the command that all vectors under way belong to, from the cycle before the first on.
     i : In(stream)
         Payload: ``a`` and ``b``, `lanes` signed(8) each.
     o : Out(stream)
@@ -64,13 +66,25 @@ class BinaryArithmetic(wiring.Component):
     @property
     def latency(self) -> int:
         """Cycles from elements taken to their result offered."""
-        return 5
+        return 6
 
     def elaborate(self, platform) -> Module:
         m = Module()
         pipeline = Pipeline(m, self.i)
         body = self.body
-        multiply = body.operation == Operation.MULTIPLY
+        multiply, subtract = Signal(), Signal()
+        a_multiplier, b_multiplier = Signal(signed(32)), Signal(signed(32))
+        a_shift, b_shift = Signal.like(body.a_shift), Signal.like(body.b_shift)
+        is_product = body.operation == Operation.MULTIPLY
+        # A product takes the multiplier of operand a, and leaves 0 of operand b.
+        m.d.sync += [
+            multiply.eq(is_product),
+            subtract.eq(body.operation == Operation.SUBTRACT),
+            a_multiplier.eq(body.a_multiplier),
+            b_multiplier.eq(Mux(is_product, 0, body.b_multiplier)),
+            a_shift.eq(Mux(is_product, 0, body.a_shift)),
+            b_shift.eq(body.b_shift),
+        ]
         lanes = range(self._lanes)
 
         def stage(a: list[Value], b: list[Value]) -> tuple[list[Value], list[Value]]:
@@ -86,20 +100,18 @@ class BinaryArithmetic(wiring.Component):
             [given.a[lane] - body.a_zero_point for lane in lanes],
             [given.b[lane] - body.b_zero_point for lane in lanes],
         )
-        # A product takes the multiplier of operand a, and leaves 0 of operand b.
         a, b = stage(
-            [a[lane] * Mux(multiply, b[lane], _signed(body.a_multiplier)) for lane in lanes],
-            [b[lane] * Mux(multiply, C(0, signed(32)), _signed(body.b_multiplier)) for lane in lanes],
+            [a[lane] * Mux(multiply, b[lane], a_multiplier) for lane in lanes],
+            [b[lane] * b_multiplier for lane in lanes],
         )
         a, b = stage(
             [Mux(multiply, a[lane][:32].as_signed(), _high(a[lane])) for lane in lanes],
             [_high(b[lane]) for lane in lanes],
         )
-        a_shift = Mux(multiply, 0, body.a_shift)[: len(body.a_shift)]
         a, b = stage(
-            [_split(a[lane], a_shift) for lane in lanes], [_split(b[lane], body.b_shift) for lane in lanes]
+            [_coarse(a[lane], a_shift) for lane in lanes], [_coarse(b[lane], b_shift) for lane in lanes]
         )
-        subtract = body.operation == Operation.SUBTRACT
+        a, b = stage([_fine(a[lane], a_shift) for lane in lanes], [_fine(b[lane], b_shift) for lane in lanes])
         totals = []
         for lane in lanes:
             first, second = _join(a[lane]), _join(b[lane])
@@ -107,10 +119,6 @@ class BinaryArithmetic(wiring.Component):
         result = pipeline.stage(totals=Cat(totals))
         pipeline.finish(self.o, result.totals)
         return m
-
-
-def _signed(multiplier: Value) -> Value:
-    return Cat(multiplier, C(0, 1)).as_signed()
 
 
 def _high(product: Value) -> Value:
@@ -122,9 +130,15 @@ def _high(product: Value) -> Value:
     return (product[_DROPPED_BITS:].as_signed() + product[_DROPPED_BITS - 1])[:32].as_signed()
 
 
-def _split(value: Value, shift: Value) -> Value:
+def _coarse(value: Value, shift: Value) -> Value:
+    """The value in halves, shifted by all of ``shift`` but its low bits, above whether a 1 was dropped."""
+    halves, sticky = coarse_right_shift(value, shift, _FINE_BITS)
+    return Cat(sticky, halves)
+
+
+def _fine(parts: Value, shift: Value) -> Value:
     """``HALF_AWAY(value, shift)`` in two parts: the floor above the bit that rounds it."""
-    floor, increment = split_right_shift(value, shift, Rounding.HALF_AWAY)
+    floor, increment = fine_right_shift(parts[1:], parts[0], shift[:_FINE_BITS], Rounding.HALF_AWAY)
     return Cat(increment, floor)
 
 

@@ -29,7 +29,11 @@ def command_signature(opcode: Opcode) -> stream.Signature:
 class CommandQueue(wiring.Component):
     """Holds an engine's commands until the engine is free and all that they wait for is complete.
 
-    Latency: 1 cycle at least, of WEIGHTS 2. Depth: `QUEUE_DEPTH` commands, as many as a register slice holds, of
+    The fields of a command stand on `o` from the cycle before it is offered at the latest, so that an engine may decode
+    them into registers. Between a command taken and the next one offered lie two cycles: that one is taken is known
+    late in its cycle, and only a register hears of it.
+
+    Latency: 2 cycles at least, of WEIGHTS 3. Depth: `QUEUE_DEPTH` commands, as many as a register slice holds, of
     WEIGHTS `WEIGHTS_QUEUE_DEPTH`.
 
     Parameters
@@ -73,11 +77,14 @@ class CommandQueue(wiring.Component):
                 ahead.eq(count - fifo.o.payload.waits[index]),
                 met[index].eq(~ahead[-1]),
             ]
+        taken = Signal()
+        leaves = Signal()
         m.d.comb += [
-            self.o.valid.eq(fifo.o.valid & met.all()),
+            taken.eq(self.o.valid & self.o.ready),
             self.o.payload.eq(fifo.o.payload.command),
-            fifo.o.ready.eq(self.o.ready & met.all()),
+            fifo.o.ready.eq(leaves),
         ]
+        m.d.sync += [leaves.eq(taken), self.o.valid.eq(fifo.o.valid & met.all() & ~taken & ~leaves)]
         return m
 
 

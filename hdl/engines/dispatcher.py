@@ -33,7 +33,7 @@ _BEAT_BITS = 8 * BEAT_BYTES
 class Dispatcher(wiring.Component):
     """Fetches `count` commands from `address` and queues each for its engine, in order, when the queue has room.
 
-    Throughput: a command in COMMAND_BEATS cycles, as fast as the bus brings it.
+    Throughput: a command in COMMAND_BEATS + 2 cycles, if the bus brings it.
 
     Parameters
     ----------
@@ -51,11 +51,11 @@ class Dispatcher(wiring.Component):
     done, done_mark : In(number of engines)
         An engine completes a command, one bit an engine.
     marks : Out(range(number of engines + 1))
-        Marked commands that complete in this cycle.
+        Marked commands that completed in the cycle before.
     fault, fault_cause, fault_command : Out
         The command at hand is refused.
     finished : Out(1)
-        All commands are complete.
+        All commands are complete, two cycles after the last one was.
     """
 
     def __init__(self, opcodes: Collection[Opcode] = tuple(FORMATS)) -> None:
@@ -87,28 +87,30 @@ class Dispatcher(wiring.Component):
 
         index = Signal(COMMAND_INDEX_BITS)
         sent = Signal()
+        # The verdict on the command at hand, a cycle after it is whole.
+        judged = Signal()
         known = Signal()
         legal = Signal()
+        m.d.sync += [judged.eq(whole & ~sent), known.eq(0), legal.eq(0)]
         opcode = word[: HEADER[0].bits]
         for code in self._opcodes:
             name = code.name.lower()
             m.submodules[name] = queue = CommandQueue(code)
             wiring.connect(m, queue.o, wiring.flipped(getattr(self, name)))
-            chosen = opcode == code.value
+            chosen = Signal(name=f"chosen_{name}")
+            m.d.sync += chosen.eq(opcode == code.value)
             m.d.comb += [
                 Value.cast(queue.i.payload).eq(pack_entry(word, code, index)),
-                queue.i.valid.eq(whole & chosen & legal),
+                queue.i.valid.eq(judged & chosen & legal),
                 *(port.eq(count) for port, count in zip(queue.completed, completed, strict=True)),
             ]
+            with m.If(opcode == code.value):
+                m.d.sync += [known.eq(1), legal.eq(_legal(word, code))]
             with m.If(chosen):
-                m.d.comb += [
-                    known.eq(1),
-                    legal.eq(_legal(word, code)),
-                    sent.eq(queue.i.valid & queue.i.ready),
-                ]
+                m.d.comb += sent.eq(queue.i.valid & queue.i.ready)
         m.d.comb += [
             self._taken.eq(sent),
-            self.fault.eq(whole & ~legal),
+            self.fault.eq(judged & ~legal),
             self.fault_cause.eq(Mux(known, Cause.ILLEGAL_FIELD.value, Cause.ILLEGAL_OPCODE.value)),
             self.fault_command.eq(index),
         ]
@@ -155,7 +157,7 @@ class Dispatcher(wiring.Component):
         return word, whole
 
     def _count(self, m: Module) -> list[Signal]:
-        """Completed commands of the engines that can be waited for; all of them; marks."""
+        """Completed commands of the engines that can be waited for; all of them, and marks, a cycle later."""
         completed = []
         for engine in WAITED:
             count = Signal(SEQUENCE_BITS, name=f"completed_{engine.name.lower()}")
@@ -163,10 +165,17 @@ class Dispatcher(wiring.Component):
                 m.d.sync += count.eq(count + 1)
             completed.append(count)
         total = Signal(COMMAND_INDEX_BITS + 1)
-        m.d.sync += total.eq(total + sum(self.done[engine] for engine in Engine))
+        # Completions come at the end of long paths: they are added up a cycle later.
+        arrived = Signal(len(Engine))
+        marked = Signal(len(Engine))
+        m.d.sync += [
+            arrived.eq(self.done),
+            marked.eq(self.done & self.done_mark),
+            total.eq(total + sum(arrived[engine] for engine in Engine)),
+        ]
         m.d.comb += [
             self.finished.eq(total == self.count),
-            self.marks.eq(sum((self.done & self.done_mark)[engine] for engine in Engine)),
+            self.marks.eq(sum(marked[engine] for engine in Engine)),
         ]
         return completed
 

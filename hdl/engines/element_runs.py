@@ -6,6 +6,7 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
 from intaglio.hdl.engines.command import body_layout
+from intaglio.hdl.engines.last_turn import last_turn
 from intaglio.hdl.engines.softmax import PASSES
 from intaglio.hdl.storage.credits import Credits, depth_to_cover
 from intaglio.hdl.storage.delay import delayed
@@ -52,17 +53,20 @@ class _Walk:
         self.lane = self.channel[:lane_bits]
         self.vector = Cat(Const(0, lane_bits), self.channel[lane_bits:])
         """The run's element that the vector at hand starts with."""
-        self.run_last = self.channel + stride >= body.channels
+        self.run_last = last_turn(
+            m, self.channel, body.channels, step, name=f"{name}_run_last", stride=stride
+        )
         self.vector_last = self.run_last | (self.lane + stride == config.vector_lanes)
         turns_last = self.run_last & (turn + 1 == turns)
-        self.last = turns_last & (self.pixel + 1 == body.pixels)
+        over = step & turns_last
+        self.last = turns_last & last_turn(m, self.pixel, body.pixels, over, name=f"{name}_pixel_last")
         with m.If(step):
             m.d.sync += self.channel.eq(Mux(self.run_last, 0, self.channel + stride))
             with m.If(self.run_last):
                 m.d.sync += turn.eq(Mux(turns_last, 0, turn + 1))
         self.offsets = []
         """Of the run at hand, by pitch."""
-        with m.If(step & turns_last):
+        with m.If(over):
             m.d.sync += self.pixel.eq(Mux(self.last, 0, self.pixel + 1))
             for pitch in pitches:
                 offset = Signal(address_bits(config), name=f"{name}_{pitch}_offset")
@@ -83,9 +87,9 @@ class ElementReader(wiring.Component):
     Members
     -------
     body : In(body_layout)
-        Of the command at hand.
+        Of the command at hand, from the cycle before `go` on.
     go, done : In(1)
-        The command may be read; it is complete, and another may be there in the next cycle.
+        The command may be read; it is complete, and another may be there in the next cycle but one.
     read, data : Out(read_signature), In
         The scratchpad's read stream and its vector, READ_LATENCY cycles after.
     o : Out(stream)
@@ -128,12 +132,17 @@ class ElementReader(wiring.Component):
         config = self._config
         lanes, bits = config.step_lanes, config.element_bits
         body = self.body
-        one_by_one = is_any(body, Operation.SOFTMAX)
-        whole = is_any(body, Operation.LOAD_TABLE)
-        two = is_any(body, *_BINARY)
-        turns = Mux(one_by_one, PASSES, 1)
-        stride = Mux(whole, config.vector_lanes, Mux(one_by_one, 1, lanes))
-        a_splat = body.a_splat & ~whole
+        is_softmax, is_table = is_any(body, Operation.SOFTMAX), is_any(body, Operation.LOAD_TABLE)
+        one_by_one, two, a_splat = Signal(), Signal(), Signal()
+        turns = Signal(range(PASSES + 1))
+        stride = Signal(range(config.vector_lanes + 1))
+        m.d.sync += [
+            one_by_one.eq(is_softmax),
+            two.eq(is_any(body, *_BINARY)),
+            a_splat.eq(body.a_splat & ~is_table),
+            turns.eq(Mux(is_softmax, PASSES, 1)),
+            stride.eq(Mux(is_table, config.vector_lanes, Mux(is_softmax, 1, lanes))),
+        ]
 
         step = Signal()
         walk = _Walk(m, config, body, stride=stride, step=step, turns=turns, name="step")
@@ -223,7 +232,7 @@ class ElementWriter(wiring.Component):
     Members
     -------
     body : In(body_layout)
-        Of the command at hand.
+        Of the command at hand, from two cycles before its first result on.
     i : In(stream)
         Results of a step; of SOFTMAX one, in every lane.
     write : Out(write_signature)
@@ -248,7 +257,8 @@ class ElementWriter(wiring.Component):
         lanes, bits = config.step_lanes, config.element_bits
         step_bits = exact_log2(lanes)
         body = self.body
-        one_by_one = is_any(body, Operation.SOFTMAX)
+        one_by_one = Signal()
+        m.d.sync += one_by_one.eq(is_any(body, Operation.SOFTMAX))
         step = Signal()
         walk = _Walk(
             m, config, body, stride=Mux(one_by_one, 1, lanes), step=step, pitches=("pitch",), name="write"

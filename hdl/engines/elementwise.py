@@ -11,6 +11,7 @@ from intaglio.hdl.engines.element_runs import ElementReader, ElementWriter, is_a
 from intaglio.hdl.engines.softmax import Softmax
 from intaglio.hdl.storage.credits import Credits, depth_to_cover
 from intaglio.hdl.storage.fifo import FIFO_LATENCY, Fifo
+from intaglio.hdl.storage.register_slice import RegisterSlice
 from intaglio.hdl.storage.scratchpad import read_signature, write_signature
 from intaglio.hdl.storage.tables import Tables
 from intaglio.spec.commands import SOFTMAX_PLANES, TABLE_ENTRIES, Opcode, Operation
@@ -39,6 +40,7 @@ class Elementwise(wiring.Component):
     Members
     -------
     command : In(command_signature)
+        Its fields stand from the cycle before it is offered.
     read, data : Out(read_signature), In
         The scratchpad's read stream and its vector, READ_LATENCY cycles after.
     write : Out(write_signature)
@@ -94,42 +96,72 @@ class Elementwise(wiring.Component):
         m.submodules.writer = writer = ElementWriter(config)
         wiring.connect(m, reader.read, wiring.flipped(self.read))
         wiring.connect(m, results.o, writer.i)
-        wiring.connect(m, writer.write, wiring.flipped(self.write))
+        stored = self._write(m, writer)
 
         go = Signal()
+        legal, is_softmax, is_sum = Signal(), Signal(), Signal()
+        """Two registers of one choice, since much hangs on either: the softmax has the lanes, or sums have them."""
+        operation = Signal.like(command.body.operation)
+        m.d.sync += [
+            legal.eq(_legal(command.body)),
+            operation.eq(command.body.operation),
+            is_softmax.eq(is_any(command.body, Operation.SOFTMAX)),
+            is_sum.eq(~is_any(command.body, Operation.SOFTMAX)),
+        ]
         m.d.comb += [
-            go.eq(self.command.valid & _legal(command.body)),
+            go.eq(self.command.valid & legal),
             *(Value.cast(unit.body).eq(command.body) for unit in (reader, arithmetic, writer)),
             reader.data.eq(self.data),
             reader.go.eq(go),
             reader.done.eq(self.done),
         ]
-        loaded, looking = self._deal(m, reader, arithmetic, tables, softmax, credits.available)
-        storing = self._work(m, arithmetic, softmax, credits.available)
-        self._collect(m, tables, softmax, results, looking)
+        loaded, looking = self._deal(m, operation, reader, arithmetic, tables, softmax, credits.available)
+        storing = self._work(m, is_softmax, is_sum, arithmetic, softmax, credits.available)
+        self._collect(m, is_softmax, tables, softmax, results, looking)
         m.d.comb += [
             credits.take.eq(storing | looking),
             credits.give_back[0].eq(results.o.valid & results.o.ready),
             self.fault.eq(self.command.valid & ~go),
             self.fault_command.eq(command.index),
             self.busy.eq(go),
-            self.done.eq(writer.done | loaded),
+            self.done.eq(stored | loaded),
             self.done_mark.eq(command.mark),
             self.command.ready.eq(self.done),
         ]
         return m
 
-    def _deal(self, m: Module, reader, arithmetic, tables, softmax, room: Value) -> tuple[Signal, Signal]:
+    def _write(self, m: Module, writer: ElementWriter) -> Value:
+        """Vectors to the scratchpad, past a register; whether the last one of a command is being written."""
+        vector = data.StructLayout({"vector": self.write.payload.shape(), "last": 1})
+        m.submodules.written = written = RegisterSlice(vector)
+        m.d.comb += [
+            written.i.valid.eq(writer.write.valid),
+            written.i.payload.vector.eq(writer.write.payload),
+            written.i.payload.last.eq(writer.done),
+            writer.write.ready.eq(written.i.ready),
+            self.write.valid.eq(written.o.valid),
+            self.write.payload.eq(written.o.payload.vector),
+            written.o.ready.eq(self.write.ready),
+        ]
+        return self.write.valid & self.write.ready & written.o.payload.last
+
+    def _deal(
+        self, m: Module, operation: Signal, reader, arithmetic, tables, softmax, room: Value
+    ) -> tuple[Signal, Signal]:
         """Hands the operands to the unit that the operation needs. Returns whether a last vector goes to the tables,
         and whether elements are looked up."""
         body = self.command.payload.body
         steps = reader.o
-        elements = softmax.elements
+        m.submodules.to_arithmetic = to_arithmetic = RegisterSlice(arithmetic.i.payload.shape())
+        m.submodules.to_softmax = to_softmax = RegisterSlice(softmax.elements.payload.shape())
+        wiring.connect(m, to_arithmetic.o, arithmetic.i)
+        wiring.connect(m, to_softmax.o, softmax.elements)
+        operands, elements = to_arithmetic.i, to_softmax.i
         loaded = Signal()
         looking = Signal()
         m.d.comb += [
-            arithmetic.i.payload.a.eq(steps.payload.a),
-            arithmetic.i.payload.b.eq(steps.payload.b),
+            operands.payload.a.eq(steps.payload.a),
+            operands.payload.b.eq(steps.payload.b),
             elements.payload.value.eq(steps.payload.a[0]),
             elements.payload.last.eq(steps.payload.run_last),
             tables.write_word.eq(steps.payload.word),
@@ -137,7 +169,7 @@ class Elementwise(wiring.Component):
             tables.read_enable.eq(looking | softmax.table_enable),
             *(index.eq(element) for index, element in zip(tables.indices, steps.payload.a, strict=False)),
         ]
-        with m.Switch(body.operation):
+        with m.Switch(operation):
             with m.Case(Operation.LOOKUP):
                 m.d.comb += [steps.ready.eq(room), looking.eq(steps.valid & steps.ready)]
             with m.Case(Operation.LOAD_TABLE):
@@ -149,10 +181,10 @@ class Elementwise(wiring.Component):
                 m.d.comb += [steps.ready.eq(elements.ready), elements.valid.eq(steps.valid)]
                 m.d.comb += [tables.indices[plane].eq(softmax.table_index) for plane in range(SOFTMAX_PLANES)]
             with m.Default():
-                m.d.comb += [steps.ready.eq(arithmetic.i.ready), arithmetic.i.valid.eq(steps.valid)]
+                m.d.comb += [steps.ready.eq(operands.ready), operands.valid.eq(steps.valid)]
         return loaded, looking
 
-    def _work(self, m: Module, arithmetic, softmax, room: Value) -> Signal:
+    def _work(self, m: Module, is_softmax: Value, is_sum: Value, arithmetic, softmax, room: Value) -> Signal:
         """What the lanes work on; whether they take work whose results are the command's."""
         body = self.command.payload.body
         work = self.work.payload
@@ -160,43 +192,35 @@ class Elementwise(wiring.Component):
         free = Signal()
         storing = Signal()
         m.d.comb += [
+            final.eq(is_sum | softmax.storing),
             free.eq(room | ~final),
+            self.work.valid.eq(Mux(is_sum, arithmetic.o.valid, softmax.work.valid) & free),
+            arithmetic.o.ready.eq(is_sum & self.work.ready & free),
+            softmax.work.ready.eq(~is_sum & self.work.ready & free),
             storing.eq(self.work.valid & self.work.ready & final),
+            *(
+                work[name].eq(Mux(is_sum, body[name], softmax.work.payload[name]))
+                for name in ("zero_point", "low", "high")
+            ),
+            work.single.eq(Mux(is_sum, ~body.double, softmax.work.payload.single)),
         ]
-        with m.If(is_any(body, Operation.SOFTMAX)):
+        # The softmax has work for the first lane; what the others do then is nobody's.
+        for lane, value in enumerate(arithmetic.o.payload):
             m.d.comb += [
-                final.eq(softmax.storing),
-                self.work.valid.eq(softmax.work.valid & free),
-                softmax.work.ready.eq(self.work.ready & free),
-                *(
-                    work[name].eq(softmax.work.payload[name])
-                    for name in ("zero_point", "low", "high", "single")
-                ),
-                *(
-                    work[name][0].eq(softmax.work.payload[name][0])
-                    for name in ("values", "multipliers", "exponents")
-                ),
+                work.values[lane].eq(value),
+                work.multipliers[lane].eq(body.multiplier),
+                work.exponents[lane].eq(body.exponent),
             ]
-        with m.Else():
+        with m.If(is_softmax):
             m.d.comb += [
-                final.eq(1),
-                self.work.valid.eq(arithmetic.o.valid & free),
-                arithmetic.o.ready.eq(self.work.ready & free),
-                *(work[name].eq(body[name]) for name in ("zero_point", "low", "high")),
-                work.single.eq(~body.double),
+                work[name][0].eq(softmax.work.payload[name][0])
+                for name in ("values", "multipliers", "exponents")
             ]
-            for lane, value in enumerate(arithmetic.o.payload):
-                m.d.comb += [
-                    work.values[lane].eq(value),
-                    work.multipliers[lane].eq(body.multiplier),
-                    work.exponents[lane].eq(body.exponent),
-                ]
         return storing
 
-    def _collect(self, m: Module, tables, softmax, results: Fifo, looking: Signal) -> None:
+    def _collect(self, m: Module, is_softmax: Value, tables, softmax, results: Fifo, looking: Signal) -> None:
         """Results from the lanes, or from the tables."""
         lanes, bits = self._config.step_lanes, self._config.element_bits
-        is_softmax = is_any(self.command.payload.body, Operation.SOFTMAX)
         looked = Signal()
         m.d.sync += looked.eq(looking)
         m.d.comb += [

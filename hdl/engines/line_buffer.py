@@ -6,17 +6,20 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import bits_for, exact_log2
 
 from intaglio.hdl.storage.memory import SyncMemory
+from intaglio.hdl.units.product import operand_shape
 from intaglio.spec.config import AcceleratorConfig
 
 __all__ = ["LineBuffer", "lines_layout"]
 
 
 def lines_layout(config: AcceleratorConfig) -> data.StructLayout:
-    """How a vector meets the rows before its own: with so many ``lines`` of them, at a ``column`` of its row; not
-    depthwise, its first ``lanes`` lanes and as many of each line side by side."""
+    """How a vector meets the rows before its own: with so many ``lines`` of them, of which the first ``known`` are
+    kept, at a ``column`` of its row; not depthwise, its first ``lanes`` lanes and as many of each line side by
+    side."""
     return data.StructLayout(
         {
             "lines": range(config.line_buffer_rows + 1),
+            "known": range(config.line_buffer_rows + 1),
             "column": exact_log2(config.line_buffer_columns),
             "lanes": bits_for(config.rows),
         }
@@ -26,10 +29,10 @@ def lines_layout(config: AcceleratorConfig) -> data.StructLayout:
 class LineBuffer(wiring.Component):
     """Keeps, for each column of a row of vectors, the ``line_buffer_rows`` vectors that came there last.
 
-    A vector with ``lines`` of 0 passes as it is, and leaves no trace. Another meets the last vectors of its column, and
-    is kept. A depthwise one goes on with them in ``above``, the last row's first. Else its first ``lanes`` lanes go on
-    with those of `lines` vectors behind them, the last row's first, and zeros in the other lanes; lanes past the
-    array's are dropped.
+    A vector with ``lines`` of 0 passes as it is, and leaves no trace. Another meets the last vectors of its column, as
+    many as are ``known``, and vectors of ``pad`` in place of the others, and is kept. A depthwise one goes on with
+    them in ``above``, the last row's first. Else its first ``lanes`` lanes go on with those of `lines` vectors behind
+    them, the last row's first, and zeros in the other lanes; lanes past the array's are dropped.
 
     Latency: 1 cycle. Throughput: one vector a cycle. What is kept is undefined before so many rows have come.
 
@@ -43,13 +46,15 @@ class LineBuffer(wiring.Component):
     Members
     -------
     i : In(stream)
-        Payload: ``vector``, whose ``above`` is not looked at, and `lines_layout` as ``place``.
+        Payload: ``vector``, whose ``above`` is not looked at, `lines_layout` as ``place``, and ``pad``, an operand.
     o : Out(stream of `vector`)
     """
 
     def __init__(self, config: AcceleratorConfig, vector: data.StructLayout) -> None:
         self._config = config
-        self._entry = data.StructLayout({"vector": vector, "place": lines_layout(config)})
+        self._entry = data.StructLayout(
+            {"vector": vector, "place": lines_layout(config), "pad": operand_shape(config.operand)}
+        )
         super().__init__({"i": In(stream.Signature(self._entry)), "o": Out(stream.Signature(vector))})
 
     def elaborate(self, platform) -> Module:
@@ -79,7 +84,12 @@ class LineBuffer(wiring.Component):
         # Reading and writing a column in one cycle, a row of one vector reads what it has just written.
         memory = SyncMemory(config.line_buffer_rows * len(row), config.line_buffer_columns, bypass=True)
         m.submodules.memory = memory
-        before = [memory.read_data.word_select(line, len(row)) for line in range(config.line_buffer_rows)]
+        before = []
+        for line in range(config.line_buffer_rows):
+            met = Signal(len(row), name=f"line_{line}")
+            kept = memory.read_data.word_select(line, len(row))
+            m.d.comb += met.eq(Mux(place.known > line, kept, Value.cast(held.pad).replicate(lanes)))
+            before.append(met)
         m.d.comb += [
             memory.read_enable.eq(taken & (self.i.payload.place.lines != 0)),
             memory.read_address.eq(self.i.payload.place.column),

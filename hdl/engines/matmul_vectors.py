@@ -31,8 +31,10 @@ _CARRIED = (
     "first_output",
     "output_step",
 )
-_LINES = ("lines", "line_lanes", "first_output_row", "kernel_column_row_step")
+_LINES = ("lines", "line_lanes", "first_output_row", "goes_on", "kernel_column_row_step")
 """Fields for machines with a line buffer; all 0 on others."""
+_ROWS = ("row_overlap", "last_row_columns")
+"""Fields for machines with the depthwise mapping; all 0 on others."""
 
 
 class MatmulVectors(wiring.Component):
@@ -78,9 +80,17 @@ class MatmulVectors(wiring.Component):
         config = self._config
         lanes, bits = config.operand_lanes, address_bits(config)
         with_lines = config.line_buffer_rows > 0
-        carried = (*_CARRIED, *_LINES[:3]) if with_lines else _CARRIED
+        depthwise = config.depthwise_taps > 0
+        carried = (*_CARRIED, *(_LINES[:4] if with_lines else ()), *(_ROWS if depthwise else ()))
         m.submodules.window = window = Window(
-            Opcode.MATMUL, MATMUL_ORDER, lanes, config.rows, bits, carried, slanted=with_lines
+            Opcode.MATMUL,
+            MATMUL_ORDER,
+            lanes,
+            config.rows,
+            bits,
+            carried,
+            slanted=with_lines,
+            ragged=depthwise,
         )
         # From a vector asked for to its place in front of the array being free again.
         m.submodules.credits = credits = Credits(depth_to_cover(READ_LATENCY + FIFO_LATENCY))
@@ -89,7 +99,7 @@ class MatmulVectors(wiring.Component):
         command = self.command.payload
         runs = Signal()
         m.d.comb += [
-            runs.eq(self._has_lines(command.body)),
+            runs.eq(self._has_lines(command.body) & self._has_rows(command.body)),
             window.command.valid.eq(self.command.valid & runs),
             window.command.payload.eq(command),
             self.command.ready.eq(window.command.ready & runs),
@@ -131,6 +141,12 @@ class MatmulVectors(wiring.Component):
         known = Cat(body.lines == lines for lines in range(1, config.line_buffer_rows + 1)).any()
         return (body.lines == 0) | (fits & known)
 
+    def _has_rows(self, body: data.View) -> Value:
+        """Whether the machine has the rows of vectors that a command asks for."""
+        if self._config.depthwise_taps:
+            return Const(1, 1)
+        return Cat(body[name] for name in _ROWS) == 0
+
     def _refused(self, vector: data.View) -> Value:
         """What this machine does not implement: the depthwise mapping, digits of weights, of activations."""
         config = self._config
@@ -160,8 +176,9 @@ class MatmulVectors(wiring.Component):
         if not self._config.depthwise_taps:
             return Const(1, 1)
         until = Signal(len(vector.first_output))
-        """Vectors of this row up to its next output."""
-        wait = Mux(vector.first.output_columns, vector.first_output, until)
+        """Vectors up to the next output, of this row or, where rows share vectors, of the pass."""
+        begins = vector.first.output_columns & (vector.first.output_rows | (vector.row_overlap == 0))
+        wait = Mux(begins, vector.first_output, until)
         keep = (wait == 0) | ~vector.depthwise
         with m.If(ask):
             m.d.sync += until.eq(Mux(wait == 0, vector.output_step - 1, wait - 1))
@@ -182,6 +199,7 @@ class MatmulVectors(wiring.Component):
                 "signed": 1,
                 "swap": 1,
                 "depthwise": 1,
+                "beside": config.depthwise_taps,
                 "negative": 1,
                 "tag": tag_layout(config),
             }
@@ -202,6 +220,7 @@ class MatmulVectors(wiring.Component):
             described.negative.eq(vector.first.digits),
             described.swap.eq(positions_first & (~vector.one_tile | (digit_first & vector.first.digits))),
             described.depthwise.eq(vector.depthwise),
+            described.beside.eq(self._beside(m, vector, ask)),
             described.tag.keep.eq(keep | all_last),
             described.tag.position.eq(position),
             described.tag.bank.eq(vector.bank),
@@ -215,6 +234,23 @@ class MatmulVectors(wiring.Component):
             self._place(m, described.place, vector, ask)
         return described
 
+    def _beside(self, m: Module, vector: data.View, ask: Signal) -> Value:
+        """Of the vectors of a depthwise sum, this one's and those before it, which lie beside its row: at a row's start
+        those of the row before, or, where the sum is one of the row before, those of this row."""
+        taps = self._config.depthwise_taps
+        if not taps:
+            return Const(0, 0)
+        column = Signal(range(taps))
+        """Of the vector in its row, or the last that matters."""
+        place = Mux(vector.first.output_columns, 0, column)
+        with m.If(ask):
+            m.d.sync += column.eq(Mux(place == taps - 1, place, place + 1))
+        of_this_row = place >= vector.row_overlap
+        shared = vector.row_overlap != 0
+        # The vector itself is of this row.
+        before = (shared & (of_this_row ^ (place >= age)) for age in range(1, taps))
+        return Cat(shared & ~of_this_row, *before)
+
     def _place(self, m: Module, place: data.View, vector: data.View, ask: Signal) -> None:
         """How the vector meets the rows before its own. Each pass of a command has columns of its own in the line
         buffer, behind those of the pass before it."""
@@ -225,12 +261,25 @@ class MatmulVectors(wiring.Component):
         of_pass = Signal.like(place.column)
         start = Mux(pass_first, Mux(command_first, 0, after), of_pass)
         column = Mux(first.output_columns, start, after)
+        rows = Signal.like(place.known)
+        """Rows of this pass, as far as they matter."""
+        row = Mux(first.output_rows, 0, rows)
+        most = self._config.line_buffer_rows
+        # What has a row of its own only to end sums of the row before is no line.
+        kept = Const(1, 1)
+        if self._config.depthwise_taps:
+            kept = ~vector.last.output_rows | (vector.last_row_columns == 0)
         with m.If(ask):
-            m.d.sync += [after.eq(column + 1), of_pass.eq(start)]
+            m.d.sync += of_pass.eq(start)
+            with m.If(kept):
+                m.d.sync += after.eq(column + 1)
+            with m.If(vector.last.output_columns):
+                m.d.sync += rows.eq(Mux(row == most, row, row + 1))
         m.d.comb += [
-            place.lines.eq(vector.lines),
+            place.lines.eq(Mux(kept, vector.lines, 0)),
             place.column.eq(column),
             place.lanes.eq(vector.line_lanes),
+            place.known.eq(Mux(vector.goes_on, most, row)),
         ]
 
     def _arrive(self, m: Module, asked: data.View, waiting) -> None:
@@ -244,7 +293,10 @@ class MatmulVectors(wiring.Component):
         vector = waiting.payload
         if self._config.line_buffer_rows:
             vector = waiting.payload.vector
-            m.d.comb += waiting.payload.place.eq(asked.place)
+            m.d.comb += [
+                waiting.payload.place.eq(asked.place),
+                waiting.payload.pad.eq(self._extended(asked, asked.pad)),
+            ]
         m.d.comb += [
             waiting.valid.eq(asked.valid),
             vector.activations.eq(Cat(self._operands(asked))),
@@ -252,7 +304,11 @@ class MatmulVectors(wiring.Component):
             vector.tag.eq(asked.tag),
         ]
         if self._config.depthwise_taps:
-            m.d.comb += vector.depthwise.eq(asked.depthwise)
+            m.d.comb += [
+                vector.depthwise.eq(asked.depthwise),
+                vector.beside.eq(asked.beside),
+                vector.pad.eq(self._extended(asked, asked.pad)),
+            ]
         if self._config.weight.is_binary:
             m.d.comb += [
                 vector.plane.eq(asked.tag.weight_digits),
@@ -263,13 +319,17 @@ class MatmulVectors(wiring.Component):
         """The array's operands: elements inside the tensor, the pad outside it, nothing where no weight is, extended by
         their sign if they have one."""
         config = self._config
-        shape = operand_shape(config.operand)
         operands = []
         for lane in range(config.operand_lanes):
             bits = config.element_bits
             element = Mux(asked.inside[lane], self.data.word_select(lane, bits), asked.pad)
             if config.weight.is_binary:
                 element = Mux(asked.counts[lane], element, 0)
-            sign = element[-1] & (asked.signed if config.unsigned_activations else 1)
-            operands.append(Cat(element, sign)[: shape.width])
+            operands.append(self._extended(asked, element))
         return operands
+
+    def _extended(self, asked: data.View, element: Value) -> Value:
+        """An element as an operand."""
+        config = self._config
+        sign = element[-1] & (asked.signed if config.unsigned_activations else 1)
+        return Cat(element, sign)[: operand_shape(config.operand).width]

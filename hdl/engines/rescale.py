@@ -33,6 +33,7 @@ class Rescale(wiring.Component):
     Members
     -------
     command : In(command_signature)
+        Its fields stand from the cycle before it is offered.
     read_enable, read_bank, read_address, read_group : Out
         A read of the accumulators' bank and of the parameters' slot of the same number.
     totals, parameters : In
@@ -201,6 +202,12 @@ class Rescale(wiring.Component):
         config = self._config
         work = self.work.payload
         fields = record_layout("affine", config.accumulator_bits)
+        # Chosen, then added: memories' outputs come late in their cycle.
+        operands = [
+            (delayed(m, total, 1, f"total_{lane}"), delayed(m, record, 1, f"record_{lane}"))
+            for lane, (total, record) in enumerate(self._operands(read))
+        ]
+        read = delayed(m, read, 1, "chosen")
         m.d.sync += [
             self.work.valid.eq(read.valid & ((read.scheme == Scheme.AFFINE) | (len(config.rescales) == 1))),
             work.zero_point.eq(read.zero_point),
@@ -208,13 +215,13 @@ class Rescale(wiring.Component):
             work.high.eq(read.high),
             work.single.eq(~read.double),
         ]
-        for lane, (total, record) in enumerate(self._operands(read)):
+        for lane, (total, record) in enumerate(operands):
             m.d.sync += [
                 work.values[lane].eq((total + _field(record, fields["bias"]).as_signed())[:VALUE_BITS]),
                 work.multipliers[lane].eq(_field(record, fields["multiplier"])),
                 work.exponents[lane].eq(_field(record, fields["exponent"])),
             ]
-        return [result[: config.element_bits] for result in self.results], 1 + AFFINE_LATENCY
+        return [result[: config.element_bits] for result in self.results], 2 + AFFINE_LATENCY
 
 
 def _field(record: Value, field: RecordField) -> Value:

@@ -5,6 +5,7 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from intaglio.hdl.engines.command import body_layout, command_signature
+from intaglio.hdl.engines.last_turn import last_turn
 from intaglio.hdl.storage.scratchpad import address_bits
 from intaglio.spec.commands import Opcode, Scheme
 from intaglio.spec.config import AcceleratorConfig
@@ -46,6 +47,7 @@ class RescaleWalk(wiring.Component):
     Members
     -------
     command : In(command_signature)
+        Its fields stand from the cycle before it is offered.
     read_enable, read_bank, read_address, read_group : Out
         What is read in this cycle.
     asked : Out
@@ -84,13 +86,19 @@ class RescaleWalk(wiring.Component):
         line = Signal(address_bits(config))
         pixel = Signal(address_bits(config))
         wide = body.wide & (config.result_elements > 1)
-        legal = self._legal(body, wide)
+        legal = Signal()
+        m.d.sync += legal.eq(self._legal(body, wide))
         go = Signal()
-        channels_last = channel + config.rescale_lanes >= body.channels
-        columns_last = column + 1 == body.columns
-        last = channels_last & (position + 1 == body.positions)
+        channels_last = last_turn(
+            m, channel, body.channels, go, name="channels_last", stride=config.rescale_lanes
+        )
+        on = go & channels_last
+        last = channels_last & last_turn(m, position, body.positions, on, name="positions_last")
+        columns_back = Signal()
+        columns_last = last_turn(m, column, body.columns, on, name="columns_last", back=columns_back)
         m.d.comb += [
             go.eq(self.command.valid & legal),
+            columns_back.eq(last | columns_last),
             self.fault.eq(self.command.valid & ~legal),
             self.fault_command.eq(command.index),
             self.busy.eq(self.command.valid),
@@ -112,7 +120,7 @@ class RescaleWalk(wiring.Component):
                 next_line = line + body.destination_pitch
                 m.d.sync += [
                     position.eq(Mux(last, 0, position + 1)),
-                    column.eq(Mux(last | columns_last, 0, column + 1)),
+                    column.eq(Mux(columns_back, 0, column + 1)),
                     line.eq(Mux(last, 0, Mux(columns_last, next_line, line))),
                     pixel.eq(Mux(last, 0, Mux(columns_last, next_line, pixel + body.pixel_pitch))),
                 ]

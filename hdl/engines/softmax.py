@@ -9,6 +9,7 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
 from intaglio.hdl.engines.affine_lanes import AFFINE_LATENCY, work_layout
+from intaglio.hdl.units.pipeline import Pipeline
 from intaglio.hdl.units.saturate import saturate
 from intaglio.spec.commands import TABLE_ENTRIES
 from intaglio.spec.limits import SOFTMAX_SUM_BITS
@@ -37,7 +38,7 @@ class Softmax(wiring.Component):
     The table's entries are 0…2**31 − 1 and no more than SOFTMAX_ELEMENTS elements make a run, so that the sum fits
     32 bits; it is not 0.
 
-    Throughput: PASSES cycles an element, and up to 90 cycles a run for the reciprocal of its sum, when the lanes are
+    Throughput: PASSES cycles an element, and up to 115 cycles a run for the reciprocal of its sum, when the lanes are
     free.
 
     Members
@@ -73,6 +74,10 @@ class Softmax(wiring.Component):
     def elaborate(self, platform) -> Module:
         m = Module()
         element = self.elements.payload
+        # Past a register: the lanes shift what they take in the same cycle.
+        work = stream.Signature(work_layout(1)).create()
+        pipeline = Pipeline(m, work)
+        pipeline.finish(self.work, pipeline.stage(work=work.payload).work)
         taken = Signal()
         worked = Signal()
         greatest = Signal(signed(8), init=_INT8[0])
@@ -86,7 +91,7 @@ class Softmax(wiring.Component):
         """The entry of the element taken last waits for its turn."""
         m.d.comb += [
             taken.eq(self.elements.valid & self.elements.ready),
-            worked.eq(self.work.valid & self.work.ready),
+            worked.eq(work.valid & work.ready),
             self.table_index.eq((greatest - element.value)[: len(self.table_index)]),
         ]
 
@@ -115,17 +120,17 @@ class Softmax(wiring.Component):
                 with m.Else():
                     m.d.sync += [total.eq(Cat(C(0, 1), total[:-1])), zeros.eq(zeros + 1)]
             with m.State("RECIPROCAL"):
-                self._estimate(m, total, estimate, estimated)
+                self._estimate(m, work, total, estimate, estimated)
                 with m.If(estimated):
                     m.next = "RESULTS"
             with m.State("RESULTS"):
-                self._rescale(m, looked, zeros, estimate)
+                self._rescale(m, work, looked, zeros, estimate)
                 with m.If(self._results(m, taken, worked, looked)):
                     m.d.sync += greatest.eq(_INT8[0])
                     m.next = "MAXIMUM"
         return m
 
-    def _estimate(self, m: Module, total: Signal, estimate: Signal, done: Signal) -> None:
+    def _estimate(self, m: Module, work, total: Signal, estimate: Signal, done: Signal) -> None:
         """``2 / (1 + x)`` in Q2.29 of ``total = 2**31 * (1 + x)``: a first estimate, then steps of Newton's.
 
         The product at hand is offered, then waited for.
@@ -137,15 +142,15 @@ class Softmax(wiring.Component):
         is_first = product == 0
         is_error = product[0]
         m.d.comb += [
-            self.work.valid.eq(~offered),
-            self.work.payload.values[0].eq(Mux(is_first | is_error, half, estimate)),
-            self.work.payload.multipliers[0].eq(
+            work.valid.eq(~offered),
+            work.payload.values[0].eq(Mux(is_first | is_error, half, estimate)),
+            work.payload.multipliers[0].eq(
                 Mux(is_first, C(_MINUS_32_17, signed(32)), Mux(is_error, estimate, error))
             ),
-            self.work.payload.low.eq(_INT32[0]),
-            self.work.payload.high.eq(_INT32[1]),
+            work.payload.low.eq(_INT32[0]),
+            work.payload.high.eq(_INT32[1]),
         ]
-        with m.If(self.work.ready):
+        with m.If(work.ready):
             m.d.sync += offered.eq(1)
         with m.If(self.result_valid):
             last = product == _PRODUCTS - 1
@@ -161,7 +166,7 @@ class Softmax(wiring.Component):
         """Looks the elements up a last time, each as soon as the one before has gone to the lanes; whether all
         results are here."""
         all_taken = Signal()
-        under_way = Signal(range(AFFINE_LATENCY + 2))
+        under_way = Signal(range(AFFINE_LATENCY + 3))
         """Work of this pass whose results are not here."""
         m.d.comb += [
             self.storing.eq(1),
@@ -178,18 +183,19 @@ class Softmax(wiring.Component):
             m.d.sync += all_taken.eq(0)
         return finished
 
-    def _rescale(self, m: Module, looked: Signal, zeros: Signal, estimate: Signal) -> None:
+    def _rescale(self, m: Module, work, looked: Signal, zeros: Signal, estimate: Signal) -> None:
         """The rescale of the entry looked up. Where it is to be shifted by more than 32, one by 32 leaves 0 as well."""
-        exponent = Signal(signed(7))
+        exponent = Signal(signed(6))
+        # `zeros` stands from long before.
+        m.d.sync += exponent.eq(Mux(zeros < _RESULT_SHIFT - 32, -32, zeros - _RESULT_SHIFT))
         m.d.comb += [
-            exponent.eq(zeros - _RESULT_SHIFT),
-            self.work.valid.eq(looked),
-            self.work.payload.values[0].eq(_shifted_left(estimate, 1)),
-            self.work.payload.multipliers[0].eq(self.table_entry),
-            self.work.payload.exponents[0].eq(Mux(exponent < -32, -32, exponent)[:6]),
-            self.work.payload.zero_point.eq(_ZERO_POINT),
-            self.work.payload.low.eq(_INT8[0]),
-            self.work.payload.high.eq(_INT8[1]),
+            work.valid.eq(looked),
+            work.payload.values[0].eq(_shifted_left(estimate, 1)),
+            work.payload.multipliers[0].eq(self.table_entry),
+            work.payload.exponents[0].eq(exponent),
+            work.payload.zero_point.eq(_ZERO_POINT),
+            work.payload.low.eq(_INT8[0]),
+            work.payload.high.eq(_INT8[1]),
         ]
 
 

@@ -9,6 +9,7 @@ from intaglio.hdl.bus.axi_read import READ_BEAT, READ_TRANSFER
 from intaglio.hdl.bus.axi_write import WRITE_TRANSFER
 from intaglio.hdl.bus.bursts import BEAT_OFFSET_BITS
 from intaglio.hdl.engines.command import command_signature
+from intaglio.hdl.engines.last_turn import last_turn
 from intaglio.hdl.storage.credits import Credits, depth_to_cover
 from intaglio.hdl.storage.delay import delayed
 from intaglio.hdl.storage.fifo import FIFO_LATENCY, Fifo
@@ -39,7 +40,7 @@ class _Rows:
         memory = Signal(MEMORY_ADDRESS_BITS, name=f"{name}_memory_offset")
         scratchpad = Signal(address_bits(config), name=f"{name}_scratchpad_offset")
         body = command.body
-        self.last = row + 1 == body.rows
+        self.last = last_turn(m, row, body.rows, step, name=f"{name}_row_last")
         self.address = (body.memory_address + memory)[:MEMORY_ADDRESS_BITS]
         self.element = (body.scratchpad_address + scratchpad)[: address_bits(config)]
         with m.If(step):
@@ -86,6 +87,7 @@ class Load(wiring.Component):
     Members
     -------
     command : In(command_signature)
+        Its fields stand from the cycle before it is offered.
     transfer : Out(stream of READ_TRANSFER)
     beats : In(stream of READ_BEAT)
     write : Out(write_signature)
@@ -239,6 +241,7 @@ class Store(wiring.Component):
     Members
     -------
     command : In(command_signature)
+        Its fields stand from the cycle before it is offered.
     read, data : In, Out
         The scratchpad's read stream and its vector, READ_LATENCY cycles after.
     transfer : Out(stream of WRITE_TRANSFER)

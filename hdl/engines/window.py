@@ -38,6 +38,8 @@ class Window(wiring.Component):
         Fields of the command that go with each of its vectors.
     slanted : bool
         Whether a step of the kernel's columns can go down as well, by the field ``kernel_column_row_step``.
+    ragged : bool
+        Whether the last row can have other than ``output_columns``, by the field ``last_row_columns``.
 
     Members
     -------
@@ -56,8 +58,10 @@ class Window(wiring.Component):
         address_bits: int,
         carried: tuple[str, ...],
         slanted: bool = False,
+        ragged: bool = False,
     ) -> None:
         self._order = order
+        self._ragged = ragged
         self._row_steps = {"output_rows": "row_stride", "kernel_rows": "kernel_row_step"}
         if slanted:
             self._row_steps["kernel_columns"] = "kernel_column_row_step"
@@ -144,7 +148,11 @@ class Window(wiring.Component):
         advance: Value = step
         for name in self._order:
             turn = Signal(len(body[name]), name=f"{name}_turn")
-            m.d.comb += [first[name].eq(turn == 0), last[name].eq(turn + 1 == body[name])]
+            ends = turn + 1 == body[name]
+            if self._ragged and name == "output_columns":
+                ragged = last.output_rows & (body.last_row_columns != 0)
+                ends = Mux(ragged, turn + 1 == body.last_row_columns, ends)
+            m.d.comb += [first[name].eq(turn == 0), last[name].eq(ends)]
             with m.If(advance):
                 m.d.sync += turn.eq(Mux(last[name], 0, turn + 1))
             if name in self._row_steps:

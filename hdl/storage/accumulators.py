@@ -101,11 +101,14 @@ class Accumulators(wiring.Component):
         before = Signal(self.read_data.shape())
         totals = Signal(self.read_data.shape())
         m.d.comb += Value.cast(before).eq(Array(bank.read_data for bank in banks)[tag.bank])
+        # Counted two cycles later: the longest path of a machine ends in what tells whether a total fits.
         lost = Signal(config.columns)
         for column, value in enumerate(sums):
             exact = _accumulate(before[column], value, tag, config)
+            signs = Signal(len(exact) - len(totals[column]) + 1, name=f"signs_{column}")
             m.d.comb += totals[column].eq(exact)
-            m.d.comb += lost[column].eq(exact != totals[column])
+            m.d.sync += signs.eq(exact[len(totals[column]) - 1 :])
+            m.d.comb += lost[column].eq(signs.any() & ~signs.all())
 
         read_bank = Signal()
         m.d.sync += read_bank.eq(self.read_bank)
@@ -121,9 +124,13 @@ class Accumulators(wiring.Component):
         m.d.comb += Value.cast(self.read_data).eq(Array(bank.read_data for bank in banks)[read_bank])
 
         m.d.comb += [self.done.eq(adding & tag.last), self.done_mark.eq(tag.mark)]
-        # Counted a cycle later: the longest path of a machine ends in `lost`.
         counted = Signal(config.columns)
-        m.d.sync += [counted.eq(Mux(adding, lost, 0)), self.overflows.eq(_population(counted))]
+        added = Signal()
+        m.d.sync += [
+            added.eq(adding),
+            counted.eq(Mux(added, lost, 0)),
+            self.overflows.eq(_population(counted)),
+        ]
         return m
 
 

@@ -1,6 +1,6 @@
 """The scratchpad: activations on chip, read and written as vectors at any element address."""
 
-from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
@@ -10,7 +10,7 @@ from intaglio.spec.config import AcceleratorConfig
 
 __all__ = ["READ_LATENCY", "Scratchpad", "read_signature", "write_signature"]
 
-READ_LATENCY = 2
+READ_LATENCY = 3
 """Cycles from an address taken to its vector on `data`."""
 
 
@@ -38,8 +38,10 @@ class Scratchpad(wiring.Component):
     """Two banks of words of V = ``vector_lanes`` elements; even words in one, odd in the other, so that the two words
     in which any V consecutive elements lie can be read, and written, at once. Addresses wrap at the size.
 
-    Readers share the read port in turn, one vector a cycle; the vector of an address taken is on `data`
-    READ_LATENCY cycles later, in that cycle alone. Writers have priority by index; writer 0 never waits.
+    Readers share the read port in turn, one vector a cycle. Whose turn it is stands a cycle ahead: it passes to the
+    next reader that waits, and stays where no other does. The vector of an address taken is on `data` READ_LATENCY
+    cycles later, in that cycle alone, as it was before what is written from the cycle of the address on. Writers have
+    priority by index; writer 0 never waits.
 
     Parameters
     ----------
@@ -75,11 +77,13 @@ class Scratchpad(wiring.Component):
         m.submodules.even, m.submodules.odd = banks
 
         # Read: the even bank's row is one further where the first word is odd.
-        address = self._choose_reader(m)
+        address = Signal(address_bits(config))
+        reading = Signal()
+        m.d.sync += Cat(address, reading).eq(self._choose_reader(m))
         word = address[lane_bits:]
         m.d.comb += [banks[0].read_address.eq((word + 1) >> 1), banks[1].read_address.eq(word >> 1)]
         for bank in banks:
-            m.d.comb += bank.read_enable.eq(Cat(port.valid for port in self.read).any())
+            m.d.comb += bank.read_enable.eq(reading)
         offset = Signal(lane_bits)
         swapped = Signal()
         m.d.sync += [offset.eq(address[:lane_bits]), swapped.eq(word[0])]
@@ -88,7 +92,8 @@ class Scratchpad(wiring.Component):
         m.d.sync += self.data.eq(Cat(low, high) >> Cat(Const(0, exact_log2(bits)), offset))
 
         # Write: the same turned round.
-        chosen = self._choose_writer(m)
+        chosen = Signal(self.write[0].payload.shape())
+        m.d.sync += chosen.eq(self._choose_writer(m))
         place = Signal(lane_bits)
         to = Signal.like(word)
         masks = Signal(2 * lanes)
@@ -108,27 +113,25 @@ class Scratchpad(wiring.Component):
             ]
         return m
 
-    def _choose_reader(self, m: Module) -> Signal:
-        """Round robin: the reader after the last one served goes first."""
+    def _choose_reader(self, m: Module) -> Value:
+        """The address of the reader whose turn it is, and whether it has one. Its bit of `turn` is set."""
         count = len(self.read)
-        last = Signal(range(count))
-        address = Signal(address_bits(self._config))
+        turn = Signal(count, init=1)
         valid = Cat(port.valid for port in self.read)
-        chosen = Signal(range(count))
-        with m.Switch(last):
+        with m.Switch(turn):
             for previous in range(count):
-                with m.Case(previous):
+                with m.Case(1 << previous):
                     # The last assignment that applies wins: the nearest after `previous` comes last.
-                    for distance in range(count, 0, -1):
+                    for distance in range(count - 1, 0, -1):
                         index = (previous + distance) % count
                         with m.If(valid[index]):
-                            m.d.comb += chosen.eq(index)
-        with m.If(valid.any()):
-            m.d.sync += last.eq(chosen)
-        m.d.comb += address.eq(Array(port.payload for port in self.read)[chosen])
+                            m.d.sync += turn.eq(1 << index)
+        address = Signal(address_bits(self._config))
         for index, port in enumerate(self.read):
-            m.d.comb += port.ready.eq(port.valid & (chosen == index))
-        return address
+            m.d.comb += port.ready.eq(turn[index])
+            with m.If(turn[index]):
+                m.d.comb += address.eq(port.payload)
+        return Cat(address, (valid & turn).any())
 
     def _choose_writer(self, m: Module) -> data.View:
         """What the first valid writer writes; with an empty mask where none is valid."""

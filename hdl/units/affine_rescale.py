@@ -3,17 +3,22 @@
 # Ref: [jacob2017: eq. 5, 6; app. B] M = 2**e * M0 with M0 in [0.5, 1), applied by SQRDMULH and a
 #      rounding right shift.
 
-from amaranth.hdl import C, Module, Mux, Signal, Value, signed
+from amaranth.hdl import C, Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, enum, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from intaglio.hdl.checks import check_integer
 from intaglio.hdl.units.pipeline import Pipeline
-from intaglio.hdl.units.rounding import Rounding, split_right_shift
+from intaglio.hdl.units.rounding import Rounding, coarse_right_shift, fine_right_shift
 from intaglio.hdl.units.saturate import clamp
 from intaglio.hdl.units.sqrdmulh import rounded_high_half
 
 __all__ = ["AffineRescale", "AffineRounding"]
+
+_HALF_BITS = 16
+"""Of a factor's low half: products of halves fit the multipliers of an FPGA, and are added a cycle later."""
+_FINE_BITS = 3
+"""Low bits of the right shift that are left to its second stage."""
 
 
 class AffineRounding(enum.Enum, shape=1):
@@ -38,7 +43,7 @@ class AffineRescale(wiring.Component):
     the clamp. Every input is in the domain: every multiplier, zero and negative ones too, and
     every exponent -32…31. HALF_AWAY is to nearest, ties away from zero.
 
-    Latency: 6 cycles. Throughput: one result a cycle.
+    Latency: 8 cycles. Throughput: one result a cycle.
 
     Parameters
     ----------
@@ -95,7 +100,7 @@ class AffineRescale(wiring.Component):
     @property
     def latency(self) -> int:
         """Cycles from an accumulator taken to its result offered."""
-        return 6
+        return 8
 
     def _select(self, single: Value, one: Value, two: Value) -> Value:
         """``one`` for single rounding and ``two`` for double, chosen here where it is fixed."""
@@ -105,8 +110,13 @@ class AffineRescale(wiring.Component):
 
     @staticmethod
     def product(x: Value, multiplier: Value) -> Value:
-        """The one multiplication, signed(64); apart, so that a proof may put a free value here."""
+        """The product of two halves; apart, so that a proof may put free values here."""
         return x * multiplier
+
+    @staticmethod
+    def joined(value: Value) -> Value:
+        """The sum of the halves' products, as it is; apart, so that a proof may see it and put a free value here."""
+        return value
 
     @staticmethod
     def quotient(value: Value) -> Value:
@@ -136,9 +146,7 @@ class AffineRescale(wiring.Component):
             **beside,
         )
 
-        multiplied = pipeline.stage(
-            product=self.product(shifted.x, shifted.multiplier), **_all_but(shifted, "x", "multiplier")
-        )
+        multiplied = self._multiply(pipeline, shifted)
 
         high = rounded_high_half(multiplied.product)
         scaled = pipeline.stage(
@@ -146,8 +154,18 @@ class AffineRescale(wiring.Component):
             **_all_but(multiplied, "product", "single"),
         )
 
-        floor, increment = split_right_shift(scaled.value, scaled.right, Rounding.HALF_AWAY)
-        split = pipeline.stage(floor=floor, increment=increment, **_all_but(scaled, "value", "right"))
+        halves, sticky = coarse_right_shift(scaled.value, scaled.right, _FINE_BITS)
+        coarse = pipeline.stage(
+            halves=halves,
+            sticky=sticky,
+            fine=scaled.right[:_FINE_BITS],
+            **_all_but(scaled, "value", "right"),
+        )
+
+        floor, increment = fine_right_shift(coarse.halves, coarse.sticky, coarse.fine, Rounding.HALF_AWAY)
+        split = pipeline.stage(
+            floor=floor, increment=increment, **_all_but(coarse, "halves", "sticky", "fine")
+        )
 
         summed = pipeline.stage(
             total=self.quotient(split.floor + split.increment) + split.zero_point,
@@ -157,6 +175,27 @@ class AffineRescale(wiring.Component):
         result = pipeline.stage(clamped=clamp(summed.total, summed.low, summed.high))
         pipeline.finish(self.o, result.clamped)
         return m
+
+    def _multiply(self, pipeline: Pipeline, factors: data.View) -> data.View:
+        """``x*M`` in two stages, of halves: ``xl*Ml + 2**16 * (xl*Mh + xh*Ml) + 2**32 * xh*Mh``."""
+        (x_low, x_high), (m_low, m_high) = _halves(factors.x), _halves(factors.multiplier)
+        parts = pipeline.stage(
+            low_low=self.product(x_low, m_low),
+            low_high=self.product(x_low, m_high),
+            high_low=self.product(x_high, m_low),
+            high_high=self.product(x_high, m_high),
+            **_all_but(factors, "x", "multiplier"),
+        )
+        upper = Cat(parts.low_low[_HALF_BITS:], parts.high_high).as_signed() + parts.low_high + parts.high_low
+        return pipeline.stage(
+            product=self.joined(Cat(parts.low_low[:_HALF_BITS], upper)[:64].as_signed()),
+            **_all_but(parts, "low_low", "low_high", "high_low", "high_high"),
+        )
+
+
+def _halves(factor: Value) -> tuple[Value, Value]:
+    """Its low half, unsigned, and its high half, signed."""
+    return factor[:_HALF_BITS].as_unsigned(), factor[_HALF_BITS:].as_signed()
 
 
 def _all_but(stage: data.View, *consumed: str) -> dict:

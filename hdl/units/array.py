@@ -43,7 +43,8 @@ class MacArray(wiring.Component):
     depthwise_taps : int
         With k > 0 the array has a second mapping: a vector with ``depthwise`` high gives element c to
         column c, and row r < k multiplies what the vector taken r before gave: ``sums[c] =
-        sum(v[t - r][c] * w[r][c])``. Rows from k on must hold zero weights.
+        sum(v[t - r][c] * w[r][c])``. Where bit r of ``beside`` is high, it multiplies ``pad`` instead. Rows from k on
+        must hold zero weights.
     depthwise_lines : int
         In the second mapping, vectors that come with each, ``above``: with k taps, row ``l * k + r`` multiplies what
         line l - 1 of the vector taken r before gave, line 0 being the vector itself; rows from
@@ -60,7 +61,8 @@ class MacArray(wiring.Component):
     i : In(stream)
         Payload, from the lowest bit: ``activations`` (:attr:`lanes` of the activation's shape: rows, or columns
         if they are more and there is a depthwise mapping), ``swap`` unsigned(1), ``tag`` unsigned(tag_bits),
-        only with ``depthwise_taps`` ``depthwise`` unsigned(1), only with ``depthwise_lines`` ``above``
+        only with ``depthwise_taps`` ``depthwise`` unsigned(1), ``beside`` unsigned(depthwise_taps) and ``pad``, of the
+        activation's shape, only with ``depthwise_lines`` ``above``
         (depthwise_lines rows of columns of the activation's shape), and only with ``bit_planes`` ``plane`` and
         ``negative``, unsigned(1) each.
     o : Out(stream)
@@ -131,7 +133,11 @@ class MacArray(wiring.Component):
                 "activations": data.ArrayLayout(shape, self.lanes),
                 "swap": 1,
                 "tag": self.tag_bits,
-                **({"depthwise": 1} if self.depthwise_taps else {}),
+                **(
+                    {"depthwise": 1, "beside": self.depthwise_taps, "pad": shape}
+                    if self.depthwise_taps
+                    else {}
+                ),
                 **({"above": above} if self.depthwise_lines else {}),
                 **({"plane": 1, "negative": 1} if self.bit_planes else {}),
             }
@@ -205,13 +211,19 @@ class MacArray(wiring.Component):
 
     def _operands(self, m: Module, activations: list[Signal], transfer: Signal) -> list[list[Value]]:
         """What row and column multiply: the row's activation, or in a depthwise pass the column's, of this vector or
-        its lines, some vectors ago."""
+        its lines, some vectors ago, or the pad."""
         operands: list[list[Value]] = [[activations[row]] * self.columns for row in range(self.rows)]
         if not self.depthwise_taps:
             return operands
         depthwise = Signal()
+        beside = Signal(self.depthwise_taps, reset_less=True)
+        pad = Signal(operand_shape(self.activation), reset_less=True)
         with m.If(transfer):
-            m.d.sync += depthwise.eq(self.i.payload.depthwise)
+            m.d.sync += [
+                depthwise.eq(self.i.payload.depthwise),
+                beside.eq(self.i.payload.beside),
+                pad.eq(self.i.payload.pad),
+            ]
         lines = [activations[: self.columns]]
         if self.depthwise_lines:
             lines += [
@@ -223,7 +235,9 @@ class MacArray(wiring.Component):
                 if tap:
                     taps = self._held(m, transfer, taps, f"line_{line}_before_{tap}")
                 row = line * self.depthwise_taps + tap
-                operands[row] = [Mux(depthwise, value, activations[row]) for value in taps]
+                operands[row] = [
+                    Mux(depthwise, Mux(beside[tap], pad, value), activations[row]) for value in taps
+                ]
         return operands
 
     def _held(self, m: Module, transfer: Signal, values: list[Value], name: str) -> list[Value]:

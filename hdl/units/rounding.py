@@ -7,7 +7,7 @@
 from amaranth.hdl import C, Cat, Value, unsigned
 from amaranth.lib import enum
 
-__all__ = ["Rounding", "rounding_right_shift", "split_right_shift"]
+__all__ = ["Rounding", "coarse_right_shift", "fine_right_shift", "rounding_right_shift", "split_right_shift"]
 
 
 class Rounding(enum.Enum, shape=unsigned(2)):
@@ -38,10 +38,42 @@ def split_right_shift(value: Value, shift: Value, mode: Rounding | Value) -> tup
         return value >> shift, C(0, 1)
     # A zero below the value makes the highest bit dropped the lowest bit of the result.
     doubled = Cat(C(0, 1), value).as_signed() >> shift
-    floor, half = doubled[1:].as_signed(), doubled[0]
+    return _parts(doubled, _below_half(value, shift).any(), mode)
+
+
+def coarse_right_shift(value: Value, shift: Value, fine_bits: int) -> tuple[Value, Value]:
+    """The first half of a `split_right_shift`, for a register in the middle: by all of ``shift`` but its low bits.
+
+    Returns
+    -------
+    (halves, sticky)
+        For `fine_right_shift`: the value in halves, signed and a bit wider than ``value``; whether a 1 was dropped.
+    """
+    halves = Cat(C(0, 1), value).as_signed()
+    steps = shift[fine_bits:]
+    step = 1 << fine_bits
+    dropped = (
+        halves[index * step : (index + 1) * step].any() & (steps > index)
+        for index in range(min((1 << len(steps)) - 1, -(-len(halves) // step)))
+    )
+    return halves >> Cat(C(0, fine_bits), steps), Cat(*dropped).any()
+
+
+def fine_right_shift(
+    halves: Value, sticky: Value, shift: Value, mode: Rounding | Value
+) -> tuple[Value, Value]:
+    """The second half: by the low bits ``shift`` of the whole shift. Returns what `split_right_shift` does."""
+    dropped = (halves[index] & (shift > index) for index in range((1 << len(shift)) - 1))
+    return _parts(halves.as_signed() >> shift, sticky | Cat(*dropped).any(), mode)
+
+
+def _parts(halves: Value, sticky: Value, mode: Rounding | Value) -> tuple[Value, Value]:
+    """Floor and increment of a number of halves, above further bits that are not all 0 if ``sticky``."""
+    floor, half = halves[1:].as_signed(), halves[0]
+    if mode is Rounding.FLOOR:
+        return floor, C(0, 1)
     if mode is Rounding.HALF_UP:
         return floor, half
-    sticky = _below_half(value, shift).any()
     away = sticky | ~floor[-1]
     even = sticky | floor[0]
     if isinstance(mode, Rounding):

@@ -37,10 +37,14 @@ class Source(Agent):
     stand : Stand
     port : of the stream
     taken : is told of each word that was
+    ahead : whether a word stands on the port for a cycle before it is offered, as a command does
     """
 
-    def __init__(self, stand: Stand, port: str, taken: Callable[[int], None] = lambda word: None) -> None:
+    def __init__(
+        self, stand: Stand, port: str, taken: Callable[[int], None] = lambda word: None, ahead: bool = False
+    ) -> None:
         self._stand = stand
+        self._ahead = ahead
         self._valid, self._ready, self._payload = (
             f"{port}__{name}" for name in ("valid", "ready", "payload")
         )
@@ -51,11 +55,11 @@ class Source(Agent):
         self.allowed: Callable[[], bool] = lambda: True
         """Whether a word may be offered now that was not yet."""
         self.sent = 0
-        self.offers = False
+        self.offers = self._stands = False
 
     def restart(self) -> None:
         self.queue.clear()
-        self.offers = False
+        self.offers = self._stands = False
         self._stand.write(self._valid, 0)
 
     @property
@@ -65,15 +69,17 @@ class Source(Agent):
 
     def sample(self) -> None:
         if self.moves:
-            self.offers = False
+            self.offers = self._stands = False
             self.sent += 1
             self._told(self.queue.popleft())
 
     def drive(self) -> None:
         if self.offers:
             return
-        self.offers = bool(self.queue) and self.allowed() and self.pace()
-        word = self.queue[0] if self.offers else self._stand.random.getrandbits(self._bits)
+        stood = self._stands
+        self._stands = self._stands or (bool(self.queue) and self.allowed() and self.pace())
+        self.offers = stood if self._ahead else self._stands
+        word = self.queue[0] if self._stands else self._stand.random.getrandbits(self._bits)
         self._stand.write(self._payload, word)
         self._stand.write(self._valid, int(self.offers))
 

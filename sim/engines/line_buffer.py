@@ -28,6 +28,8 @@ BINS = (
     "a column that the vector before has written",
     "the same, after a stall",
     "the last column",
+    "lines that are not known",
+    "lines that are not known, where others were kept",
     "two vectors a cycle apart, with lines",
     "a vector that waits, with lines",
     "a reset with a vector held",
@@ -73,6 +75,7 @@ def _bins(config: AcceleratorConfig) -> list[str]:
     kinds = ["side by side", *(["depthwise"] if config.depthwise_taps else [])]
     return [
         *BINS,
+        *(["a line that is known, before one that is not"] if config.line_buffer_rows > 1 else []),
         *(f"{lines} lines, {kind}" for lines in range(1, config.line_buffer_rows + 1) for kind in kinds),
     ]
 
@@ -109,9 +112,17 @@ class _Model(Agent):
         lines, column, own = place["lines"], place["column"], place["lanes"]
         row = self._split(vector["activations"], self._lanes)
         expected = dict(vector)
-        before: list[list[int]] = self._columns.get(column, [])
+        kept: list[list[int]] = self._columns.get(column, [])
+        pad = given["pad"] & ((1 << self._bits) - 1)
+        none = [[pad] * self._lanes] * (self._config.line_buffer_rows - place["known"])
+        # Those above what is known hold the pad; of what is known and was never kept nothing is said.
+        before = [*kept[: place["known"]], *none] if len(kept) >= place["known"] else kept
         if lines:
             self._columns[column] = [row, *before][: self._config.line_buffer_rows]
+            bins = self._stand.bins
+            bins["lines that are not known"] += place["known"] == 0
+            bins["a line that is known, before one that is not"] += 0 < place["known"] < lines
+            bins["lines that are not known, where others were kept"] += len(kept) > place["known"]
             if not vector.get("depthwise"):
                 side = [lane for line in (row, *before[:lines]) for lane in line[:own]]
                 known = len(before) >= lines
@@ -186,7 +197,8 @@ async def _check(config: AcceleratorConfig, stand: Stand, quick: bool) -> None:
                 vector["depthwise"] = place.pop("depthwise")
             else:
                 place.pop("depthwise")
-            source.queue.append(entry.pack({"vector": vector, "place": place}))
+            pad = numbers.randint(config.operand.min, config.operand.max)
+            source.queue.append(entry.pack({"vector": vector, "place": place, "pad": pad}))
         if turn % 10 == 9:
             await stand.until(lambda: model.held, 4000)
             stand.bins["a reset with a vector held"] += model.held
@@ -201,15 +213,16 @@ def _places(config: AcceleratorConfig, numbers: Any) -> list[dict[str, int]]:
     """Some rows of vectors, alike in all but their column; or vectors that have no lines."""
     lines = numbers.randint(0, config.line_buffer_rows)
     size = config.line_buffer_columns
-    width = numbers.choice((1, 1, 2, numbers.randint(1, size), size))
+    width = numbers.choice((1, 1, 1, 2, numbers.randint(1, size), size))
     first = numbers.randrange(size)
     common = {
         "lines": lines,
+        "known": numbers.choice((config.line_buffer_rows, numbers.randint(0, config.line_buffer_rows))),
         "lanes": numbers.choice((1, config.rows, numbers.randint(1, config.rows))),
         "depthwise": numbers.randint(0, 1),
     }
     return [
         common | {"column": (first + column) % size}
-        for _ in range(numbers.randint(1, 2 + config.line_buffer_rows))
+        for _ in range(numbers.randint(1, 4 if width > 1 else 12))
         for column in range(width)
     ]

@@ -128,7 +128,7 @@ async def _check(config: AcceleratorConfig, stand: Stand, quick: bool) -> None:
         name: Packed(members[name].signature.members["payload"].shape)
         for name in ("command", "transfer", "write")
     }
-    source, beats = Source(stand, "command"), Source(stand, "beats")
+    source, beats = Source(stand, "command", ahead=True), Source(stand, "beats")
     bench = _Bench(stand, config, beats, shapes["transfer"])
     asks = Sink(stand, "transfer", bench.transfer)
     writes = Sink(stand, "write", lambda word: bench.written(shapes["write"].unpack(word)))

@@ -80,7 +80,7 @@ class _Model(Agent):
     def restart(self) -> None:
         """The elements stay."""
         self._due: deque[tuple[int, list[int | None], int]] = deque()
-        self._served: int | None = None
+        self._turn = 0
         self._written: set[int] = set()
         self._run = 0
 
@@ -108,7 +108,7 @@ class _Model(Agent):
             )
 
     def _serve_readers(self) -> list[int]:
-        """Takes the address that is due to be taken; the elements that it reads."""
+        """Takes the address of the reader whose turn it is; the elements that it reads."""
         bins = self._stand.bins
         asking = [index for index, reader in enumerate(self._readers) if reader.offers]
         served = [index for index in asking if self._readers[index].moves]
@@ -116,18 +116,18 @@ class _Model(Agent):
         bins["twenty reads in twenty cycles"] += self._run >= 20
         if not asking:
             return []
-        assert len(served) == 1, f"of readers {asking} are served {served}"
-        (index,) = served
-        if self._served is not None:
-            count = len(self._readers)
-            turns = [(self._served + step) % count for step in range(1, count + 1)]
-            first = next(turn for turn in turns if turn in asking)
-            assert index == first, f"reader {index} is served before {first}, after {self._served}"
-        self._served = index
-        bins["all readers at once"] += len(asking) == len(self._readers)
-        bins[f"reader {index} alone"] += asking == [index]
+        index, count = self._turn, len(self._readers)
+        assert served == [each for each in asking if each == index], (
+            f"it is {index}'s turn, served are {served}"
+        )
         for waits in asking:
             bins[f"reader {waits} waits"] += waits != index
+        nearest = [(index + step) % count for step in range(1, count)]
+        self._turn = next((turn for turn in nearest if turn in asking), index)
+        if not served:
+            return []
+        bins["all readers at once"] += len(asking) == count
+        bins[f"reader {index} alone"] += asking == [index]
         address = self._readers[index].queue[0]
         places = [(address + lane) % self._size for lane in range(self._lanes)]
         self._due.append(

@@ -164,7 +164,7 @@ async def _check(config: AcceleratorConfig, stand: Stand, quick: bool) -> None:
     shapes = {
         name: Packed(members[name].signature.members["payload"].shape) for name in ("command", "transfer")
     }
-    source, bench = Source(stand, "command"), _Bench(stand, config, shapes["transfer"])
+    source, bench = Source(stand, "command", ahead=True), _Bench(stand, config, shapes["transfer"])
     asks, beats = Sink(stand, "transfer", bench.transfer), Sink(stand, "beats", bench.beat)
     port = ReadPort(stand, bench.vector)
     draw = stand.random

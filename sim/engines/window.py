@@ -62,6 +62,13 @@ BINS = (
     "a reset in the middle of a command",
 )
 
+RAGGED = (
+    "a last row of one vector",
+    "a last row of fewer vectors",
+    "a last row of more vectors",
+    "one row, of a length of its own",
+)
+
 
 def configurations() -> list[Configuration]:
     # opcode, lanes, chunk, address bits
@@ -74,13 +81,22 @@ def configurations() -> list[Configuration]:
     return [
         Configuration(
             f"window_{opcode.name.lower()}_{lanes}",
-            partial(Window, opcode, order(opcode), lanes, chunk, bits, CARRIED[opcode]),
+            partial(_window, opcode, lanes, chunk, bits),
             partial(_check, opcode, lanes, chunk, bits),
             _bins(opcode, lanes),
             mutants=lanes in (9, 16),
         )
         for opcode, lanes, chunk, bits in parameters
     ]
+
+
+def _window(opcode: Opcode, lanes: int, chunk: int, bits: int) -> Window:
+    return Window(opcode, order(opcode), lanes, chunk, bits, CARRIED[opcode], ragged=_ragged(opcode, lanes))
+
+
+def _ragged(opcode: Opcode, lanes: int) -> bool:
+    """Whether the last row may have a length of its own: of one of the two windows of MATMUL."""
+    return opcode is Opcode.MATMUL and lanes > 4
 
 
 def order(opcode: Opcode) -> tuple[str, ...]:
@@ -90,6 +106,7 @@ def order(opcode: Opcode) -> tuple[str, ...]:
 def _bins(opcode: Opcode, lanes: int) -> list[str]:
     loops = [loop for loop in LOOPS if loop in order(opcode)]
     bins = [*BINS, *(f"several {loop}" for loop in loops), f"all of {len(loops)} loops turn"]
+    bins += RAGGED if _ragged(opcode, lanes) else ()
     # One lane is inside or it is not.
     apart = (
         "a vector that begins before the row",
@@ -123,7 +140,7 @@ def walk(opcode: Opcode, fields: Mapping[str, int], chunk: int) -> Iterator[tupl
                 for kx in turns("kernel_columns"):
                     for g in turns("chunks"):
                         for oy in turns("output_rows"):
-                            for ox in turns("output_columns"):
+                            for ox in range(columns_of(fields, oy)):
                                 yield at(oy, ox, ky, kx, g, digit)
         return
     for oy in turns("output_rows"):
@@ -134,12 +151,25 @@ def walk(opcode: Opcode, fields: Mapping[str, int], chunk: int) -> Iterator[tupl
                         yield at(oy, ox, ky, kx, g, 0)
 
 
-def drawn(numbers: random.Random, opcode: Opcode, lanes: int, chunk: int, most: int = 40) -> dict[str, int]:
-    """The fields of a command of at most about `most` vectors that begins, ends and lies anywhere."""
+def columns_of(fields: Mapping[str, int], row: int) -> int:
+    """Vectors of a row: the last may have its own number."""
+    ragged = fields["last_row_columns"] if row == fields["output_rows"] - 1 else 0
+    return ragged or fields["output_columns"]
+
+
+def drawn(
+    numbers: random.Random, opcode: Opcode, lanes: int, chunk: int, most: int = 40, ragged: bool = False
+) -> dict[str, int]:
+    """The fields of a command of at most about `most` vectors that begins, ends and lies anywhere; its last row may
+    have a length of its own if `ragged`."""
     limits = {field.name: field for field in FORMATS[opcode].fields}
     while True:
         fields = {field.name: numbers.randint(field.min, field.max) for field in limits.values()}
         fields |= _turns(numbers, opcode, most)
+        if opcode is Opcode.MATMUL:
+            columns = fields["output_columns"]
+            lengths = (0, 0, 1, min(columns, 63), numbers.randint(1, min(columns, 63)), min(columns + 1, 63))
+            fields["last_row_columns"] = numbers.choice(lengths) if ragged else 0
         _place(numbers, fields, limits, lanes, chunk)
         if _fits(fields, chunk):
             return fields
@@ -238,7 +268,15 @@ class _Bench:
         bins[f"all of {len(loops)} loops turn"] += len(turned) == len(loops)
         bins["a command of one vector"] += not turned
         bins["a command at the heels of another"] += bool(self.expected)
+        ragged = fields.get("last_row_columns", 0)
+        bins["a last row of one vector"] += ragged == 1 < fields["output_columns"]
+        bins["a last row of fewer vectors"] += 1 < ragged < fields["output_columns"]
+        bins["a last row of more vectors"] += ragged > fields["output_columns"]
+        bins["one row, of a length of its own"] += bool(ragged) and fields["output_rows"] == 1
         for where, y, pos in walk(self._opcode, fields, self._chunk):
+            ends = fields
+            if self._opcode is Opcode.MATMUL:
+                ends = {**fields, "output_columns": columns_of(fields, where["output_rows"])}
             self._cover(fields, y, pos)
             lanes = range(pos, pos + self._lanes)
             inside = [0 <= y < fields["height"] and 0 <= place < fields["width_elements"] for place in lanes]
@@ -247,7 +285,7 @@ class _Bench:
                     "address": (fields["source"] + y * fields["row_pitch"] + pos) % self._size,
                     "inside": sum(bit << lane for lane, bit in enumerate(inside)),
                     "first": {loop: int(where[loop] == 0) for loop in loops},
-                    "last": {loop: int(where[loop] == fields[loop] - 1) for loop in loops},
+                    "last": {loop: int(where[loop] == ends[loop] - 1) for loop in loops},
                     **{name: fields[name] for name in CARRIED[self._opcode]},
                     "index": index,
                     "mark": mark,
@@ -306,7 +344,7 @@ class _Bench:
 
 
 async def _check(opcode: Opcode, lanes: int, chunk: int, bits: int, stand: Stand, quick: bool) -> None:
-    window = Window(opcode, order(opcode), lanes, chunk, bits, CARRIED[opcode])
+    window = _window(opcode, lanes, chunk, bits)
     commands = Packed(window.signature.members["command"].signature.members["payload"].shape)
     layout = Packed(window.signature.members["o"].signature.members["payload"].shape)
     bench = _Bench(stand, opcode, lanes, chunk, bits, layout)
@@ -326,7 +364,7 @@ async def _check(opcode: Opcode, lanes: int, chunk: int, bits: int, stand: Stand
         source.pace.full = sink.pace.full = full
         count = 5
         for _ in range(count):
-            ask(drawn(draw, opcode, lanes, chunk))
+            ask(drawn(draw, opcode, lanes, chunk, ragged=_ragged(opcode, lanes)))
         if turn % 10 == 1:
             ask(_long(draw, opcode, lanes, chunk))
         if turn % 5 == 4:

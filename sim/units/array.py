@@ -78,6 +78,10 @@ def _cases(array: MacArray, random: np.random.Generator, quick: bool) -> Cases:
         above[tile_of == tile] = _extreme(array.activation, least)
     # What each column multiplies in the depthwise mapping: the vector itself, then its lines.
     columns = np.concatenate([inputs[:, None, : array.columns], above], axis=1) if taps else None
+    beside = (
+        random.integers(0, 1 << taps, len(tile_of)) * (random.random(len(tile_of)) < 0.5) if taps else None
+    )
+    pads = values_of(array.activation)[_patterns(array.activation, (len(tile_of), 1), random)[:, 0]]
     values = values_of(array.weight)[weights]
     activations = values_of(array.activation)[inputs]
     multiplied = values[tile_of]
@@ -88,9 +92,11 @@ def _cases(array: MacArray, random: np.random.Generator, quick: bool) -> Cases:
         bits_of = np.where(negative[:, None, None] == 1, -weights[tile_of], weights[tile_of])
         multiplied = np.where(plane[:, None, None] == 1, bits_of, multiplied)
     exact = np.einsum("vr,vrc->vc", activations[:, : array.rows], multiplied)
-    if columns is not None:
+    if columns is not None and beside is not None:
+        beside[np.isin(tile_of, _DEPTHWISE_EXTREMES)] = 0
         which = np.flatnonzero(depthwise)
-        exact[which] = _depthwise(which, taps, values_of(array.activation)[columns], values, tile_of)
+        seen = values_of(array.activation)[columns]
+        exact[which] = _depthwise(which, taps, seen, beside, pads, values, tile_of)
 
     given: dict[str, Integers] = {"activations": activations, "swap": swap}
     expected: dict[str, Integers] = {"sums": wrap(exact, array.sum_bits)}
@@ -100,10 +106,11 @@ def _cases(array: MacArray, random: np.random.Generator, quick: bool) -> Cases:
     if array.bit_planes:
         given |= {"plane": plane, "negative": negative}
         bins |= _plane_bins(plane == 1, negative == 1, swap == 1)
-    if taps:
-        given["depthwise"] = depthwise
+    if beside is not None:
+        given |= {"depthwise": depthwise, "beside": beside, "pad": pads}
         given |= {"above": values_of(array.activation)[above]} if lines else {}
         bins |= _depthwise_bins(array, depthwise == 1, swap == 1, chances, exact)
+        bins |= _beside_bins(taps, depthwise == 1, beside)
     side = _beats(weights, array.weight.bits, array.beat_bits, array.tile_beats)
     return Cases(given, expected, bins, side=side, back_to_back=60)
 
@@ -147,19 +154,25 @@ def _mapping(
 
 
 def _depthwise(
-    which: Integers, taps: int, columns: Integers, values: Integers, tile_of: Integers
+    which: Integers,
+    taps: int,
+    columns: Integers,
+    beside: Integers,
+    pads: Integers,
+    values: Integers,
+    tile_of: Integers,
 ) -> list[list[int]]:
     """The sums of the vectors `which` in the depthwise mapping: of each line `taps` rows of the tile, the line's of
-    this vector first, then those of the vectors before."""
-    lines, tiles = columns.tolist(), values.tolist()
+    this vector first, then those of the vectors before; the pad where those lie beside the row."""
+    lines, tiles, outside, pad = columns.tolist(), values.tolist(), beside.tolist(), pads.tolist()
     sums = []
     for t in which.tolist():
         w = tiles[tile_of[t]]
-        products = [
-            [lines[t - r][line][c] * w[line * taps + r][c] for c in range(len(w[0]))]
-            for line in range(len(lines[t]))
-            for r in range(taps)
-        ]
+        products = []
+        for line in range(len(lines[t])):
+            for r in range(taps):
+                of_row = [pad[t]] * len(w[0]) if outside[t] >> r & 1 else lines[t - r][line]
+                products.append([of_row[c] * w[line * taps + r][c] for c in range(len(w[0]))])
         sums.append([sum(of_column) for of_column in zip(*products, strict=True)])
     return sums
 
@@ -226,6 +239,17 @@ def _plane_bins(plane: Flags, negative: Flags, swap: Flags) -> dict[str, int]:
                 f"{name} after {before}, of the same tile": follows & ~swap,
             }
     return count(found)
+
+
+def _beside_bins(taps: int, depthwise: Flags, beside: Integers) -> dict[str, int]:
+    return count(
+        {
+            **{f"vector {tap} beside the row": depthwise & (beside >> tap & 1 == 1) for tap in range(taps)},
+            "no vector beside the row": depthwise & (beside == 0),
+            "all vectors beside the row": depthwise & (beside == (1 << taps) - 1),
+            "vectors beside the row in the first mapping": ~depthwise & (beside != 0),
+        }
+    )
 
 
 def _depthwise_bins(

@@ -64,6 +64,8 @@ def _matmul_refused(values: Mapping[str, int], config: AcceleratorConfig) -> boo
         return True
     if values["weight_digits"] and not config.weight_digits:
         return True
+    if not config.depthwise_taps and (values["row_overlap"] or values["last_row_columns"]):
+        return True
     if _lines_refused(values, config):
         return True
     if values["digits"] != 1 and not values["weight_digits"] and not config.activation_digits:
@@ -73,7 +75,7 @@ def _matmul_refused(values: Mapping[str, int], config: AcceleratorConfig) -> boo
 
 def _lines_refused(values: Mapping[str, int], config: AcceleratorConfig) -> bool:
     if not config.line_buffer_rows:
-        fields = ("lines", "line_lanes", "first_output_row", "kernel_column_row_step")
+        fields = ("lines", "line_lanes", "first_output_row", "goes_on", "kernel_column_row_step")
         return any(values[name] for name in fields)
     if not values["lines"]:
         return False

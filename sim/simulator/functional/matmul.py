@@ -12,8 +12,10 @@ from intaglio.sim.simulator.functional.arithmetic import Integers, wrap
 from intaglio.sim.simulator.functional.storage import State, elements_of, numbers
 from intaglio.sim.simulator.functional.windows import (
     Values,
+    beside_row,
     kept_vectors,
     positions_of,
+    rows_of,
     window_addresses,
 )
 from intaglio.spec.config import AcceleratorConfig
@@ -58,7 +60,8 @@ def _check_taps(state: State, values: Values, weights: Integers) -> None:
     each, lines = state.config.depthwise_taps, values["lines"] + 1
     beyond = np.ones(weights.shape[2], bool)
     for line in range(lines):
-        beyond[line * each : line * each + min(each, values["first_output"] + 1)] = False
+        taps = each if values["row_overlap"] else min(each, values["first_output"] + 1)
+        beyond[line * each : line * each + taps] = False
     if state.watch is not None and weights[:, :, beyond].any():
         state.watch.undefined(state.command, "a tile has weights beyond the taps of the first output")
 
@@ -183,40 +186,52 @@ class _Passes:
         patterns = self._state.patterns(addresses)
         return numbers(patterns, self._state.config.element_bits, signed).astype(kind)
 
-    def _all_vectors(self) -> Integers:
-        """Numbers of the vectors of a pass, row by row."""
-        return np.arange(self._values["output_rows"] * self._values["output_columns"])
-
     def _lined(self, digit: int, part: Integers, weights: Floats) -> Floats:
         """Of one pass, in which each vector meets those of its column in the rows before it: (inferences, positions,
         columns). The rows that the next pass meets stay in the line buffer."""
         state, values, config = self._state, self._values, self._state.config
-        rows, width = values["output_rows"], values["output_columns"]
-        depthwise, own = values["depthwise"], values["line_lanes"]
-        addresses = self._addresses(part, self._all_vectors(), config.operand_lanes)
-        operands = self._operands(addresses, self._signed(digit), np.int16)
-        operands = operands.reshape(state.count, rows, width, config.operand_lanes)
-        # The rows that were there, and those that came: row r of this pass is row `kept` + r.
-        kept = config.line_buffer_rows
+        (rows, ragged), width = rows_of(values), values["output_columns"]
+        own, lanes = values["line_lanes"], config.operand_lanes
+        signed = self._signed(digit)
+        addresses = self._addresses(part, np.arange(rows * width), lanes)
+        operands = self._operands(addresses, signed, np.int16).reshape(state.count, rows, width, lanes)
+        # The rows that were there, and those that came: row r of this pass is row `above` + r.
+        above = config.line_buffer_rows
         columns = self._line_columns(digit * self._of_a_digit + int(part[0]))
-        seen = np.concatenate([state.lines[:, ::-1, columns], operands], axis=1)
-        state.lines[:, :, columns] = seen[:, : -kept - 1 : -1]
-        first = min(values["first_output_row"], rows)
+        pad = self._operands(np.full((above, width, lanes), state.outside), signed, np.int16)
+        before = state.lines[:, ::-1, columns] if values["goes_on"] else pad
+        seen = np.concatenate([before, operands], axis=1)
+        state.lines[:, :, columns] = seen[:, : -above - 1 : -1]
         if state.watch is not None:
             self._watch_lines(addresses, weights, columns)
+        if values["depthwise"]:
+            behind = pad[:, :1].repeat(-(-ragged // width), axis=1)
+            flat = np.concatenate([seen, behind], axis=1).reshape(state.count, -1, lanes)
+            return self._taps_of_lines(flat[..., : config.columns], weights, above * width, int(pad.flat[0]))
+        first = min(values["first_output_row"], rows)
         total = np.zeros((state.count, rows - first, width, config.columns), weights.dtype)
         for line in range(values["lines"] + 1):
-            lines = seen[:, kept + first - line : kept + rows - line].astype(weights.dtype)
-            if depthwise:
-                each = config.depthwise_taps
-                for tap, of_row in enumerate(weights[line * each : (line + 1) * each]):
-                    total[:, :, tap:] += lines[:, :, : max(width - tap, 0), : config.columns] * of_row
-            else:
-                of_line = weights[line * own : (line + 1) * own]
-                total += lines[..., : len(of_line)] @ of_line
-        if depthwise:
-            total = total[:, :, kept_vectors(values)]
+            lines = seen[:, above + first - line : above + rows - line].astype(weights.dtype)
+            of_line = weights[line * own : (line + 1) * own]
+            total += lines[..., : len(of_line)] @ of_line
         return total.reshape(state.count, self._positions, config.columns)
+
+    def _taps_of_lines(self, seen: Floats, weights: Floats, start: int, pad: int) -> Floats:
+        """Depthwise sums of vectors row by row, those of the lines above included: the pass's first is at `start`."""
+        values, config = self._values, self._state.config
+        kept, each = kept_vectors(values), config.depthwise_taps
+        total = np.zeros((len(seen), len(kept), config.columns), weights.dtype)
+        for line in range(values["lines"] + 1):
+            for tap, of_row in enumerate(weights[line * each : (line + 1) * each]):
+                there = seen[:, start + kept - tap - line * values["output_columns"]].astype(weights.dtype)
+                beside = beside_row(values, kept, tap)[:, None]
+                # Before a row's first vector there is none.
+                none = (
+                    ~beside
+                    & ((kept % values["output_columns"] < tap) & (values["row_overlap"] == 0))[:, None]
+                )
+                total += np.where(none, 0, np.where(beside, pad, there)) * of_row
+        return total
 
     def _line_columns(self, number: int) -> Integers:
         """Where the pass of that number finds its lines: behind those of the pass before it."""
@@ -228,7 +243,10 @@ class _Passes:
         """Tells the watch of what a pass with lines reads, and of lines that nobody wrote."""
         state, values, config = self._state, self._values, self._state.config
         assert state.watch is not None
-        rows, first, depthwise = values["output_rows"], values["first_output_row"], values["depthwise"]
+        rows, depthwise = rows_of(values)[0], values["depthwise"]
+        first = values["first_output_row"]
+        if values["row_overlap"] and depthwise:
+            first = values["first_output"] // values["output_columns"]
         each = config.depthwise_taps if depthwise else values["line_lanes"]
         by_row = addresses.reshape(rows, -1, addresses.shape[-1])
         deepest = 0
@@ -239,13 +257,13 @@ class _Passes:
                 used = np.flatnonzero(of_line.any(axis=0 if depthwise else 1))
                 state.touch(by_row[max(first - line, 0) : max(rows - line, 0), :, used])
                 deepest = line
-        if (state.line_rows[columns] < deepest - values["first_output_row"]).any():
+        if values["goes_on"] and (state.line_rows[columns] < deepest - first).any():
             state.watch.undefined(state.command, "lines that no row of vectors was kept in")
-        state.line_rows[columns] += values["output_rows"]
+        state.line_rows[columns] = (state.line_rows[columns] if values["goes_on"] else deepest) + rows
 
     def _dense(self, signed: bool, part: Integers, weights: Floats, apart: bool) -> Floats:
         state, config = self._state, self._state.config
-        addresses = self._addresses(part, self._all_vectors()[-self._positions :], config.rows)
+        addresses = self._addresses(part, kept_vectors(self._values), config.rows)
         if state.watch is not None:
             state.touch(addresses[:, weights.any(axis=2)])
         operands = self._operands(addresses, signed, weights.dtype)
@@ -259,19 +277,19 @@ class _Passes:
     def _depthwise(self, signed: bool, part: Integers, weights: Floats, apart: bool) -> Floats:
         """Column c takes element c of a vector; row r of the array sees the vector read r steps before."""
         state, values, config = self._state, self._values, self._state.config
-        first, stop = values["first_output_row"], values["output_rows"]
-        kept = np.tile(kept_vectors(values), stop - first)
-        rows = np.repeat(np.arange(first, stop), self._positions // (stop - first))
+        kept = kept_vectors(values)
         shape = (len(part) if apart else 1, state.count, self._positions, config.columns)
         total = np.zeros(shape, weights.dtype)
         for row in range(config.depthwise_taps):
             of_row = weights[:, row]
             if not of_row.any():
                 continue
-            vectors = rows * values["output_columns"] + kept - row
-            addresses = self._addresses(part, vectors, config.columns)
+            addresses = self._addresses(part, kept - row, config.columns)
+            beside = beside_row(values, kept, row)
             # Before a row's first vector there is none.
-            addresses = np.where((kept < row)[:, None, None], state.nothing, addresses)
+            none = (kept % values["output_columns"] < row) & (values["row_overlap"] == 0)
+            addresses = np.where(none[:, None, None], state.nothing, addresses)
+            addresses = np.where(beside[:, None, None], state.outside, addresses)
             if state.watch is not None:
                 state.touch(addresses[:, of_row != 0])
             products = self._operands(addresses, signed, weights.dtype) * of_row

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from intaglio.sim.simulator.functional.windows import kept_vectors
+import numpy as np
+
+from intaglio.sim.simulator.functional.arithmetic import Integers
+from intaglio.sim.simulator.functional.windows import kept_vectors, positions_of, rows_of
 from intaglio.spec.commands import Opcode
 from intaglio.spec.config import AcceleratorConfig
 
@@ -22,15 +25,36 @@ def left_open(opcode: Opcode, values: Mapping[str, int], config: AcceleratorConf
         return "unsigned elements on a machine that has none"
     if values["signed"] and not config.signed_activations:
         return "signed elements on a machine that has none"
-    if values["first_output_row"] >= values["output_rows"]:
-        return "no row of sums that is kept"
-    return _left_open_by_channel(values) if values["depthwise"] else ""
+    if not positions_of(values):
+        return "no sum that is kept"
+    ends = values["row_overlap"] if values["depthwise"] else 0
+    if values["lines"] and values["last_row_columns"] > ends:
+        return "lines of a last row of vectors that ends more than sums of the row before"
+    return _left_open_by_channel(values, config) if values["depthwise"] else ""
 
 
-def _left_open_by_channel(values: Mapping[str, int]) -> str:
+def _left_open_by_channel(values: Mapping[str, int], config: AcceleratorConfig) -> str:
     if values["chunks"] != 1 or (values["digits"] != 1 and not values["weight_digits"]):
         return "a depthwise command of several chunks, or of digits of activations"
+    if values["row_overlap"] >= config.depthwise_taps:
+        return "rows that share as many vectors as a row of the array has taps, or more"
+    if values["row_overlap"] and values["first_output"] < values["row_overlap"]:
+        return "sums of a row before the first"
     kept = kept_vectors(values)
-    if not values["output_step"] or not len(kept) or kept[-1] != values["output_columns"] - 1:
+    rows, ragged = rows_of(values)
+    width = values["output_columns"]
+    ends = rows * width + ragged - 1
+    if (
+        not values["output_step"]
+        or kept[-1] != ends
+        or (not values["row_overlap"] and _lacks_ends(values, kept))
+    ):
         return "a depthwise row whose last vector is not kept"
     return ""
+
+
+def _lacks_ends(values: Mapping[str, int], kept: Integers) -> bool:
+    """Whether a row that has sums has none with its last vector."""
+    (rows, _), width = rows_of(values), values["output_columns"]
+    last = np.arange(values["first_output_row"], rows) * width + width - 1
+    return not np.isin(last, kept).all()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
+import numpy.typing as npt
 
 from intaglio.sim.simulator.functional.arithmetic import Integers, wrap
 from intaglio.sim.simulator.functional.storage import State
@@ -51,14 +52,46 @@ def window_addresses(
     return np.where(inside, address & (state.config.scratchpad_elements - 1), state.outside)
 
 
-def kept_vectors(values: Values) -> Integers:
-    """Of a depthwise row's vectors, those of which a sum is kept."""
-    vectors = np.arange(values["first_output"], values["output_columns"])
+def rows_of(values: Values) -> tuple[int, int]:
+    """Rows of a MATMUL's vectors that have `output_columns`, and the vectors of one behind them that has its own."""
+    ragged = values["last_row_columns"]
+    return (values["output_rows"] - 1, ragged) if ragged else (values["output_rows"], 0)
+
+
+def _kept(values: Values) -> tuple[range, range, int]:
+    """Of the vectors with which sums are kept: the rows and the columns of those in whole rows, or all as columns of
+    one row; and how many there are in the row that has a length of its own."""
+    rows, ragged = rows_of(values)
+    width = values["output_columns"]
     # An 8-bit step of 0 is none that a row of 16-bit length comes to.
-    return vectors[:: values["output_step"] or 1 << 16]
+    step = (values["output_step"] or 1 << 16) if values["depthwise"] else 1
+    if values["depthwise"] and values["row_overlap"]:
+        return range(1), range(values["first_output"], rows * width + ragged, step), 0
+    first = values["first_output"] if values["depthwise"] else 0
+    first_row = values["first_output_row"]
+    behind = len(range(first, ragged, step)) if rows >= first_row else 0
+    return range(first_row, rows), range(first, width, step), behind
+
+
+def kept_vectors(values: Values) -> Integers:
+    """Of a pass's vectors, row by row, the numbers of those with which a sum is kept, in order."""
+    rows, columns, behind = _kept(values)
+    whole = np.array(rows, np.int64)[:, None] * values["output_columns"] + np.array(columns, np.int64)
+    step = columns.step
+    start = rows_of(values)[0] * values["output_columns"] + columns.start
+    return np.concatenate([whole.ravel(), start + step * np.arange(behind)])
 
 
 def positions_of(values: Values) -> int:
     """Positions that a MATMUL fills of its bank."""
-    columns = len(kept_vectors(values)) if values["depthwise"] else values["output_columns"]
-    return max(values["output_rows"] - values["first_output_row"], 0) * columns
+    rows, columns, behind = _kept(values)
+    return len(rows) * len(columns) + behind
+
+
+def beside_row(values: Values, vectors: Integers, before: int) -> npt.NDArray[np.bool_]:
+    """Of depthwise sums that are kept with some vectors, whether the one so many `before` lies beside the sum's row."""
+    overlap = values["row_overlap"]
+    column = vectors % values["output_columns"]
+    # A sum of this row, or of the row before.
+    beside = np.where(column >= overlap, column < before, column >= before)
+    return beside & (overlap != 0)
