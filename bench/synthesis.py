@@ -55,6 +55,13 @@ peepopt
 opt_clean
 submod -name {multipliers} t:$mul
 """
+NARROW = f"""\
+proc
+wreduce t:$mul
+techmap -map {Path(__file__).with_name("narrow.v")}
+"""
+"""Between reading a machine and Yosys' ``synth_…`` for an FPGA: narrow multiplications become gates, where each would
+take a whole DSP. (In the Verilog they stay multiplications, which a simulator runs fastest.)"""
 # A tool that ends its process where a netlist is wrong gets one of its own. Ctrl-C ends it, whatever it is at.
 _CHILD = """\
 import signal

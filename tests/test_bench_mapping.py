@@ -7,7 +7,9 @@ import pytest
 
 from bench.mapping import BOARDS, FAMILIES, RESOURCES, Mapped, blocks, boards, parse
 from bench.page import DOCS, fill
-from bench.synthesis import SynthesisError
+from bench.synthesis import NARROW, SynthesisError, yosys
+from intaglio.hdl.units.mac import MAC
+from intaglio.hdl.verilog import emit
 
 
 def statistics(**cells):
@@ -51,3 +53,27 @@ def test_the_page_has_the_blocks():
     mapped = [Mapped("affine8x8", family, (1, 2, 3, 4.5)) for family in FAMILIES]
     filled = fill(page, blocks(mapped))
     assert len(re.findall(r"^\| `affine8x8` \| 1 \| 2 \| 3 \| 4\.5 \|$", filled, re.M)) == len(FAMILIES)
+
+
+@pytest.mark.parametrize(
+    ("activation", "weight", "multiplications"),
+    [("int5", "int4", 0), ("uint2", "int2", 0), ("int8", "int4", 1)],
+)
+def test_narrow_multiplications_become_gates(activation, weight, multiplications, tmp_path):
+    (tmp_path / "mac.v").write_text(emit(MAC(activation, weight, 24), "mac"))
+    yosys("a MAC", f"read_verilog mac.v\n{NARROW}tee -q -o found.json stat -json\n", tmp_path)
+    cells = json.loads((tmp_path / "found.json").read_text())["modules"]["\\mac"]["num_cells_by_type"]
+    assert cells.get("$mul", 0) == multiplications
+
+
+@pytest.mark.parametrize("sign", ["signed", ""])
+def test_those_gates_multiply(sign, tmp_path):
+    """Yosys proves it, of all pairs of widths; a result is cut or extended, too."""
+    ports, products = [], []
+    for index, (a, b) in enumerate((a, b) for a in range(1, 6) for b in range(1, 6)):
+        widths = (("input", "a", a), ("input", "b", b), ("output", "y", a + b + index % 3 - 1))
+        ports += [f"{way} {sign} [{width - 1}:0] {name}{index}" for way, name, width in widths]
+        products.append(f"assign y{index} = a{index} * b{index};")
+    (tmp_path / "m.v").write_text(f"module m({', '.join(ports)}); {' '.join(products)} endmodule")
+    proved = NARROW.replace("techmap", "equiv_opt -assert techmap")
+    yosys("products", f"read_verilog m.v\nhierarchy -top m\n{proved}", tmp_path)

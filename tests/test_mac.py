@@ -17,8 +17,6 @@ PAIRS = [
     ("int4", "uint8"),
     ("uint2", "uint3"),
     ("uint2", "int2"),
-    ("int5", "int4"),
-    ("uint5", "uint5"),
     ("int8", "ternary"),
     ("uint8", "ternary"),
     ("int8", "binary"),
@@ -95,13 +93,6 @@ def test_no_multiplier(activation, weight):
     text = rtlil.convert(MAC(activation, weight, 24), name="mac")
     assert "$mul" not in text
     assert "$mul" in rtlil.convert(MAC(activation, "int8", 24), name="mac")
-
-
-@pytest.mark.parametrize(("activation", "weight"), [("uint4", "int4"), ("int5", "int4"), ("uint2", "int2")])
-def test_no_multiplier_of_narrow_operands(activation, weight):
-    """On an FPGA a multiplication of 4 bits takes a whole DSP, of which an array's worth are not there."""
-    assert "$mul" not in rtlil.convert(MAC(activation, weight, 24), name="mac")
-    assert "$mul" in rtlil.convert(MAC("int8", weight, 24), name="mac")
 
 
 def test_defaults():

@@ -1,4 +1,4 @@
-"""The product of an activation and a weight, without a multiplier where the operands allow it."""
+"""The product of an activation and a weight, without a multiplier where the weight allows it."""
 
 # Ref: [itbwn: eq. 3, 5, 6] weights of {-1, +1} or {-1, 0, +1}: a product is the activation, its
 #      negative or nothing.
@@ -8,9 +8,6 @@ from amaranth.hdl import C, Cat, Mux, Shape, Value, signed, unsigned
 from intaglio.spec.operand import OperandType
 
 __all__ = ["operand_shape", "product", "product_bits"]
-
-_NARROW_BITS = 5
-"""Up to which both operands are narrow: 4, and one where activations may have a sign or not."""
 
 
 def operand_shape(operand: OperandType) -> Shape:
@@ -45,43 +42,7 @@ def product(activation: Value, weight: Value, weight_type: OperandType) -> Value
         if weight_type.is_ternary:
             chosen = Mux(weight[0], chosen, C(0, width))
         return chosen.as_signed()
-    width = len(activation) + len(weight)
-    if max(len(activation), len(weight)) <= _NARROW_BITS:
-        value = _sum_of_multiples(activation, weight, weight_type.signed, width)
-        return value if activation.shape().signed or weight_type.signed else Cat(value, C(0, 1)).as_signed()
     value = activation * (weight.as_signed() if weight_type.signed else weight.as_unsigned())
     if not value.shape().signed:
         return Cat(value, C(0, 1)).as_signed()
     return value
-
-
-def _sum_of_multiples(activation: Value, weight: Value, is_signed: bool, width: int) -> Value:
-    """The product's ``width`` bits, two's complement, by a choice among the activation's multiples for every two bits
-    of the weight.
-
-    On an FPGA it takes no DSP. The multiples are the same for all weights that meet the activation, and made once for
-    them: with a multiplier each, arrays are larger, of gates too. The choice is a shift, which a simulator runs
-    nearly as fast as it multiplies.
-    """
-    place_bits = (width - 1).bit_length()
-    total: Value = C(0, width)
-    for low in range(0, len(weight), 2):
-        digit = weight[low : low + 2]
-        values = list(range(1 << len(digit)))
-        if is_signed and low + len(digit) == len(weight):  # its highest bit counts negative
-            values = [value - len(values) if 2 * value >= len(values) else value for value in values]
-        multiples = [_extended(_multiple(activation, value) << low, 1 << place_bits) for value in values]
-        total = (total + (Cat(*multiples) >> Cat(C(0, place_bits), digit))[:width])[:width]
-    return total.as_signed()
-
-
-def _multiple(value: Value, factor: int) -> Value:
-    """``value * factor``, of -2 to 3, by shifts and a sum."""
-    terms = [value << place for place in range(2) if abs(factor) >> place & 1]
-    total = sum(terms[1:], terms[0]) if terms else C(0, 1)
-    return -total if factor < 0 else total
-
-
-def _extended(value: Value, width: int) -> Value:
-    sign = value[-1] if value.shape().signed else C(0, 1)
-    return Cat(value, sign.replicate(width))[:width]
