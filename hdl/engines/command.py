@@ -5,9 +5,9 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from intaglio.hdl.storage.fifo import Fifo
-from intaglio.hdl.storage.register_slice import RegisterSlice
-from intaglio.spec.commands import FORMATS, WAITED, Opcode, command_layout
-from intaglio.spec.limits import COMMAND_INDEX_BITS, SEQUENCE_BITS, WEIGHTS_QUEUE_DEPTH
+from intaglio.hdl.storage.register_slice import SLICE_DEPTH, RegisterSlice
+from intaglio.spec.commands import FORMATS, QUEUE_DEPTHS, WAITED, Opcode, command_layout
+from intaglio.spec.limits import COMMAND_INDEX_BITS, LONG_QUEUE_DEPTH, SEQUENCE_BITS
 
 __all__ = ["CommandQueue", "body_layout", "command_signature", "pack_entry"]
 
@@ -33,8 +33,8 @@ class CommandQueue(wiring.Component):
     them into registers. Between a command taken and the next one offered lie two cycles: that one is taken is known
     late in its cycle, and only a register hears of it.
 
-    Latency: 2 cycles at least, of WEIGHTS 3. Depth: `QUEUE_DEPTH` commands, as many as a register slice holds, of
-    WEIGHTS `WEIGHTS_QUEUE_DEPTH`.
+    Depth: the engine's of `QUEUE_DEPTHS`, in registers where two or four commands take fewer than a memory and its
+    output do. Latency: 2 cycles at least where it is `QUEUE_DEPTH`, else 3.
 
     Parameters
     ----------
@@ -65,27 +65,37 @@ class CommandQueue(wiring.Component):
 
     def elaborate(self, platform) -> Module:
         m = Module()
-        ahead_of_time = self._opcode is Opcode.WEIGHTS
-        m.submodules.fifo = fifo = (
-            Fifo(self._entry, WEIGHTS_QUEUE_DEPTH) if ahead_of_time else RegisterSlice(self._entry)
-        )
-        wiring.connect(m, wiring.flipped(self.i), fifo.i)
+        queue = self._queue(m)
         met = Signal(len(WAITED))
         for index, count in enumerate(self.completed):
             ahead = Signal(SEQUENCE_BITS, name=f"ahead_{index}")
             m.d.comb += [
-                ahead.eq(count - fifo.o.payload.waits[index]),
+                ahead.eq(count - queue.payload.waits[index]),
                 met[index].eq(~ahead[-1]),
             ]
         taken = Signal()
         leaves = Signal()
         m.d.comb += [
             taken.eq(self.o.valid & self.o.ready),
-            self.o.payload.eq(fifo.o.payload.command),
-            fifo.o.ready.eq(leaves),
+            self.o.payload.eq(queue.payload.command),
+            queue.ready.eq(leaves),
         ]
-        m.d.sync += [leaves.eq(taken), self.o.valid.eq(fifo.o.valid & met.all() & ~taken & ~leaves)]
+        m.d.sync += [leaves.eq(taken), self.o.valid.eq(queue.valid & met.all() & ~taken & ~leaves)]
         return m
+
+    def _queue(self, m: Module) -> stream.Interface:
+        """The end of the queue that `i` fills."""
+        depth = QUEUE_DEPTHS[FORMATS[self._opcode].engine]
+        if depth > LONG_QUEUE_DEPTH:
+            m.submodules.fifo = fifo = Fifo(self._entry, depth)
+            wiring.connect(m, wiring.flipped(self.i), fifo.i)
+            return fifo.o
+        end = wiring.flipped(self.i)
+        for place in range(0, depth, SLICE_DEPTH):
+            m.submodules[f"slice_{place}"] = register_slice = RegisterSlice(self._entry)
+            wiring.connect(m, end, register_slice.i)
+            end = register_slice.o
+        return end
 
 
 def pack_entry(word: Signal, opcode: Opcode, index: Signal) -> Cat:
