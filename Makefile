@@ -51,7 +51,7 @@ fpga:     # what the machine CONFIG=… takes of an ECP5, and its clock; MAP=1: 
 	@$(SETUP) fpga compare
 	@$(PYTHON) -m bench $(if $(MAP),mapping $(CONFIG),ecp5 $(if $(CONFIG),--config $(CONFIG)))
 
-silicon:  # what the machines CONFIG=… take of a chip with the cell library LIBERTY=…, by part; takes minutes each
+silicon:  # area by part and longest paths of the machines CONFIG=… with the cell library LIBERTY=…; takes minutes each
 	@$(SETUP) compare
 	@$(PYTHON) -m bench silicon $(CONFIG) $(if $(LIBERTY),--liberty $(LIBERTY)) $(ARGS)
 

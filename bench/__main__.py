@@ -6,7 +6,7 @@
 `python -m bench mapping [CONFIG ...]`: what machines take of FPGAs, unplaced, and docs/fpga.md.
 `python -m bench timing [--config C]`: a machine's longest paths on an FPGA, before it is placed.
 `python -m bench area [CONFIG ...]`: what machines are made of, in estimated transistors.
-`python -m bench silicon [CONFIG ...] [--liberty L]`: what machines take of a chip, by part, and docs/silicon.md.
+`python -m bench silicon [CONFIG ...] [--liberty L]`: area by part and longest paths on a chip, and docs/silicon.md.
 `python -m bench compare --data DIR`: every trained network on its machine, and docs/schemes.md from that.
 `python -m bench against REV`: whether the machines are those of another revision, but for names.
 """
@@ -36,6 +36,7 @@ from bench import (
     litert,
     mapping,
     networks,
+    paths,
     schemes_page,
     silicon,
     timing,
@@ -58,6 +59,7 @@ _SHARED = Path(__file__).resolve().parents[2] / "shared"
 SHARED = _SHARED / "models" / "mlperf_tiny"
 LIBERTY = _SHARED / "data" / "liberty" / "sky130hd_tt.lib.gz"
 GENERATED = Path("build") / "networks"
+_CHIP_ERRORS = (NetworkError, SynthesisError, LibertyError, timing.TimingError, cycles.AgainstError)
 COMPARED = Path("build") / "compare"
 
 app = typer.Typer(add_completion=False)
@@ -247,20 +249,26 @@ def on_chip(
     ] = None,
     liberty: Annotated[Path, typer.Option(help="A cell library, .lib or .lib.gz.")] = LIBERTY,
     booth: Annotated[bool, typer.Option(help="Make multipliers Booth's.")] = False,
+    before: Annotated[str | None, typer.Option(help="A revision whose longest paths are shown, too.")] = None,
 ) -> None:
-    """What machines take of a chip, by part, with a cell library. Minutes each."""
+    """What machines take of a chip, by part, and their longest paths, with a cell library. Minutes each."""
+    found, timed = [], []
     try:
-        found = []
-        for config in [session.load_config(name) for name in configs or AcceleratorConfig.names()]:
-            say(f"bench: {config.name} with {liberty.name}")
-            found.append(silicon.measure(config, liberty, booth))
+        with against.worktree(before) if before else nullcontext() as old:
+            for name in configs or AcceleratorConfig.names():
+                say(f"bench: {name} with {liberty.name}")
+                found.append(silicon.measure(session.load_config(name), liberty, booth))
+                timed.append(paths.timed(name, liberty, against.ROOT, old))
         if not configs:
             page = DOCS / silicon.PAGE
-            page.write_text(fill(page.read_text(encoding="utf-8"), silicon.blocks(found)), encoding="utf-8")
-    except (NetworkError, SynthesisError, LibertyError, OSError, ValueError) as error:
+            page.write_text(
+                fill(page.read_text("utf-8"), silicon.blocks(found) | paths.blocks(timed)), "utf-8"
+            )
+    except (*_CHIP_ERRORS, OSError, ValueError) as error:
         say(f"bench: {error}")
         raise typer.Exit(1) from error
     _console().print(silicon.grid(found).table(f"area by part, {liberty.name}"))
+    _console().print(paths.grid(timed).table("longest paths, without wires"))
 
 
 @app.command("timing")

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -71,8 +71,8 @@ flatten
 opt_clean -purge
 write_json mapped.json
 """
-_UNUSED = ("*lpflow_*", "*probe*")
-"""Cells that are not for logic: SkyWater's library does not say so of its isolation cells and probes."""
+UNUSED = "-dont_use *lpflow_* -dont_use *probe*"
+"""Of ABC: cells that are not for logic: SkyWater's library does not say so of its isolation cells and probes."""
 _MODULE = re.compile(r"^module \\(\S+)$", re.M)
 _MEMORY = re.compile(r"^  memory width (\d+) size (\d+) ", re.M)
 
@@ -163,17 +163,22 @@ def script(netlist: str, booth: bool) -> str:
     """For Yosys, the netlist in ``netlist.il`` and the library in `LIBRARY`."""
     there = set(_MODULE.findall(netlist))
     kept = [module for modules in PARTS.values() for module in modules if module in there and module != _TOP]
-    depths = sorted({int(size) for _, size in _MEMORY.findall(netlist) if int(size) >= SRAM_WORDS})
     return _SCRIPT.format(
         top=_TOP,
         keep="\n".join(f"setattr -mod -set keep_hierarchy 1 {module}" for module in kept),
         booth="-booth" if booth else "",
-        srams="\n".join(
-            f"chtype -set \\{SRAM} t:$mem_v2 r:SIZE={depth} %i r:WIDTH>={-(-SRAM_BITS // depth)} %i"
-            for depth in depths
-        ),
+        srams=to_macros({int(size) for _, size in _MEMORY.findall(netlist)}),
         library=LIBRARY,
-        unused=" ".join(f"-dont_use {cells}" for cells in _UNUSED),
+        unused=UNUSED,
+    )
+
+
+def to_macros(words: Collection[int]) -> str:
+    """For Yosys, between memories collected and mapped: those that are macros, of memories of so many `words`."""
+    return "\n".join(
+        f"chtype -set \\{SRAM} t:$mem_v2 r:SIZE={depth} %i r:WIDTH>={-(-SRAM_BITS // depth)} %i"
+        for depth in sorted(words)
+        if depth >= SRAM_WORDS
     )
 
 
