@@ -166,7 +166,7 @@ def beside_vela(
     try:
         table, problems = vela.compare(chosen)
         _console().print(table)
-        for accelerator in (pair[0] for pair in vela.PAIRS if layers):
+        for accelerator in dict.fromkeys(pair[0] for pair in vela.PAIRS if layers):
             for model in chosen:
                 _console().print(vela.layers_table(model, accelerator, vela.estimate(model, accelerator)))
     except (vela.VelaError, NetworkError, MachineStopped) as error:

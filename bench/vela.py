@@ -27,7 +27,11 @@ from intaglio.sim.simulator.run import RunResult
 from intaglio.spec.config import AcceleratorConfig
 
 FOLDER = Path("build") / "vela"
-PAIRS = (("ethos-u55-64", "affine8x8"), ("ethos-u55-256", "affine16x16"))
+PAIRS = (
+    ("ethos-u55-64", "affine8x8"),
+    ("ethos-u55-256", "affine16x16"),
+    ("ethos-u55-256", "affine16x16_wide"),
+)
 """NPUs, and the configurations with as many multipliers."""
 
 Run = Callable[..., RunResult]

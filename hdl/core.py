@@ -20,7 +20,7 @@ from intaglio.hdl.storage.scratchpad import Scratchpad, write_signature
 from intaglio.hdl.storage.weight_stream import WeightStream
 from intaglio.spec.commands import FORMATS, Engine
 from intaglio.spec.config import AcceleratorConfig
-from intaglio.spec.limits import BEAT_BYTES, COMMAND_INDEX_BITS, MEMORY_ADDRESS_BITS
+from intaglio.spec.limits import COMMAND_INDEX_BITS, MEMORY_ADDRESS_BITS
 from intaglio.spec.registers import Cause
 
 __all__ = ["READERS", "Core"]
@@ -80,9 +80,9 @@ class Core(wiring.Component):
             {
                 "command_address": In(MEMORY_ADDRESS_BITS),
                 "command_count": In(COMMAND_INDEX_BITS),
-                "readers": Out(ReadClientSignature()).array(len(READERS)),
+                "readers": Out(ReadClientSignature(config.bus_bits)).array(len(READERS)),
                 "write_transfer": Out(stream.Signature(WRITE_TRANSFER)),
-                "write_beats": Out(stream.Signature(8 * BEAT_BYTES)),
+                "write_beats": Out(stream.Signature(config.bus_bits)),
                 "written": In(1),
                 "fault": Out(FaultSignature()),
                 "finished": Out(1),
@@ -98,7 +98,7 @@ class Core(wiring.Component):
         m = Module()
         config = self._config
         m.submodules.load = load = Load(config)
-        m.submodules.weights = weights = Weights()
+        m.submodules.weights = weights = Weights(config.bus_bits)
         m.submodules.weight_stream = weight_stream = WeightStream(config)
         m.submodules.matmul = matmul = Matmul(config)
         m.submodules.rescale = rescale = Rescale(config)
@@ -138,7 +138,7 @@ class Core(wiring.Component):
     def _dispatch(self, m: Module, engines: dict[Engine, Any]) -> Dispatcher:
         """The dispatcher, the engines' commands, and what it is told of their completion."""
         opcodes = {code: entry.engine for code, entry in FORMATS.items() if entry.engine in engines}
-        m.submodules.dispatcher = dispatcher = Dispatcher(tuple(opcodes))
+        m.submodules.dispatcher = dispatcher = Dispatcher(tuple(opcodes), self._config.bus_bits)
         for opcode, engine in opcodes.items():
             wiring.connect(m, getattr(dispatcher, opcode.name.lower()), engines[engine].command)
         m.d.comb += [
@@ -211,15 +211,16 @@ class Core(wiring.Component):
         m.d.comb += store.written.eq(self.written)
 
     def _faults(self, m, dispatcher, engines) -> None:
-        """One fault a cycle. Where an engine and the dispatcher both have one, the engine's command is the older."""
-        m.d.comb += [
+        """One fault a cycle. Where an engine and the dispatcher both have one, the engine's command is the older. What
+        is refused stays so; nobody hurries to hear of it."""
+        m.d.sync += [
             self.fault.valid.eq(dispatcher.fault | Cat(engine.fault for engine in engines).any()),
             self.fault.payload.cause.eq(dispatcher.fault_cause),
             self.fault.payload.command.eq(dispatcher.fault_command),
         ]
         for engine in engines:
             with m.If(engine.fault):
-                m.d.comb += [
+                m.d.sync += [
                     self.fault.payload.cause.eq(Cause.ILLEGAL_FIELD),
                     self.fault.payload.command.eq(engine.fault_command),
                 ]

@@ -11,7 +11,7 @@ from intaglio.hdl.bus.registers import Registers
 from intaglio.hdl.core import READERS, Core
 from intaglio.hdl.storage.memory import SyncMemory
 from intaglio.hdl.storage.scratchpad import address_bits
-from intaglio.spec.commands import COMMAND_BEATS, Engine
+from intaglio.spec.commands import Engine
 from intaglio.spec.config import AcceleratorConfig
 from intaglio.spec.limits import MARKS, REGISTER_BITS, WEIGHTS_QUEUE_DEPTH
 from intaglio.spec.registers import Cause
@@ -59,14 +59,17 @@ class Machine(wiring.Component):
         self._config = config
         self._core = Core(config, probes)
         self._registers = Registers(config)
-        self._reader = ReadMaster(len(READERS), (COMMAND_BEATS, _BURST_BEATS, _BURST_BEATS))
-        self._writer = WriteMaster(_BURST_BEATS)
+        bits = config.bus_bits
+        self._reader = ReadMaster(
+            len(READERS), (config.command_beats, _BURST_BEATS, _BURST_BEATS), data_bits=bits
+        )
+        self._writer = WriteMaster(_BURST_BEATS, data_bits=bits)
         self._has_probes = probes
         super().__init__(
             {
                 "irq": Out(1),
                 "s_axil": Out(AXI4LiteSignature()),
-                "m_axi": Out(AXI4Signature()),
+                "m_axi": Out(AXI4Signature(data_bits=bits)),
                 **(self._probes() if probes else {}),
             }
         )

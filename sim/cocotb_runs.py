@@ -78,7 +78,7 @@ def build(folder: Path, texts: Mapping[str, str], options: Sequence[str] = OPTIO
     # Verilator's own runtime takes longer to compile than most designs, and is the same for all of the same options.
     runtime = BUILD / "runtime" / _digest(made_by)
     if runtime.is_dir():
-        for file in runtime.iterdir():
+        for file in runtime.glob(_RUNTIME):
             shutil.copyfile(file, work / file.name)
             # Newer than the headers that Verilator will write, so that make takes it as it is.
             os.utime(work / file.name, (time.time() + _AHEAD_S,) * 2)

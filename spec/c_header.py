@@ -6,7 +6,6 @@ from collections.abc import Mapping
 
 from intaglio.spec.commands import Engine
 from intaglio.spec.limits import (
-    BEAT_BYTES,
     MARKS,
     MEMORY_ADDRESS_BITS,
     REGISTER_BITS,
@@ -40,8 +39,6 @@ def harness_header() -> str:
     groups: tuple[Mapping[str, int], ...] = (
         {
             "ENGINES": len(Engine),
-            "BEAT_BYTES": BEAT_BYTES,
-            "BEAT_SIZE": BEAT_BYTES.bit_length() - 1,  # as AxSIZE says it [AXI: A3.4.1]
             "MEMORY_ADDRESS_BITS": MEMORY_ADDRESS_BITS,
             "SCRATCHPAD_ADDRESS_BITS": SCRATCHPAD_ADDRESS_BITS,
             "REGISTER_BITS": REGISTER_BITS,

@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from intaglio.spec.limits import (
-    BEAT_BYTES,
     LONG_QUEUE_DEPTH,
     MEMORY_ADDRESS_BITS,
     QUEUE_DEPTH,
@@ -26,7 +25,6 @@ from intaglio.spec.limits import (
 
 COMMAND_BYTES = 64
 COMMAND_BITS = 8 * COMMAND_BYTES
-COMMAND_BEATS = COMMAND_BYTES // BEAT_BYTES
 
 
 class Engine(enum.IntEnum):
@@ -204,11 +202,11 @@ FORMATS: dict[Opcode, Format] = {
             Opcode.WEIGHTS,
             Engine.WEIGHTS,
             (
-                Field("memory_address", MEMORY_ADDRESS_BITS, f"first byte, at a multiple of {BEAT_BYTES}"),
+                Field("memory_address", MEMORY_ADDRESS_BITS, "first byte, at a multiple of a beat"),
                 Field(
                     "beats",
                     TRANSFER_BITS,
-                    f"beats of {BEAT_BYTES} bytes of a stretch, which is appended to the weight stream",
+                    "beats of the bus of a stretch, which is appended to the weight stream",
                 ),
                 Field("times", 16, "how often a stretch is appended before the next"),
                 Field("stretches", 16, "stretches, one behind the other in memory"),

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from intaglio.spec.commands import SOFTMAX_PLANES, TABLE_ENTRIES
+from intaglio.spec.commands import COMMAND_BYTES, SOFTMAX_PLANES, TABLE_ENTRIES
 from intaglio.spec.fingerprint import fingerprint_of
-from intaglio.spec.limits import BEAT_BYTES, RESULT_BITS
+from intaglio.spec.limits import RESULT_BITS
 from intaglio.spec.operand import OperandType
 from intaglio.spec.records import RECORD_SCHEMES, most_accumulator_bits, record_bits
 
@@ -29,9 +29,18 @@ RANGES = {
     "weight_buffer_bytes": (1 << 9, 1 << 16),
     "line_buffer_rows": (0, 3),
     "line_buffer_columns": (16, 1024),
+    "bus_bits": (64, 128),
+    "scratchpad_lanes": (0, 128),
 }
 """Least and greatest value of each field that has such limits whatever the other fields say."""
-POWERS_OF_TWO = ("accumulator_depth", "scratchpad_bytes", "weight_buffer_bytes", "line_buffer_columns")
+POWERS_OF_TWO = (
+    "accumulator_depth",
+    "scratchpad_bytes",
+    "weight_buffer_bytes",
+    "line_buffer_columns",
+    "bus_bits",
+    "scratchpad_lanes",
+)
 
 
 def _ceil_power_of_two(value: int) -> int:
@@ -81,6 +90,11 @@ class AcceleratorConfig:
         A depthwise pass then takes `depthwise_taps` of each, ``(line_buffer_rows + 1) * depthwise_taps <= rows``.
     line_buffer_columns : int
         Vectors of such a row, a power of two, 16...1024.
+    bus_bits : int
+        Data bits of the AXI4 master, 64 or 128.
+    scratchpad_lanes : int
+        Elements that the scratchpad reads or writes at once, a power of two up to 128, and no fewer than a vector of
+        the array, a beat or the rescale's results take; 0: as many as these. More serve sums of two operands.
     """
 
     name: str
@@ -97,6 +111,8 @@ class AcceleratorConfig:
     depthwise_taps: int = 0
     line_buffer_rows: int = 0
     line_buffer_columns: int = 128
+    bus_bits: int = 64
+    scratchpad_lanes: int = 0
 
     def __post_init__(self) -> None:
         self._check_types()
@@ -111,6 +127,11 @@ class AcceleratorConfig:
         self._check_rescales()
         self._check_between("depthwise_taps", 0, self.rows // (self.line_buffer_rows + 1))
         self._check_lanes()
+        if 0 < self.scratchpad_lanes < (least := self._least_vector_lanes):
+            raise ValueError(
+                f"`scratchpad_lanes` must be 0 or at least {least}, which the array, a beat or the rescale takes, "
+                f"not {self.scratchpad_lanes}"
+            )
         tile_bytes = self.tile_beats * self.bus_bytes
         if 2 * tile_bytes > self.weight_buffer_bytes:
             raise ValueError(
@@ -180,11 +201,12 @@ class AcceleratorConfig:
     @property
     def bus_bytes(self) -> int:
         """Bytes of a beat of the AXI4 master."""
-        return BEAT_BYTES
+        return self.bus_bits // 8
 
     @property
-    def bus_bits(self) -> int:
-        return 8 * self.bus_bytes
+    def command_beats(self) -> int:
+        """Beats of the bus that a command takes."""
+        return COMMAND_BYTES // self.bus_bytes
 
     @property
     def weight(self) -> OperandType:
@@ -217,6 +239,10 @@ class AcceleratorConfig:
     @property
     def vector_lanes(self) -> int:
         """Elements that the scratchpad reads or writes at once, at any element address."""
+        return self.scratchpad_lanes or self._least_vector_lanes
+
+    @property
+    def _least_vector_lanes(self) -> int:
         written = self.rescale_lanes * self.result_elements
         return _ceil_power_of_two(max(self.operand_lanes, written, self.beat_elements))
 

@@ -1,9 +1,8 @@
-"""What bounds every machine, whatever its configuration: widths of addresses, of the bus, of queues and counts."""
+"""What bounds every machine, whatever its configuration: widths of addresses, of queues and counts."""
 
 from __future__ import annotations
 
 __all__ = [
-    "BEAT_BYTES",
     "COMMAND_INDEX_BITS",
     "LIMITS",
     "LONG_QUEUE_DEPTH",
@@ -23,7 +22,6 @@ __all__ = [
     "WINDOW_ROW_BITS",
 ]
 
-BEAT_BYTES = 8
 MEMORY_ADDRESS_BITS = 32
 SCRATCHPAD_ADDRESS_BITS = 24
 WINDOW_HEIGHT_BITS = 16
@@ -42,7 +40,6 @@ SOFTMAX_SUM_BITS = 12
 SOFTMAX_ELEMENTS = (1 << SOFTMAX_SUM_BITS) - 1
 
 LIMITS = (
-    ("BEAT_BYTES", BEAT_BYTES, "bytes of a beat of the AXI4 bus"),
     ("MEMORY_ADDRESS_BITS", MEMORY_ADDRESS_BITS, "bits of a byte's address in memory"),
     ("SCRATCHPAD_ADDRESS_BITS", SCRATCHPAD_ADDRESS_BITS, "bits of an element's address in the scratchpad"),
     ("WINDOW_HEIGHT_BITS", WINDOW_HEIGHT_BITS, "bits of the rows of a tensor that a window walks over"),

@@ -8,7 +8,7 @@ import enum
 from dataclasses import dataclass
 
 from intaglio.spec.commands import Engine
-from intaglio.spec.limits import BEAT_BYTES, MARKS, REGISTER_BITS
+from intaglio.spec.limits import MARKS, REGISTER_BITS
 
 __all__ = [
     "CAUSE_BITS",
@@ -137,7 +137,7 @@ class RegisterSpec:
 
 def _settings() -> tuple[RegisterSpec, ...]:
     meanings = {
-        Register.COMMAND_ADDRESS: f"where the command list begins in memory, a multiple of {BEAT_BYTES}",
+        Register.COMMAND_ADDRESS: "where the command list begins in memory, a multiple of a beat of the bus",
         Register.COMMAND_COUNT: "commands in the list",
         Register.READ_BASE: "first address of the region that the machine may read",
         Register.READ_LIMIT: "first address behind it",

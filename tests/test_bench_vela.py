@@ -135,7 +135,9 @@ def test_inputs_are_in_range(model):
 @installed
 def test_vela_itself(tmp_path):
     model = write("mobilenet_v1_025_96", tmp_path)
-    small, large = (vela.estimate(model, name, tmp_path / "out") for name, _ in vela.PAIRS)
+    small, large = (
+        vela.estimate(model, name, tmp_path / "out") for name in dict.fromkeys(name for name, _ in vela.PAIRS)
+    )
     assert (small.accelerator, large.accelerator) == ("Ethos_U55_64", "Ethos_U55_256")
     assert small.cycles_npu > large.cycles_npu > 0
     assert small.macs >= load(model).macs

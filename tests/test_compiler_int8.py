@@ -29,6 +29,7 @@ MACHINES = {
     "lanes of the array's": int8_machine(rows=4, columns=12, depthwise_taps=4, rescale_lanes=2),
     "both schemes": int8_machine(rescales=("sbnq", "affine"), rows=7),
     "4 KiB": int8_machine(rows=6, columns=4, scratchpad_bytes=4096),
+    "128 bits": int8_machine(columns=4, bus_bits=128),
 }
 SMALL = {
     "2 KiB": int8_machine(scratchpad_bytes=2048),

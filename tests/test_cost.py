@@ -18,7 +18,7 @@ from intaglio.hdl import machine as hdl_machine
 from intaglio.hdl.bus.axi_read import ReadMaster
 from intaglio.hdl.engines.affine_lanes import AFFINE_LATENCY
 from intaglio.hdl.engines.binary_arithmetic import BinaryArithmetic
-from intaglio.hdl.engines.dispatcher import FETCH_BEATS
+from intaglio.hdl.engines.dispatcher import FETCH_COMMANDS
 from intaglio.hdl.storage.credits import depth_to_cover
 from intaglio.hdl.storage.fifo import FIFO_LATENCY
 from intaglio.hdl.storage.scratchpad import READ_LATENCY
@@ -31,7 +31,6 @@ from intaglio.sim.simulator.build import build
 from intaglio.sim.simulator.harness import MEMORY_LATENCY_CYCLES
 from intaglio.sim.simulator.machine import Simulator
 from intaglio.sim.simulator.run import run
-from intaglio.spec.commands import COMMAND_BEATS
 from intaglio.spec.config import AcceleratorConfig
 from tests.networks import draw, machine_of, wild_network
 from tests.networks_int8 import int8_machine, random_int8_network
@@ -101,7 +100,8 @@ def test_predictions_of_public_networks_hold(shared, file):
 MACHINES = {
     "sbnq": machine_of(rows=5, columns=3, activation_types=("uint8", "int8"), weight_type="int8",
                        accumulator_bits=20, accumulator_depth=16, scratchpad_bytes=4096),
-    "affine": int8_machine(rows=6, columns=3, accumulator_depth=32, scratchpad_bytes=8192, depthwise_taps=2),
+    "affine": int8_machine(rows=6, columns=3, accumulator_depth=32, scratchpad_bytes=8192, depthwise_taps=2,
+                           bus_bits=128),
 }  # fmt: skip
 
 
@@ -135,7 +135,7 @@ def test_any_schedule_comes_to_an_end(machine):
 
 def test_latencies_are_those_of_the_hardware():
     assert timing.MEMORY_LATENCY == MEMORY_LATENCY_CYCLES
-    assert timing.FETCH_COMMANDS * COMMAND_BEATS == FETCH_BEATS
+    assert timing.FETCH_COMMANDS == FETCH_COMMANDS
     assert timing.BURST_BEATS == hdl_machine._BURST_BEATS
     assert ReadMaster(1).outstanding == timing.OUTSTANDING
     assert (timing.READ, timing.FIFO) == (READ_LATENCY, FIFO_LATENCY)
@@ -198,7 +198,10 @@ def test_what_is_read_ahead_goes_on_when_the_port_is_taken():
 
 
 def test_bursts_end_at_their_longest_and_at_4_kib():
-    assert list(bus.bursts_of(0, 8 * 70)) == [32, 32, 6]
-    assert list(bus.bursts_of(4096 - 8 * 5, 8 * 20)) == [5, 15]
-    assert list(bus.bursts_of(3, 6)) == [2]
-    assert list(bus.bursts_of(4095, 2)) == [1, 1]
+    assert list(bus.bursts_of(0, 8 * 70, 8)) == [32, 32, 6]
+    assert list(bus.bursts_of(4096 - 8 * 5, 8 * 20, 8)) == [5, 15]
+    assert list(bus.bursts_of(3, 6, 8)) == [2]
+    assert list(bus.bursts_of(4095, 2, 8)) == [1, 1]
+    assert list(bus.bursts_of(0, 16 * 70, 16)) == [32, 32, 6]
+    assert list(bus.bursts_of(4096 - 16 * 5, 16 * 20, 16)) == [5, 15]
+    assert list(bus.bursts_of(10, 7, 16)) == [2]

@@ -43,7 +43,7 @@ MACHINES = {
     ),
     "wide": machine_of(
         rows=8, columns=8, rescale_lanes=2, activation_types=("uint8",), weight_type="int8",
-        accumulator_bits=48, accumulator_depth=32, scratchpad_bytes=8192,
+        accumulator_bits=48, accumulator_depth=32, scratchpad_bytes=8192, bus_bits=128,
     ),
     "binary": machine_of(
         rows=12, columns=6, activation_types=("int8",), weight_type="binary", accumulator_bits=24,
@@ -51,7 +51,7 @@ MACHINES = {
     ),
     "llsq": machine_of(
         rows=9, columns=4, activation_types=("uint2",), weight_type="int2", accumulator_bits=16,
-        accumulator_depth=16, rescales=("llsq",), scratchpad_bytes=4096,
+        accumulator_depth=16, rescales=("llsq",), scratchpad_bytes=4096, bus_bits=128,
     ),
     "llsq and sbnq": machine_of(
         rows=8, columns=6, rescale_lanes=2, activation_types=("uint4", "int4"), accumulator_bits=20,

@@ -27,10 +27,11 @@ MACHINES = {
     ),
     "odd": int8_machine(
         rows=6, columns=3, accumulator_depth=32, scratchpad_bytes=8192, depthwise_taps=2,
-        rescales=("affine", "sbnq"), line_buffer_rows=2, line_buffer_columns=16,
+        rescales=("affine", "sbnq"), line_buffer_rows=2, line_buffer_columns=16, bus_bits=128,
     ),
     "no depthwise": int8_machine(
-        rows=3, columns=8, rescale_lanes=2, accumulator_depth=16, scratchpad_bytes=16384, depthwise_taps=0
+        rows=3, columns=8, rescale_lanes=2, accumulator_depth=16, scratchpad_bytes=16384, depthwise_taps=0,
+        scratchpad_lanes=16,
     ),
 }  # fmt: skip
 LATENCIES_CYCLES = (32, 1, 97)

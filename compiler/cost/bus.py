@@ -9,10 +9,9 @@ from math import inf
 
 from intaglio.compiler.cost.events import Clock, Flow, Resource
 from intaglio.compiler.cost.timing import BURST, BURST_BEATS, OUTSTANDING, Timing
-from intaglio.spec.limits import BEAT_BYTES
 
-BOUNDARY_BEATS = 4096 // BEAT_BYTES
-"""No burst of AXI4 crosses a multiple of 4 KiB."""
+BOUNDARY_BYTES = 4096
+"""No burst of AXI4 crosses a multiple of it."""
 
 
 def _nothing(beats: int) -> None:
@@ -117,10 +116,11 @@ class ReadBus:
         self.ask()
 
 
-def bursts_of(address: int, count: int) -> Iterator[int]:
-    """Beats of the bursts that read `count` bytes from an address."""
-    first, end = address // BEAT_BYTES, -(-(address + count) // BEAT_BYTES)
+def bursts_of(address: int, count: int, bus_bytes: int) -> Iterator[int]:
+    """Beats of the bursts that move `count` bytes from an address on, over a bus of `bus_bytes`."""
+    boundary = BOUNDARY_BYTES // bus_bytes
+    first, end = address // bus_bytes, -(-(address + count) // bus_bytes)
     while first < end:
-        beats = min(end - first, BURST_BEATS, BOUNDARY_BEATS - first % BOUNDARY_BEATS)
+        beats = min(end - first, BURST_BEATS, boundary - first % boundary)
         yield beats
         first += beats

@@ -11,7 +11,7 @@ from intaglio.compiler.cost.events import Action, Clock
 from intaglio.compiler.cost.timing import FETCH_COMMANDS, Timing
 from intaglio.compiler.steps import AnyStep
 from intaglio.compiler.waits import Waits
-from intaglio.spec.commands import COMMAND_BEATS, FORMATS, QUEUE_DEPTHS, Engine
+from intaglio.spec.commands import FORMATS, QUEUE_DEPTHS, Engine
 from intaglio.spec.limits import QUEUE_DEPTH
 
 NEVER = -1.0
@@ -33,6 +33,7 @@ class Dispatcher:
 
     Parameters
     ----------
+    command_beats : beats of the bus that a command takes
     begin : called with a command whose waits are over, at the head of its queue; whoever runs it calls `leave` when it
         makes room there and the next may begin, and `complete`
     ask : called when there is room for commands to be fetched
@@ -49,6 +50,7 @@ class Dispatcher:
         timing: Timing,
         steps: Sequence[AnyStep],
         waits: Waits,
+        command_beats: int,
         begin: Callable[[Command], None],
         ask: Action,
     ) -> None:
@@ -57,9 +59,10 @@ class Dispatcher:
         ]
         self.client = Client(
             ended=self._fetch,
-            room=FETCH_COMMANDS * COMMAND_BEATS,
-            bursts=deque([COMMAND_BEATS] * len(steps)),
+            room=FETCH_COMMANDS * command_beats,
+            bursts=deque([command_beats] * len(steps)),
         )
+        self._command_beats = command_beats
         self._clock, self._timing, self._begin, self._ask = clock, timing, begin, ask
         self._queues: dict[Engine, deque[Command]] = {engine: deque() for engine in Engine}
         self._at_work = dict.fromkeys(Engine, False)
@@ -97,7 +100,7 @@ class Dispatcher:
             self._clock.after(cycles, self._assembled)
 
     def _assembled(self) -> None:
-        self.client.room += COMMAND_BEATS
+        self.client.room += self._command_beats
         self._ask()
         self._send()
 
@@ -115,7 +118,7 @@ class Dispatcher:
         latency = self._timing.queue if depth == QUEUE_DEPTH else self._timing.long_queue
         self._clock.after(latency, lambda: self._see(command))
         self._assembling = False
-        self._assemble(2 + COMMAND_BEATS)
+        self._assemble(2 + self._command_beats)
 
     def _see(self, command: Command) -> None:
         command.seen = True

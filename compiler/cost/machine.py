@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import assert_never
@@ -26,12 +26,12 @@ from intaglio.compiler.steps import (
     SoftmaxRuns,
     Step,
     Store,
+    Transfer,
     Weights,
 )
 from intaglio.compiler.waits import Waits
 from intaglio.spec.commands import TABLE_ENTRIES, Engine
 from intaglio.spec.config import AcceleratorConfig
-from intaglio.spec.limits import BEAT_BYTES
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,9 @@ class _Machine:
         self._timing = timing = Timing.of(config)
         self._clock = clock = Clock(share)
         self._lanes, self._writes = Resource(), Resource()
-        self._dispatcher = Dispatcher(clock, timing, steps, waits, self._begin, self._ask)
+        self._dispatcher = Dispatcher(
+            clock, timing, steps, waits, config.command_beats, self._begin, self._ask
+        )
         self._feed = WeightFeed(
             clock, timing, config, items_of(steps, config), self._ask, self._weights_asked
         )
@@ -141,12 +143,15 @@ class _Machine:
         self._clock.after(fill, lambda: self._clock.flow(flow))
 
     def _begin_load(self, command: Command, step: Load) -> None:
-        for row in range(step.rows):
-            self._load.bursts.extend(
-                bursts_of(self._addresses[step] + row * step.memory_pitch, step.row_bytes)
-            )
+        self._load.bursts.extend(self._bursts(step))
         self._loading, self._loads_left = command, len(self._load.bursts)
         self._clock.after(self._timing.split, self._ask)
+
+    def _bursts(self, step: Transfer) -> Iterator[int]:
+        """Beats of the bursts of a LOAD or a STORE."""
+        for row in range(step.rows):
+            address = self._addresses[step] + row * step.memory_pitch
+            yield from bursts_of(address, step.row_bytes, self._config.bus_bytes)
 
     def _loaded(self, beats: int) -> None:
         self._loads_left -= 1
@@ -157,7 +162,8 @@ class _Machine:
         """It leaves its queue when the last burst of the one before has been asked for; nobody waits for its end."""
         address, size = self._addresses[step], len(step.stretches[0])
         for stretch in range(len(step.stretches)):
-            self._feed.client.bursts.extend(step.times * list(bursts_of(address + stretch * size, size)))
+            bursts = list(bursts_of(address + stretch * size, size, self._config.bus_bytes))
+            self._feed.client.bursts.extend(step.times * bursts)
         self._fetching = command
         self._clock.after(self._timing.split, self._ask)
         self._weights_asked(0)
@@ -203,7 +209,7 @@ class _Machine:
         self._dispatcher.leave(Engine.POOL)
 
     def _begin_store(self, command: Command, step: Store) -> None:
-        self._write_beats += (beats := step.rows * -(-step.row_bytes // BEAT_BYTES))
+        self._write_beats += (beats := sum(self._bursts(step)))
         self._flow(command, 0, Flow(beats, _nothing, reads=1.0), self._timing.store_drain)
 
     def _begin_elementwise(self, command: Command, step: Arithmetic | Lookup | SoftmaxRuns) -> None:

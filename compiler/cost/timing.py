@@ -27,7 +27,7 @@ FIFO = 2
 """From a value taken by a buffer to the value offered."""
 WINDOW = 3
 """From a command to the window reader's first vector."""
-LINES = 1
+LINES = 2
 """From a vector at the line buffer to the array, where there is one."""
 CREDITS = 8
 """Vectors that are read ahead of their use."""
@@ -85,7 +85,7 @@ class Timing:
     leave: int = 1
     shadow: int = 2
     lanes: int = 3
-    pool_fill: int = WINDOW
+    pool_fill: int = WINDOW + FIFO
     pool_drain: int = READ + FIFO
     store_drain: int = MEMORY_LATENCY + READ + 3
     operands_fill: int = READ + FIFO + 1 + OPERANDS

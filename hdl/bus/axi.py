@@ -10,7 +10,7 @@ from amaranth.lib import data, enum, wiring
 from amaranth.lib.wiring import In, Out
 
 from intaglio.hdl.checks import check_integer
-from intaglio.spec.limits import BEAT_BYTES, COMMAND_INDEX_BITS, MEMORY_ADDRESS_BITS, REGISTER_BITS
+from intaglio.spec.limits import COMMAND_INDEX_BITS, MEMORY_ADDRESS_BITS, REGISTER_BITS
 from intaglio.spec.registers import CAUSE_BITS, REGISTER_ADDRESS_BITS
 
 __all__ = [
@@ -32,7 +32,8 @@ BOUNDARY_BYTES = 4096
 LENGTH_BITS = 8
 """Of AxLEN: beats of a burst less one."""
 MAX_BURST_BEATS = 1 << LENGTH_BITS
-_BEAT_BITS = 8 * BEAT_BYTES
+DATA_BITS = 64
+"""Of a memory bus, where nothing else is said."""
 CACHE_NORMAL_BUFFERABLE = 0b0011
 """Normal memory, not cacheable, bufferable [AXI: A4.4]."""
 
@@ -107,7 +108,7 @@ class AXI4ReadSignature(_Bus):
     """Channels AR and R of an AXI4 bus, seen by the master."""
 
     def __init__(
-        self, address_bits: int = MEMORY_ADDRESS_BITS, data_bits: int = _BEAT_BITS, id_bits: int = 1
+        self, address_bits: int = MEMORY_ADDRESS_BITS, data_bits: int = DATA_BITS, id_bits: int = 1
     ) -> None:
         super().__init__(_read_members(address_bits, data_bits, id_bits), address_bits, data_bits)
 
@@ -116,7 +117,7 @@ class AXI4WriteSignature(_Bus):
     """Channels AW, W and B of an AXI4 bus, seen by the master."""
 
     def __init__(
-        self, address_bits: int = MEMORY_ADDRESS_BITS, data_bits: int = _BEAT_BITS, id_bits: int = 1
+        self, address_bits: int = MEMORY_ADDRESS_BITS, data_bits: int = DATA_BITS, id_bits: int = 1
     ) -> None:
         super().__init__(_write_members(address_bits, data_bits, id_bits), address_bits, data_bits)
 
@@ -125,7 +126,7 @@ class AXI4Signature(_Bus):
     """All five channels of an AXI4 bus, seen by the master."""
 
     def __init__(
-        self, address_bits: int = MEMORY_ADDRESS_BITS, data_bits: int = _BEAT_BITS, id_bits: int = 1
+        self, address_bits: int = MEMORY_ADDRESS_BITS, data_bits: int = DATA_BITS, id_bits: int = 1
     ) -> None:
         parameters = (address_bits, data_bits, id_bits)
         super().__init__(_write_members(*parameters) | _read_members(*parameters), address_bits, data_bits)

@@ -6,6 +6,7 @@ from amaranth.lib.wiring import In, Out
 
 from intaglio.hdl.bus.axi import (
     CACHE_NORMAL_BUFFERABLE,
+    DATA_BITS,
     LENGTH_BITS,
     MAX_BURST_BEATS,
     AXI4ReadSignature,
@@ -13,22 +14,26 @@ from intaglio.hdl.bus.axi import (
     FaultSignature,
     Response,
 )
-from intaglio.hdl.bus.bursts import BEAT_ADDRESS_BITS, BEAT_OFFSET_BITS, BurstSplitter, check_outstanding
+from intaglio.hdl.bus.bursts import BurstSplitter, beat_address_bits, beat_offset_bits, check_outstanding
 from intaglio.hdl.checks import check_integer
 from intaglio.hdl.storage.fifo import Fifo
 from intaglio.hdl.storage.register_slice import RegisterSlice
-from intaglio.spec.limits import BEAT_BYTES, COMMAND_INDEX_BITS, MEMORY_ADDRESS_BITS, TRANSFER_BITS
+from intaglio.spec.limits import COMMAND_INDEX_BITS, MEMORY_ADDRESS_BITS, TRANSFER_BITS
 from intaglio.spec.registers import Cause
 
-__all__ = ["READ_BEAT", "READ_TRANSFER", "UNBOUNDED_SPACE", "ReadClientSignature", "ReadMaster"]
+__all__ = ["READ_TRANSFER", "UNBOUNDED_SPACE", "ReadClientSignature", "ReadMaster", "read_beat"]
 
 READ_TRANSFER = data.StructLayout(
     {"address": MEMORY_ADDRESS_BITS, "beats": TRANSFER_BITS, "command": COMMAND_INDEX_BITS}
 )
-READ_BEAT = data.StructLayout({"data": 8 * BEAT_BYTES, "last": 1})
 _SPACE_BITS = 16
 UNBOUNDED_SPACE = (1 << _SPACE_BITS) - 1
 """The space of a client that takes every beat as it comes."""
+
+
+def read_beat(data_bits: int) -> data.StructLayout:
+    """A beat that a client gets."""
+    return data.StructLayout({"data": data_bits, "last": 1})
 
 
 class ReadClientSignature(wiring.Signature):
@@ -37,8 +42,8 @@ class ReadClientSignature(wiring.Signature):
     Members
     -------
     transfer : Out(stream)
-        ``address``: in bytes, the low 3 bits are ignored; ``beats``: of 8 bytes, 1 or more; ``command``: the index that
-        a fault reports. Served in order.
+        ``address``: in bytes, rounded down to a beat; ``beats``: 1 or more; ``command``: the index that a fault
+        reports. Served in order.
     space : Out
         Beats that the client can take now. It may fall only by the beats that were delivered, in the cycle after each
         at the latest, and must reach the longest burst again and again.
@@ -46,12 +51,12 @@ class ReadClientSignature(wiring.Signature):
         ``data``; ``last``: the last beat of its transfer.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, data_bits: int = DATA_BITS) -> None:
         super().__init__(
             {
                 "transfer": Out(stream.Signature(READ_TRANSFER)),
                 "space": Out(_SPACE_BITS),
-                "data": In(stream.Signature(READ_BEAT)),
+                "data": In(stream.Signature(read_beat(data_bits))),
             }
         )
 
@@ -75,6 +80,8 @@ class ReadMaster(wiring.Component):
         1...256, for all clients or one for each.
     outstanding : int
         Bursts in flight, a power of two, 2...64.
+    data_bits : int
+        Of the bus, 8 times a power of two.
 
     Members
     -------
@@ -103,7 +110,11 @@ class ReadMaster(wiring.Component):
     """
 
     def __init__(
-        self, clients: int, max_burst_beats: int | tuple[int, ...] = 16, outstanding: int = 8
+        self,
+        clients: int,
+        max_burst_beats: int | tuple[int, ...] = 16,
+        outstanding: int = 8,
+        data_bits: int = DATA_BITS,
     ) -> None:
         count = check_integer("clients", clients, 1, 16)
         if not isinstance(max_burst_beats, tuple):
@@ -116,10 +127,11 @@ class ReadMaster(wiring.Component):
         self.max_burst_beats = tuple(
             check_integer("max_burst_beats", beats, 1, MAX_BURST_BEATS) for beats in max_burst_beats
         )
+        bus = AXI4ReadSignature(data_bits=data_bits)
         super().__init__(
             {
-                "clients": In(ReadClientSignature()).array(count),
-                "bus": Out(AXI4ReadSignature()),
+                "clients": In(ReadClientSignature(data_bits)).array(count),
+                "bus": Out(bus),
                 "region_base": In(MEMORY_ADDRESS_BITS),
                 "region_limit": In(MEMORY_ADDRESS_BITS),
                 "fault": Out(FaultSignature()),
@@ -132,10 +144,13 @@ class ReadMaster(wiring.Component):
 
     def elaborate(self, platform) -> Module:
         m = Module()
-        count = len(self.max_burst_beats)
-        splitters = [BurstSplitter(beats, Cause.READ_REGION, unsigned(0)) for beats in self.max_burst_beats]
-        m.submodules.issuer = issuer = _Issuer(splitters, self.outstanding)
-        m.submodules.returner = returner = _Returner(count)
+        count, bits = len(self.max_burst_beats), self.bus.signature.data_bits
+        offset_bits = beat_offset_bits(bits)
+        splitters = [
+            BurstSplitter(beats, Cause.READ_REGION, unsigned(0), bits) for beats in self.max_burst_beats
+        ]
+        m.submodules.issuer = issuer = _Issuer(splitters, self.outstanding, bits)
+        m.submodules.returner = returner = _Returner(count, bits)
         wiring.connect(m, issuer.issued, returner.issued)
         faults = [returner.fault]
         for index, (client, splitter) in enumerate(zip(self.clients, splitters, strict=True)):
@@ -143,7 +158,7 @@ class ReadMaster(wiring.Component):
             transfer = client.transfer
             m.d.comb += [
                 splitter.transfer.valid.eq(transfer.valid),
-                splitter.transfer.payload.beat.eq(transfer.payload.address[BEAT_OFFSET_BITS:]),
+                splitter.transfer.payload.beat.eq(transfer.payload.address[offset_bits:]),
                 splitter.transfer.payload.beats.eq(transfer.payload.beats),
                 splitter.transfer.payload.command.eq(transfer.payload.command),
                 transfer.ready.eq(splitter.transfer.ready),
@@ -161,7 +176,7 @@ class ReadMaster(wiring.Component):
             bus.arid.eq(0),
             bus.araddr.eq(issuer.address),
             bus.arlen.eq(issuer.length),
-            bus.arsize.eq(BEAT_OFFSET_BITS),
+            bus.arsize.eq(offset_bits),
             bus.arburst.eq(BurstType.INCR),
             bus.arcache.eq(CACHE_NORMAL_BUFFERABLE),
             bus.arprot.eq(0),
@@ -186,12 +201,12 @@ class ReadMaster(wiring.Component):
         return m
 
 
-def _issued_layout(clients: int) -> data.StructLayout:
+def _issued_layout(clients: int, data_bits: int) -> data.StructLayout:
     """What is remembered of a burst until its data have come."""
     return data.StructLayout(
         {
             "client": range(max(clients, 2)),
-            "beat": BEAT_ADDRESS_BITS,
+            "beat": beat_address_bits(data_bits),
             "last": 1,
             "command": COMMAND_INDEX_BITS,
         }
@@ -201,8 +216,10 @@ def _issued_layout(clients: int) -> data.StructLayout:
 class _Issuer(wiring.Component):
     """Picks the next burst, counts what is promised to each client, and holds the address on the bus."""
 
-    def __init__(self, splitters: list[BurstSplitter], outstanding: int) -> None:
+    def __init__(self, splitters: list[BurstSplitter], outstanding: int, data_bits: int) -> None:
         self._outstanding = outstanding
+        self._offset_bits = beat_offset_bits(data_bits)
+        self._issued = _issued_layout(len(splitters), data_bits)
         self._longest = [splitter.max_burst_beats for splitter in splitters]
         count = len(splitters)
         burst = splitters[0].burst.signature
@@ -215,7 +232,7 @@ class _Issuer(wiring.Component):
                 "length": Out(LENGTH_BITS),
                 "valid": Out(1),
                 "ready": In(1),
-                "issued": Out(stream.Signature(_issued_layout(count))),
+                "issued": Out(stream.Signature(self._issued)),
                 "flush": In(1),
                 "idle": Out(1),
             }
@@ -224,7 +241,7 @@ class _Issuer(wiring.Component):
     def elaborate(self, platform) -> Module:
         m = Module()
         count = len(self._longest)
-        m.submodules.flight = flight = Fifo(_issued_layout(count), self._outstanding)
+        m.submodules.flight = flight = Fifo(self._issued, self._outstanding)
         request = Signal(count)
         grant = Signal(count)
         free = Signal()
@@ -254,7 +271,7 @@ class _Issuer(wiring.Component):
             )
             with m.If(chosen):
                 m.d.sync += [
-                    self.address.eq(Cat(Const(0, BEAT_OFFSET_BITS), burst.payload.beat)),
+                    self.address.eq(Cat(Const(0, self._offset_bits), burst.payload.beat)),
                     self.length.eq(burst.payload.length),
                     self.valid.eq(1),
                 ]
@@ -272,13 +289,14 @@ class _Issuer(wiring.Component):
 class _Returner(wiring.Component):
     """Hands each beat to the client that the oldest burst in flight belongs to."""
 
-    def __init__(self, clients: int) -> None:
-        self._beat = data.StructLayout({"data": 8 * BEAT_BYTES, "error": 1, "last": 1})
+    def __init__(self, clients: int, data_bits: int) -> None:
+        self._beat = data.StructLayout({"data": data_bits, "error": 1, "last": 1})
+        self._offset_bits = beat_offset_bits(data_bits)
         super().__init__(
             {
                 "i": In(stream.Signature(self._beat)),
-                "issued": In(stream.Signature(_issued_layout(clients))),
-                "data": Out(stream.Signature(READ_BEAT)).array(clients),
+                "issued": In(stream.Signature(_issued_layout(clients, data_bits))),
+                "data": Out(stream.Signature(read_beat(data_bits))).array(clients),
                 "delivered": Out(1).array(clients),
                 "fault": Out(FaultSignature()),
                 "flush": In(1),
@@ -298,7 +316,7 @@ class _Returner(wiring.Component):
             self.fault.valid.eq(offered & beat.error),
             self.fault.payload.cause.eq(Cause.READ_ERROR),
             self.fault.payload.command.eq(burst.command),
-            self.fault.payload.address.eq(Cat(Const(0, BEAT_OFFSET_BITS), burst.beat)),
+            self.fault.payload.address.eq(Cat(Const(0, self._offset_bits), burst.beat)),
         ]
         for index, (client, delivered) in enumerate(zip(self.data, self.delivered, strict=True)):
             m.d.comb += [

@@ -6,6 +6,7 @@ from amaranth.lib.wiring import In, Out
 
 from intaglio.hdl.bus.axi import (
     CACHE_NORMAL_BUFFERABLE,
+    DATA_BITS,
     LENGTH_BITS,
     MAX_BURST_BEATS,
     AXI4WriteSignature,
@@ -13,27 +14,27 @@ from intaglio.hdl.bus.axi import (
     FaultSignature,
     Response,
 )
-from intaglio.hdl.bus.bursts import BEAT_ADDRESS_BITS, BEAT_OFFSET_BITS, BurstSplitter, check_outstanding
+from intaglio.hdl.bus.bursts import BurstSplitter, beat_address_bits, beat_offset_bits, check_outstanding
 from intaglio.hdl.checks import check_integer
 from intaglio.hdl.storage.fifo import Fifo
-from intaglio.spec.limits import BEAT_BYTES, COMMAND_INDEX_BITS, MEMORY_ADDRESS_BITS, TRANSFER_BITS
+from intaglio.spec.limits import COMMAND_INDEX_BITS, MEMORY_ADDRESS_BITS, TRANSFER_BITS
 from intaglio.spec.registers import CAUSE_BITS, Cause
 
-__all__ = ["WRITE_BEAT", "WRITE_TRANSFER", "WriteMaster"]
+__all__ = ["WRITE_TRANSFER", "WriteMaster"]
 
 WRITE_TRANSFER = data.StructLayout(
     {"address": MEMORY_ADDRESS_BITS, "bytes": TRANSFER_BITS, "command": COMMAND_INDEX_BITS}
 )
-WRITE_BEAT = data.StructLayout({"data": 8 * BEAT_BYTES})
-_ALL_BYTES = (1 << BEAT_BYTES) - 1
 
-_ENDS = data.StructLayout({"first_byte": BEAT_OFFSET_BITS, "last_byte": BEAT_OFFSET_BITS})
-"""Lanes of the first byte of a transfer's first beat and of the last byte of its last."""
-_PROMISED = data.StructLayout(
-    {"length": LENGTH_BITS, "first_strobes": BEAT_BYTES, "last_strobes": BEAT_BYTES}
-)
-"""The data of a burst that follow: beats less one, strobes of the first beat and of the last."""
-_FLIGHT = data.StructLayout({"beat": BEAT_ADDRESS_BITS, "last": 1, "command": COMMAND_INDEX_BITS})
+
+def _write_beat(data_bits: int) -> data.StructLayout:
+    return data.StructLayout({"data": data_bits})
+
+
+def _promised_layout(data_bits: int) -> data.StructLayout:
+    """The data of a burst that follow: beats less one, strobes of the first beat and of the last."""
+    lanes = data_bits // 8
+    return data.StructLayout({"length": LENGTH_BITS, "first_strobes": lanes, "last_strobes": lanes})
 
 
 class WriteMaster(wiring.Component):
@@ -51,13 +52,15 @@ class WriteMaster(wiring.Component):
         1...256.
     outstanding : int
         Bursts without a response, a power of two, 2...64.
+    data_bits : int
+        Of the bus, 8 times a power of two.
 
     Members
     -------
     transfer : In(stream)
         ``address``: of the first byte; ``bytes``: 1 or more; ``command``: the index that a fault reports.
     data : In(stream)
-        ``data``, for each beat of 8 bytes that a transfer touches, in order: lane j is written to the beat's
+        ``data``, for each beat that a transfer touches, in order: lane j is written to the beat's
         address + j, if that byte belongs to the transfer.
     done : Out(1)
         A pulse for each transfer whose last response has come, in order; none for one that failed.
@@ -85,15 +88,18 @@ class WriteMaster(wiring.Component):
         If a parameter is of another type or out of range.
     """
 
-    def __init__(self, max_burst_beats: int = 16, outstanding: int = 8) -> None:
+    def __init__(self, max_burst_beats: int = 16, outstanding: int = 8, data_bits: int = DATA_BITS) -> None:
         self.outstanding = check_outstanding(outstanding)
         self.max_burst_beats = check_integer("max_burst_beats", max_burst_beats, 1, MAX_BURST_BEATS)
+        bus = AXI4WriteSignature(data_bits=data_bits)
+        self._lanes = data_bits // 8
+        self._offset_bits = beat_offset_bits(data_bits)
         super().__init__(
             {
                 "transfer": In(stream.Signature(WRITE_TRANSFER)),
-                "data": In(stream.Signature(WRITE_BEAT)),
+                "data": In(stream.Signature(_write_beat(data_bits))),
                 "done": Out(1),
-                "bus": Out(AXI4WriteSignature()),
+                "bus": Out(bus),
                 "region_base": In(MEMORY_ADDRESS_BITS),
                 "region_limit": In(MEMORY_ADDRESS_BITS),
                 "fault": Out(FaultSignature()),
@@ -106,10 +112,16 @@ class WriteMaster(wiring.Component):
 
     def elaborate(self, platform) -> Module:
         m = Module()
-        m.submodules.splitter = splitter = BurstSplitter(self.max_burst_beats, Cause.WRITE_REGION, _ENDS)
-        m.submodules.promised = promised = Fifo(_PROMISED, self.outstanding)
-        m.submodules.flight = flight = Fifo(_FLIGHT, self.outstanding)
-        m.submodules.filler = filler = _DataFiller()
+        bits = self.bus.signature.data_bits
+        # Lanes of the first byte of a transfer's first beat and of the last byte of its last.
+        ends = data.StructLayout({"first_byte": self._offset_bits, "last_byte": self._offset_bits})
+        m.submodules.splitter = splitter = BurstSplitter(self.max_burst_beats, Cause.WRITE_REGION, ends, bits)
+        m.submodules.promised = promised = Fifo(_promised_layout(bits), self.outstanding)
+        m.submodules.flight = flight = Fifo(
+            data.StructLayout({"beat": beat_address_bits(bits), "last": 1, "command": COMMAND_INDEX_BITS}),
+            self.outstanding,
+        )
+        m.submodules.filler = filler = _DataFiller(bits)
         wiring.connect(m, promised.o, filler.promised)
         wiring.connect(m, wiring.flipped(self.data), filler.i)
         self._take(m, splitter)
@@ -138,7 +150,7 @@ class WriteMaster(wiring.Component):
                 Cat(
                     Const(Cause.WRITE_ERROR, CAUSE_BITS),
                     flight.o.payload.command,
-                    Const(0, BEAT_OFFSET_BITS),
+                    Const(0, self._offset_bits),
                     flight.o.payload.beat,
                 )
             )
@@ -147,14 +159,14 @@ class WriteMaster(wiring.Component):
     def _take(self, m: Module, splitter: BurstSplitter) -> None:
         """Transfers of bytes as transfers of beats."""
         transfer = self.transfer.payload
-        offset = transfer.address[:BEAT_OFFSET_BITS]
+        offset = transfer.address[: self._offset_bits]
         past = Signal(TRANSFER_BITS + 1)
         """Where the byte after the last lies, counted from the first beat."""
         m.d.comb += [
             past.eq(offset + transfer.bytes),
             splitter.transfer.valid.eq(self.transfer.valid),
-            splitter.transfer.payload.beat.eq(transfer.address[BEAT_OFFSET_BITS:]),
-            splitter.transfer.payload.beats.eq((past + (BEAT_BYTES - 1))[BEAT_OFFSET_BITS:]),
+            splitter.transfer.payload.beat.eq(transfer.address[self._offset_bits :]),
+            splitter.transfer.payload.beats.eq((past + (self._lanes - 1))[self._offset_bits :]),
             splitter.transfer.payload.command.eq(transfer.command),
             splitter.transfer.payload.tag.first_byte.eq(offset),
             splitter.transfer.payload.tag.last_byte.eq(past - 1),
@@ -170,9 +182,10 @@ class WriteMaster(wiring.Component):
         payload = burst.payload
         free = Signal()
         issue = Signal()
+        all_bytes = Const(1, 1).replicate(self._lanes)
         m.d.comb += [
             bus.awid.eq(0),
-            bus.awsize.eq(BEAT_OFFSET_BITS),
+            bus.awsize.eq(self._offset_bits),
             bus.awburst.eq(BurstType.INCR),
             bus.awcache.eq(CACHE_NORMAL_BUFFERABLE),
             bus.awprot.eq(0),
@@ -184,10 +197,10 @@ class WriteMaster(wiring.Component):
             flight.valid.eq(issue),
             promised.payload.length.eq(payload.length),
             promised.payload.first_strobes.eq(
-                Mux(payload.first, Const(_ALL_BYTES, BEAT_BYTES) << payload.tag.first_byte, _ALL_BYTES)
+                Mux(payload.first, all_bytes << payload.tag.first_byte, all_bytes)
             ),
             promised.payload.last_strobes.eq(
-                Mux(payload.last, Const(_ALL_BYTES, BEAT_BYTES) >> ~payload.tag.last_byte, _ALL_BYTES)
+                Mux(payload.last, all_bytes >> ~payload.tag.last_byte, all_bytes)
             ),
             flight.payload.eq(Cat(payload.beat, payload.last, payload.command)),
         ]
@@ -195,7 +208,7 @@ class WriteMaster(wiring.Component):
             m.d.sync += bus.awvalid.eq(0)
         with m.If(issue):
             m.d.sync += [
-                bus.awaddr.eq(Cat(Const(0, BEAT_OFFSET_BITS), payload.beat)),
+                bus.awaddr.eq(Cat(Const(0, self._offset_bits), payload.beat)),
                 bus.awlen.eq(payload.length),
                 bus.awvalid.eq(1),
             ]
@@ -204,13 +217,13 @@ class WriteMaster(wiring.Component):
 class _DataFiller(wiring.Component):
     """Sends the data of the bursts that were announced; in a flush, beats without strobes in place of them."""
 
-    def __init__(self) -> None:
+    def __init__(self, data_bits: int) -> None:
         super().__init__(
             {
-                "promised": In(stream.Signature(_PROMISED)),
-                "i": In(stream.Signature(WRITE_BEAT)),
-                "data": Out(8 * BEAT_BYTES),
-                "strobes": Out(BEAT_BYTES),
+                "promised": In(stream.Signature(_promised_layout(data_bits))),
+                "i": In(stream.Signature(_write_beat(data_bits))),
+                "data": Out(data_bits),
+                "strobes": Out(data_bits // 8),
                 "last": Out(1),
                 "valid": Out(1),
                 "ready": In(1),
@@ -223,6 +236,7 @@ class _DataFiller(wiring.Component):
         sent = Signal(LENGTH_BITS)
         """Beats of the oldest burst that are sent."""
         burst = self.promised.payload
+        all_bytes = Const(1, 1).replicate(len(self.strobes))
         first = Signal()
         last = Signal()
         free = Signal()
@@ -242,9 +256,9 @@ class _DataFiller(wiring.Component):
                 sent.eq(Mux(last, 0, sent + 1)),
                 self.data.eq(self.i.payload.data),
                 self.strobes.eq(
-                    Mux(first, burst.first_strobes, _ALL_BYTES)
-                    & Mux(last, burst.last_strobes, _ALL_BYTES)
-                    & ~self.flush.replicate(BEAT_BYTES)
+                    Mux(first, burst.first_strobes, all_bytes)
+                    & Mux(last, burst.last_strobes, all_bytes)
+                    & ~self.flush.replicate(len(self.strobes))
                 ),
                 self.last.eq(last),
                 self.valid.eq(1),

@@ -5,16 +5,29 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
-from intaglio.hdl.bus.axi import BOUNDARY_BYTES, FAULT_LAYOUT, LENGTH_BITS, MAX_BURST_BEATS, FaultSignature
+from intaglio.hdl.bus.axi import (
+    BOUNDARY_BYTES,
+    DATA_BITS,
+    FAULT_LAYOUT,
+    LENGTH_BITS,
+    MAX_BURST_BEATS,
+    FaultSignature,
+)
 from intaglio.hdl.checks import check_integer
-from intaglio.spec.limits import BEAT_BYTES, COMMAND_INDEX_BITS, MEMORY_ADDRESS_BITS, TRANSFER_BITS
+from intaglio.spec.limits import COMMAND_INDEX_BITS, MEMORY_ADDRESS_BITS, TRANSFER_BITS
 from intaglio.spec.registers import CAUSE_BITS, Cause
 
-__all__ = ["BEAT_ADDRESS_BITS", "BEAT_OFFSET_BITS", "BurstSplitter", "check_outstanding"]
+__all__ = ["BurstSplitter", "beat_address_bits", "beat_offset_bits", "check_outstanding"]
 
-BEAT_OFFSET_BITS = exact_log2(BEAT_BYTES)
-"""Bits of a byte's address within a beat."""
-BEAT_ADDRESS_BITS = MEMORY_ADDRESS_BITS - BEAT_OFFSET_BITS
+
+def beat_offset_bits(data_bits: int) -> int:
+    """Bits of a byte's address within a beat of a bus of `data_bits`."""
+    return exact_log2(data_bits // 8)
+
+
+def beat_address_bits(data_bits: int) -> int:
+    """Bits of a beat's address, in beats."""
+    return MEMORY_ADDRESS_BITS - beat_offset_bits(data_bits)
 
 
 def check_outstanding(value: object) -> int:
@@ -42,6 +55,8 @@ class BurstSplitter(wiring.Component):
         Of the fault.
     tag_shape : ShapeLike
         Of what every burst of a transfer carries along.
+    data_bits : int
+        Of the bus: 8 times a power of two.
 
     Members
     -------
@@ -56,12 +71,16 @@ class BurstSplitter(wiring.Component):
         While high, transfers and bursts are dropped; the cycle after, all is as after reset.
     """
 
-    def __init__(self, max_burst_beats: int, cause: Cause, tag_shape: ShapeLike) -> None:
+    def __init__(
+        self, max_burst_beats: int, cause: Cause, tag_shape: ShapeLike, data_bits: int = DATA_BITS
+    ) -> None:
         self.max_burst_beats = check_integer("max_burst_beats", max_burst_beats, 1, MAX_BURST_BEATS)
         self._cause = cause
+        self._offset_bits = beat_offset_bits(data_bits)
+        self._beat_bits = beat_address_bits(data_bits)
         self._transfer = data.StructLayout(
             {
-                "beat": BEAT_ADDRESS_BITS,
+                "beat": self._beat_bits,
                 "beats": TRANSFER_BITS,
                 "command": COMMAND_INDEX_BITS,
                 "tag": tag_shape,
@@ -69,7 +88,7 @@ class BurstSplitter(wiring.Component):
         )
         self._burst = data.StructLayout(
             {
-                "beat": BEAT_ADDRESS_BITS,
+                "beat": self._beat_bits,
                 "length": LENGTH_BITS,
                 "first": 1,
                 "last": 1,
@@ -124,7 +143,7 @@ class BurstSplitter(wiring.Component):
                     Cat(left.beat, (beats - 1)[:LENGTH_BITS], first, last, left.command, left.tag)
                 ),
                 fault.eq(
-                    Cat(Const(self._cause, CAUSE_BITS), left.command, Const(0, BEAT_OFFSET_BITS), left.beat)
+                    Cat(Const(self._cause, CAUSE_BITS), left.command, Const(0, self._offset_bits), left.beat)
                 ),
             ]
         with m.If(self.transfer.valid & self.transfer.ready):
@@ -139,10 +158,10 @@ class BurstSplitter(wiring.Component):
 
     def _measure(self, m: Module, left: data.View, beats: Signal, last: Signal, inside: Signal) -> None:
         """How many beats the next burst has, whether it is the last, and whether what is left lies in the region."""
-        boundary_beats = BOUNDARY_BYTES // BEAT_BYTES
+        boundary_beats = BOUNDARY_BYTES >> self._offset_bits
         to_boundary = Signal(range(boundary_beats + 1))
         longest = Signal(range(MAX_BURST_BEATS + 1))
-        end = Signal(BEAT_ADDRESS_BITS + 1)
+        end = Signal(self._beat_bits + 1)
         m.d.comb += [
             to_boundary.eq(boundary_beats - left.beat[: boundary_beats.bit_length() - 1]),
             longest.eq(Mux(to_boundary < self.max_burst_beats, to_boundary, self.max_burst_beats)),
@@ -153,7 +172,7 @@ class BurstSplitter(wiring.Component):
             beats.eq(Mux(left.beats <= longest, left.beats, longest)),
             # While bursts are cut off, the end stays and the beginning only grows: each finds the same answer.
             inside.eq(
-                (Cat(Const(0, BEAT_OFFSET_BITS), left.beat) >= self.region_base)
-                & (end <= self.region_limit[BEAT_OFFSET_BITS:])
+                (Cat(Const(0, self._offset_bits), left.beat) >= self.region_base)
+                & (end <= self.region_limit[self._offset_bits :])
             ),
         ]

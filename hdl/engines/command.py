@@ -73,14 +73,16 @@ class CommandQueue(wiring.Component):
                 ahead.eq(count - queue.payload.waits[index]),
                 met[index].eq(~ahead[-1]),
             ]
+        stands = Signal()
         taken = Signal()
         leaves = Signal()
         m.d.comb += [
+            self.o.valid.eq(stands & ~leaves),
             taken.eq(self.o.valid & self.o.ready),
             self.o.payload.eq(queue.payload.command),
             queue.ready.eq(leaves),
         ]
-        m.d.sync += [leaves.eq(taken), self.o.valid.eq(queue.valid & met.all() & ~taken & ~leaves)]
+        m.d.sync += [leaves.eq(taken), stands.eq(queue.valid & met.all() & ~leaves)]
         return m
 
     def _queue(self, m: Module) -> stream.Interface:

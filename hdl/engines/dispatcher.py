@@ -6,11 +6,11 @@ from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from intaglio.hdl.bus.axi_read import READ_BEAT, READ_TRANSFER
+from intaglio.hdl.bus.axi import DATA_BITS
+from intaglio.hdl.bus.axi_read import READ_TRANSFER, read_beat
 from intaglio.hdl.engines.command import CommandQueue, command_signature, pack_entry
 from intaglio.hdl.storage.fifo import Fifo
 from intaglio.spec.commands import (
-    COMMAND_BEATS,
     COMMAND_BITS,
     COMMAND_BYTES,
     FORMATS,
@@ -20,31 +20,31 @@ from intaglio.spec.commands import (
     Opcode,
     command_layout,
 )
-from intaglio.spec.limits import BEAT_BYTES, COMMAND_INDEX_BITS, MEMORY_ADDRESS_BITS, SEQUENCE_BITS
+from intaglio.spec.limits import COMMAND_INDEX_BITS, MEMORY_ADDRESS_BITS, SEQUENCE_BITS
 from intaglio.spec.registers import Cause
 
-__all__ = ["FETCH_BEATS", "Dispatcher"]
+__all__ = ["FETCH_COMMANDS", "Dispatcher"]
 
-FETCH_BEATS = 4 * COMMAND_BEATS
-"""Beats of commands that are fetched ahead: four commands."""
-_BEAT_BITS = 8 * BEAT_BYTES
+FETCH_COMMANDS = 4
+"""Commands that are fetched ahead."""
 
 
 class Dispatcher(wiring.Component):
     """Fetches `count` commands from `address` and queues each for its engine, in order, when the queue has room.
 
-    Throughput: a command in COMMAND_BEATS + 2 cycles, if the bus brings it.
+    Throughput: a command in two cycles more than it has beats, if the bus brings it.
 
     Parameters
     ----------
     opcodes : those that the machine has
+    data_bits : of the bus
 
     Members
     -------
     address, count : In
         The command list; stable while the machine runs.
     transfer : Out(stream of READ_TRANSFER)
-    beats : In(stream of READ_BEAT)
+    beats : In(stream of read_beat)
     space : Out
         Beats that can be taken.
     commands : Out(command_signature), one member an opcode, by its name in lower case
@@ -58,15 +58,16 @@ class Dispatcher(wiring.Component):
         All commands are complete, two cycles after the last one was.
     """
 
-    def __init__(self, opcodes: Collection[Opcode] = tuple(FORMATS)) -> None:
+    def __init__(self, opcodes: Collection[Opcode] = tuple(FORMATS), data_bits: int = DATA_BITS) -> None:
         self._opcodes = opcodes
-        self._fifo = Fifo(_BEAT_BITS, FETCH_BEATS)
+        self._beats = COMMAND_BITS // data_bits
+        self._fifo = Fifo(data_bits, FETCH_COMMANDS * self._beats)
         super().__init__(
             {
                 "address": In(MEMORY_ADDRESS_BITS),
                 "count": In(COMMAND_INDEX_BITS),
                 "transfer": Out(stream.Signature(READ_TRANSFER)),
-                "beats": In(stream.Signature(READ_BEAT)),
+                "beats": In(stream.Signature(read_beat(data_bits))),
                 "space": Out(self._fifo.space.shape()),
                 **{opcode.name.lower(): Out(command_signature(opcode)) for opcode in opcodes},
                 "done": In(len(Engine)),
@@ -124,7 +125,7 @@ class Dispatcher(wiring.Component):
         m.d.comb += [
             self.transfer.valid.eq(asked != self.count),
             self.transfer.payload.address.eq(self.address + asked * COMMAND_BYTES),
-            self.transfer.payload.beats.eq(COMMAND_BEATS),
+            self.transfer.payload.beats.eq(self._beats),
             self.transfer.payload.command.eq(asked),
         ]
         with m.If(self.transfer.valid & self.transfer.ready):
@@ -139,12 +140,12 @@ class Dispatcher(wiring.Component):
 
     def _assemble(self, m: Module) -> tuple[Signal, Signal]:
         """The command at hand and whether it is whole; the next one's beats push it out once it is taken."""
-        beats = [Signal(_BEAT_BITS, name=f"beat_{index}") for index in range(COMMAND_BEATS)]
-        held = Signal(range(COMMAND_BEATS + 1))
+        source = self._fifo.o
+        beats = [Signal(len(source.payload), name=f"beat_{index}") for index in range(self._beats)]
+        held = Signal(range(self._beats + 1))
         whole = Signal()
         self._taken = Signal()
-        source = self._fifo.o
-        m.d.comb += [whole.eq(held == COMMAND_BEATS), source.ready.eq(~whole)]
+        m.d.comb += [whole.eq(held == self._beats), source.ready.eq(~whole)]
         with m.If(self._taken):
             m.d.sync += held.eq(0)
         with m.Elif(source.valid & source.ready):
@@ -170,12 +171,12 @@ class Dispatcher(wiring.Component):
         marked = Signal(len(Engine))
         m.d.sync += [
             arrived.eq(self.done),
-            marked.eq(self.done & self.done_mark),
+            marked.eq(self.done_mark),
             total.eq(total + sum(arrived[engine] for engine in Engine)),
         ]
         m.d.comb += [
             self.finished.eq(total == self.count),
-            self.marks.eq(sum(marked[engine] for engine in Engine)),
+            self.marks.eq(sum(arrived[engine] & marked[engine] for engine in Engine)),
         ]
         return completed
 

@@ -34,7 +34,7 @@ class LineBuffer(wiring.Component):
     them in ``above``, the last row's first. Else its first ``lanes`` lanes go on with those of `lines` vectors behind
     them, the last row's first, and zeros in the other lanes; lanes past the array's are dropped.
 
-    Latency: 1 cycle. Throughput: one vector a cycle. What is kept is undefined before so many rows have come.
+    Latency: 2 cycles. Throughput: one vector a cycle. What is kept is undefined before so many rows have come.
 
     Parameters
     ----------
@@ -64,21 +64,19 @@ class LineBuffer(wiring.Component):
         full = Signal()
         taken = Signal()
         given = Signal()
+        room = Signal()
         m.d.comb += [
-            self.i.ready.eq(~full | self.o.ready),
-            self.o.valid.eq(full),
+            self.i.ready.eq(~full | room),
             taken.eq(self.i.valid & self.i.ready),
-            given.eq(full & self.o.ready),
+            given.eq(full & room),
+            room.eq(~self.o.valid | self.o.ready),
         ]
         with m.If(taken):
             m.d.sync += [full.eq(1), held.eq(self.i.payload)]
-        with m.Elif(self.o.ready):
+        with m.Elif(room):
             m.d.sync += full.eq(0)
-
         place, vector = held.place, held.vector
-        depthwise = vector.depthwise if config.depthwise_taps else Const(0, 1)
-        lanes = len(vector.activations)
-        lane_bits = len(Value.cast(vector.activations)) // lanes
+        lanes = config.operand_lanes
         row = Value.cast(vector.activations)
 
         # Reading and writing a column in one cycle, a row of one vector reads what it has just written.
@@ -86,10 +84,10 @@ class LineBuffer(wiring.Component):
         m.submodules.memory = memory
         before = []
         for line in range(config.line_buffer_rows):
-            met = Signal(len(row), name=f"line_{line}")
+            earlier = Signal(len(row), name=f"line_{line}")
             kept = memory.read_data.word_select(line, len(row))
-            m.d.comb += met.eq(Mux(place.known > line, kept, Value.cast(held.pad).replicate(lanes)))
-            before.append(met)
+            m.d.comb += earlier.eq(Mux(place.known > line, kept, Value.cast(held.pad).replicate(lanes)))
+            before.append(earlier)
         m.d.comb += [
             memory.read_enable.eq(taken & (self.i.payload.place.lines != 0)),
             memory.read_address.eq(self.i.payload.place.column),
@@ -98,6 +96,30 @@ class LineBuffer(wiring.Component):
             memory.write_data.eq(Cat(row, *before[:-1])),
         ]
 
+        # A register, since the memory's output is late in its cycle.
+        met = Signal(
+            data.StructLayout(
+                {
+                    "vector": vector.shape(),
+                    "place": place.shape(),
+                    "before": data.ArrayLayout(len(row), len(before)),
+                }
+            ),
+            reset_less=True,
+        )
+        with m.If(room):
+            m.d.sync += [self.o.valid.eq(full), met.eq(Cat(vector, place, *before))]
+        m.d.comb += self.o.payload.eq(met.vector)
+        self._join(m, met)
+        return m
+
+    def _join(self, m: Module, met: data.View) -> None:
+        """Vectors of one column as the array takes them: each in lanes of its own, or above the last."""
+        config, place = self._config, met.place
+        depthwise = met.vector.depthwise if config.depthwise_taps else Const(0, 1)
+        row = Value.cast(met.vector.activations)
+        lanes = config.operand_lanes
+        lane_bits = len(row) // lanes
         # Vectors that share the array's lanes have so many each.
         shares = [lane < place.lanes if lane < config.rows else Const(0, 1) for lane in range(lanes)]
         # Signals of their own, as in `_behind`: what is used several times in an expression is emitted as often.
@@ -105,20 +127,17 @@ class LineBuffer(wiring.Component):
         m.d.comb += shared.eq(Cat(shares))
         share = Cat(bit.replicate(lane_bits) for bit in shared)
         joined = row & share
+        before = [met.before[line] for line in range(config.line_buffer_rows)]
         for line, earlier in enumerate(before, start=1):
             moved = _behind(m, earlier & share, place.lanes * line, lane_bits)
             joined = joined | Mux(place.lines >= line, moved, 0)
         together = (place.lines != 0) & ~depthwise
-        m.d.comb += [
-            self.o.payload.eq(vector),
-            Value.cast(self.o.payload.activations).eq(Mux(together, joined, row)),
-        ]
+        m.d.comb += Value.cast(self.o.payload.activations).eq(Mux(together, joined, row))
         if config.depthwise_taps:
             m.d.comb += [
                 Value.cast(above).eq(earlier[: len(Value.cast(above))])
                 for above, earlier in zip(self.o.payload.above, before, strict=True)
             ]
-        return m
 
 
 def _behind(m: Module, row: Value, lanes: Value, lane_bits: int) -> Value:

@@ -30,6 +30,7 @@ class Matmul(wiring.Component):
     Members
     -------
     command : In(command_signature)
+        Its fields stand from the cycle before it is offered.
     read, data : In, Out
         The scratchpad's read stream and its vector, READ_LATENCY cycles after.
     weights : In(stream)

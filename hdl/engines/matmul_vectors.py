@@ -53,6 +53,7 @@ class MatmulVectors(wiring.Component):
     Members
     -------
     command : In(command_signature)
+        Its fields stand from the cycle before it is offered.
     read, data : Out(read_signature), In
         The scratchpad's read stream and its vector, READ_LATENCY cycles after.
     o : Out(stream of `vector`)
@@ -98,8 +99,9 @@ class MatmulVectors(wiring.Component):
         wiring.connect(m, waiting.o, wiring.flipped(self.o))
         command = self.command.payload
         runs = Signal()
+        # A command's fields stand a cycle before it is offered.
+        m.d.sync += runs.eq(self._has_lines(command.body) & self._has_rows(command.body))
         m.d.comb += [
-            runs.eq(self._has_lines(command.body) & self._has_rows(command.body)),
             window.command.valid.eq(self.command.valid & runs),
             window.command.payload.eq(command),
             self.command.ready.eq(window.command.ready & runs),

@@ -59,7 +59,7 @@ class Pool(wiring.Component):
             lanes,
             lanes,
             address_bits(config),
-            ("pad", "signed", "channels", "destination", "destination_pitch", "pixel_pitch"),
+            holds=True,
         )
         wiring.connect(m, wiring.flipped(self.command), window.command)
         vector = window.o.payload
@@ -139,6 +139,7 @@ class Pool(wiring.Component):
         pixel = Signal(address_bits(config))
         # Wide enough for any number of chunks: if it wrapped, later chunks would write the first channels again.
         chunk_bits = Shape.cast(body_layout(Opcode.MAX_POOL)["chunks"].shape).width
+        body = self.command.payload.body
         channel = Signal(chunk_bits + exact_log2(lanes))
         window_last = vector.last.kernel_columns & vector.last.kernel_rows
         pixel_last = window_last & vector.last.chunks
@@ -146,23 +147,23 @@ class Pool(wiring.Component):
         with m.If(ask & window_last):
             m.d.sync += channel.eq(Mux(vector.last.chunks, 0, channel + lanes))
         with m.If(ask & pixel_last):
-            next_line = line + vector.destination_pitch
+            next_line = line + body.destination_pitch
             m.d.sync += pixel.eq(
-                Mux(all_last, 0, Mux(vector.last.output_columns, next_line, pixel + vector.pixel_pitch))
+                Mux(all_last, 0, Mux(vector.last.output_columns, next_line, pixel + body.pixel_pitch))
             )
             with m.If(vector.last.output_columns):
                 m.d.sync += line.eq(Mux(all_last, 0, next_line))
         m.d.comb += [
             described.valid.eq(ask),
             described.inside.eq(vector.inside),
-            described.pad.eq(vector.pad),
-            described.signed.eq(vector.signed),
+            described.pad.eq(body.pad),
+            described.signed.eq(body.signed),
             described.first.eq(vector.first.kernel_columns & vector.first.kernel_rows),
             described.last_of_window.eq(window_last),
             described.last.eq(all_last),
-            described.mark.eq(vector.mark),
-            described.mask.eq(Cat(channel + lane < vector.channels for lane in range(lanes))),
-            described.address.eq(vector.destination + pixel + channel),
+            described.mark.eq(self.command.payload.mark),
+            described.mask.eq(Cat(channel + lane < body.channels for lane in range(lanes))),
+            described.address.eq(body.destination + pixel + channel),
         ]
         return described
 

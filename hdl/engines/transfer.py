@@ -5,9 +5,10 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
-from intaglio.hdl.bus.axi_read import READ_BEAT, READ_TRANSFER
+from intaglio.hdl.bus.axi import DATA_BITS
+from intaglio.hdl.bus.axi_read import READ_TRANSFER, read_beat
 from intaglio.hdl.bus.axi_write import WRITE_TRANSFER
-from intaglio.hdl.bus.bursts import BEAT_OFFSET_BITS
+from intaglio.hdl.bus.bursts import beat_offset_bits
 from intaglio.hdl.engines.command import command_signature
 from intaglio.hdl.engines.last_turn import last_turn
 from intaglio.hdl.storage.credits import Credits, depth_to_cover
@@ -17,7 +18,6 @@ from intaglio.hdl.storage.scratchpad import READ_LATENCY, address_bits, read_sig
 from intaglio.spec.commands import Opcode
 from intaglio.spec.config import AcceleratorConfig
 from intaglio.spec.limits import (
-    BEAT_BYTES,
     COMMAND_INDEX_BITS,
     MEMORY_ADDRESS_BITS,
     TRANSFER_BITS,
@@ -25,9 +25,6 @@ from intaglio.spec.limits import (
 )
 
 __all__ = ["Load", "Store", "Weights"]
-
-_BEAT_BITS = 8 * BEAT_BYTES
-_ALL_BYTES = (1 << BEAT_BYTES) - 1
 
 
 class _Rows:
@@ -57,19 +54,21 @@ class _Beats:
     def __init__(
         self, m: Module, config: AcceleratorConfig, rows: _Rows, row_bytes: Value, step: Value, name: str
     ) -> None:
-        beat = Signal(TRANSFER_BITS - BEAT_OFFSET_BITS + 1, name=f"{name}_beat")
-        offset = rows.address[:BEAT_OFFSET_BITS]
+        bits = beat_offset_bits(config.bus_bits)
+        beat = Signal(TRANSFER_BITS - bits + 1, name=f"{name}_beat")
+        offset = rows.address[:bits]
         # The row's end in bytes from the start of its first beat.
         end = offset + row_bytes
-        self.last = ((beat + 1) << BEAT_OFFSET_BITS) >= end
+        self.last = ((beat + 1) << bits) >= end
         first = beat == 0
-        begun = Mux(first, Const(_ALL_BYTES, BEAT_BYTES) << offset, _ALL_BYTES)
+        all_bytes = Const(1, 1).replicate(config.bus_bytes)
+        begun = Mux(first, all_bytes << offset, all_bytes)
         self.bytes = Cat(
-            begun[lane] & (Cat(Const(lane, BEAT_OFFSET_BITS), beat) < end) for lane in range(BEAT_BYTES)
+            begun[lane] & (Cat(Const(lane, bits), beat) < end) for lane in range(config.bus_bytes)
         )
         # Element of the beat's lane 0; in a first beat that is before the row's start.
         shift = exact_log2(8 // config.element_bits)
-        elements = (Cat(Const(0, BEAT_OFFSET_BITS), beat) - offset) << shift
+        elements = (Cat(Const(0, bits), beat) - offset) << shift
         self.element = (rows.element + elements)[: address_bits(config)]
         with m.If(step):
             m.d.sync += beat.eq(Mux(self.last, 0, beat + 1))
@@ -89,7 +88,7 @@ class Load(wiring.Component):
     command : In(command_signature)
         Its fields stand from the cycle before it is offered.
     transfer : Out(stream of READ_TRANSFER)
-    beats : In(stream of READ_BEAT)
+    beats : In(stream of read_beat)
     write : Out(write_signature)
     done, done_mark : Out(1)
     busy : Out(1)
@@ -101,7 +100,7 @@ class Load(wiring.Component):
             {
                 "command": In(command_signature(Opcode.LOAD)),
                 "transfer": Out(stream.Signature(READ_TRANSFER)),
-                "beats": In(stream.Signature(READ_BEAT)),
+                "beats": In(stream.Signature(read_beat(config.bus_bits))),
                 "write": Out(write_signature(config)),
                 "done": Out(1),
                 "done_mark": Out(1),
@@ -120,7 +119,7 @@ class Load(wiring.Component):
         m.d.comb += [
             self.transfer.valid.eq(self.command.valid & ~all_asked),
             self.transfer.payload.address.eq(asking.address),
-            self.transfer.payload.beats.eq(_beats_of(asking.address, command.body.row_bytes)),
+            self.transfer.payload.beats.eq(_beats_of(config, asking.address, command.body.row_bytes)),
             self.transfer.payload.command.eq(command.index),
             asked.eq(self.transfer.valid & self.transfer.ready),
         ]
@@ -143,7 +142,8 @@ class Load(wiring.Component):
             self.command.ready.eq(self.done),
             self.busy.eq(self.command.valid),
         ]
-        with m.If(self.done):
+        # Between two commands none is offered.
+        with m.If(~self.command.valid):
             m.d.sync += all_asked.eq(0)
         with m.Elif(asked & asking.last):
             m.d.sync += all_asked.eq(1)
@@ -155,11 +155,16 @@ class Weights(wiring.Component):
 
     A transfer is asked for as soon as the one before has been, so the stream has no gap between them.
 
+    Parameters
+    ----------
+    data_bits : int
+        Of the bus.
+
     Members
     -------
     command : In(command_signature)
     transfer : Out(stream of READ_TRANSFER)
-    beats : In(stream of READ_BEAT)
+    beats : In(stream of read_beat)
     o : Out(stream)
         Beats.
     done, done_mark : Out(1)
@@ -169,13 +174,14 @@ class Weights(wiring.Component):
     busy : Out(1)
     """
 
-    def __init__(self) -> None:
+    def __init__(self, data_bits: int = DATA_BITS) -> None:
+        self._offset_bits = beat_offset_bits(data_bits)
         super().__init__(
             {
                 "command": In(command_signature(Opcode.WEIGHTS)),
                 "transfer": Out(stream.Signature(READ_TRANSFER)),
-                "beats": In(stream.Signature(READ_BEAT)),
-                "o": Out(stream.Signature(_BEAT_BITS)),
+                "beats": In(stream.Signature(read_beat(data_bits))),
+                "o": Out(stream.Signature(data_bits)),
                 "done": Out(1),
                 "done_mark": Out(1),
                 "fault": Out(1),
@@ -189,21 +195,19 @@ class Weights(wiring.Component):
         command, body = self.command.payload, self.command.payload.body
         time = Signal(len(body.times))
         stretch = Signal(len(body.stretches))
-        offset = Signal(MEMORY_ADDRESS_BITS - BEAT_OFFSET_BITS)
+        offset = Signal(MEMORY_ADDRESS_BITS - self._offset_bits)
         """Beats from the first stretch to the one at hand."""
-        last_time, last = Signal(), Signal()
-        m.d.comb += [
-            last_time.eq(time + 1 == body.times),
-            last.eq(last_time & (stretch + 1 == body.stretches)),
-        ]
+        asked = Signal()
+        last_time = last_turn(m, time, body.times, asked, name="last_time")
+        last_stretch = last_turn(m, stretch, body.stretches, asked & last_time, name="last_stretch")
+        last = last_time & last_stretch
         m.submodules.under_way = under_way = Fifo(
             data.StructLayout({"ends": 1, "mark": 1}), WEIGHTS_QUEUE_DEPTH
         )
-        aligned = body.memory_address[:BEAT_OFFSET_BITS] == 0
-        asked = Signal()
+        aligned = body.memory_address[: self._offset_bits] == 0
         m.d.comb += [
             self.transfer.valid.eq(self.command.valid & aligned & under_way.i.ready),
-            self.transfer.payload.address.eq(body.memory_address + Cat(Const(0, BEAT_OFFSET_BITS), offset)),
+            self.transfer.payload.address.eq(body.memory_address + Cat(Const(0, self._offset_bits), offset)),
             self.transfer.payload.beats.eq(body.beats),
             self.transfer.payload.command.eq(command.index),
             asked.eq(self.transfer.valid & self.transfer.ready),
@@ -225,8 +229,8 @@ class Weights(wiring.Component):
             m.d.sync += time.eq(Mux(last_time, 0, time + 1))
             with m.If(last_time):
                 m.d.sync += [
-                    stretch.eq(Mux(last, 0, stretch + 1)),
-                    offset.eq(Mux(last, 0, offset + body.beats)),
+                    stretch.eq(Mux(last_stretch, 0, stretch + 1)),
+                    offset.eq(Mux(last_stretch, 0, offset + body.beats)),
                 ]
         return m
 
@@ -261,7 +265,7 @@ class Store(wiring.Component):
                 "read": Out(read_signature(config)),
                 "data": In(config.vector_lanes * config.element_bits),
                 "transfer": Out(stream.Signature(WRITE_TRANSFER)),
-                "beats": Out(stream.Signature(_BEAT_BITS)),
+                "beats": Out(stream.Signature(config.bus_bits)),
                 "written": In(1),
                 "done": Out(1),
                 "done_mark": Out(1),
@@ -292,14 +296,14 @@ class Store(wiring.Component):
         m.submodules.credits = credits = Credits(depth_to_cover(READ_LATENCY + FIFO_LATENCY))
         rows = _Rows(m, config, command, row_read, "reading")
         beats = _Beats(m, config, rows, command.body.row_bytes, ask, "reading")
-        m.submodules.waiting = waiting = Fifo(_BEAT_BITS, credits.depth)
+        m.submodules.waiting = waiting = Fifo(config.bus_bits, credits.depth)
         m.d.comb += [
             self.read.valid.eq(self.command.valid & ~all_read & credits.available),
             self.read.payload.eq(beats.element),
             ask.eq(self.read.valid & self.read.ready),
             row_read.eq(ask & beats.last),
             waiting.i.valid.eq(delayed(m, ask, READ_LATENCY, "arriving")),
-            waiting.i.payload.eq(self.data[:_BEAT_BITS]),
+            waiting.i.payload.eq(self.data[: config.bus_bits]),
         ]
         wiring.connect(m, waiting.o, wiring.flipped(self.beats))
         m.d.comb += [
@@ -327,6 +331,7 @@ class Store(wiring.Component):
         return m
 
 
-def _beats_of(address: Value, row_bytes: Value) -> Value:
+def _beats_of(config: AcceleratorConfig, address: Value, row_bytes: Value) -> Value:
     """Beats that a run of bytes touches."""
-    return (address[:BEAT_OFFSET_BITS] + row_bytes + (BEAT_BYTES - 1)) >> BEAT_OFFSET_BITS
+    bits = beat_offset_bits(config.bus_bits)
+    return (address[:bits] + row_bytes + (config.bus_bytes - 1)) >> bits

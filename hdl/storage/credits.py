@@ -66,8 +66,9 @@ class Credits(wiring.Component):
 
     def elaborate(self, platform) -> Module:
         m = Module()
-        left = Signal(range(self.depth + 1), init=self.depth)
+        # Credits less one: its sign, a register's bit, says whether there are any.
+        left = Signal(range(-1, self.depth), init=self.depth - 1)
         after: Value = reduce(lambda total, end: total + end, self.give_back, left - self.take)
-        m.d.comb += self.available.eq(left != 0)
+        m.d.comb += self.available.eq(~left[-1])
         m.d.sync += left.eq(after)
         return m

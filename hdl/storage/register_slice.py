@@ -47,6 +47,9 @@ class RegisterSlice(wiring.Component):
                 m.d.sync += [first.eq(second), first_valid.eq(1)]
             with m.Else():
                 m.d.sync += [first.eq(self.i.payload), first_valid.eq(self.i.valid)]
-        with m.Elif(self.i.valid & self.i.ready):
-            m.d.sync += [second.eq(self.i.payload), second_valid.eq(1)]
+        with m.Elif(self.i.valid):
+            m.d.sync += second_valid.eq(1)
+        # Whether it comes to matter or not: `o.ready` comes late.
+        with m.If(~second_valid):
+            m.d.sync += second.eq(self.i.payload)
         return m

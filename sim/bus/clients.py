@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from intaglio.sim.bus.memory import Habits, Memory
+from intaglio.sim.bus.top import BEAT_BYTES
 from intaglio.sim.lockstep import Agent, Stand
 
 __all__ = ["ReadClient", "ReadTransfer", "WriteClient", "WriteTransfer", "read_fault"]
@@ -21,9 +22,10 @@ class ReadTransfer:
     def word(self) -> int:
         return self.address | self.beats << 32 | self.command << 56
 
-    def addresses(self) -> Iterable[int]:
-        start = self.address & ~7
-        return range(start, start + 8 * self.beats, 8)
+    def addresses(self, beat_bytes: int) -> Iterable[int]:
+        """Of its beats, so many bytes each."""
+        start = self.address & -beat_bytes
+        return range(start, start + beat_bytes * self.beats, beat_bytes)
 
 
 class ReadClient(Agent):
@@ -36,6 +38,7 @@ class ReadClient(Agent):
         self._pin = lambda name: getattr(stand.dut, f"{part}_clients_{index}_{name}")
         self._flush = getattr(stand.dut, f"{part}_flush")
         self._memory = memory
+        self._beat_bytes = BEAT_BYTES[part]
         self.capacity = capacity
         self.habits = habits
         self.consumes = True
@@ -66,7 +69,7 @@ class ReadClient(Agent):
         if self._offers and int(self._pin("transfer_ready").value):
             self._offers = False
             transfer = self.pending.popleft()
-            addresses = [] if flush else list(transfer.addresses())
+            addresses = [] if flush else list(transfer.addresses(self._beat_bytes))
             self._due.extend((address, address == addresses[-1]) for address in addresses)
         if not int(self._pin("data_valid").value):
             assert self._held is None, "data withdrawn before they were taken"
@@ -82,7 +85,8 @@ class ReadClient(Agent):
     def _take(self, payload: int) -> None:
         assert self._due, "data that nobody asked for"
         address, last = self._due.popleft()
-        assert payload == self._memory.beat(address) | last << 64, f"wrong data from {address:#x}"
+        wanted = self._memory.beat(address, self._beat_bytes) | last << 8 * self._beat_bytes
+        assert payload == wanted, f"wrong data from {address:#x}"
         self.received += 1
         self._stored += 1
         assert self._stored <= self.capacity, "data without space"
@@ -110,11 +114,11 @@ class WriteTransfer:
     def word(self) -> int:
         return self.address | self.bytes << 32 | self.command << 56
 
-    def beats(self) -> Iterable[tuple[int, int]]:
-        """Address and strobes of each."""
+    def beats(self, beat_bytes: int) -> Iterable[tuple[int, int]]:
+        """Address and strobes of each, of so many bytes."""
         end = self.address + self.bytes
-        for beat in range(self.address & ~7, end, 8):
-            yield beat, sum(1 << lane for lane in range(8) if self.address <= beat + lane < end)
+        for beat in range(self.address & -beat_bytes, end, beat_bytes):
+            yield beat, sum(1 << lane for lane in range(beat_bytes) if self.address <= beat + lane < end)
 
 
 class WriteClient(Agent):
@@ -124,6 +128,7 @@ class WriteClient(Agent):
         self._stand = stand
         self._pin = lambda name: getattr(stand.dut, f"{part}_{name}")
         self._memory = memory
+        self._beat_bytes = BEAT_BYTES[part]
         self.expected = Memory()
         self.habits = habits
         self.gives = True
@@ -159,7 +164,7 @@ class WriteClient(Agent):
             transfer = self.pending.popleft()
             if not flush:
                 self._open.append(transfer)
-                self._beats.extend(transfer.beats())
+                self._beats.extend(transfer.beats(self._beat_bytes))
         if int(self._pin("done").value):
             self._finish()
 
@@ -174,7 +179,7 @@ class WriteClient(Agent):
         luck = self._stand.random.random
         if self._data is None:
             if self._beats and self.gives and luck() < self.habits.client:
-                self._data = self._stand.random.getrandbits(64)
+                self._data = self._stand.random.getrandbits(8 * self._beat_bytes)
                 self._pin("data_payload").value = self._data
             self._pin("data_valid").value = self._data is not None
         if not self._offers:

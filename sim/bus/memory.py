@@ -4,6 +4,7 @@ import random
 from collections import deque
 from dataclasses import dataclass
 
+from intaglio.sim.bus.top import BEAT_BYTES
 from intaglio.sim.lockstep import Agent, Stand
 
 __all__ = ["Habits", "Memory", "ReadSlave", "WriteSlave"]
@@ -39,11 +40,12 @@ class Memory:
     def byte(self, address: int) -> int:
         return self.written.get(address, (address // 8 * 0x9E3779B97F4A7C15 >> (address % 8 * 7 + 3)) & 0xFF)
 
-    def beat(self, address: int) -> int:
-        return int.from_bytes(bytes(self.byte(address + lane) for lane in range(8)), "little")
+    def beat(self, address: int, size: int) -> int:
+        """The `size` bytes from an address on."""
+        return int.from_bytes(bytes(self.byte(address + lane) for lane in range(size)), "little")
 
     def store(self, address: int, data: int, strobes: int) -> None:
-        for lane in range(8):
+        for lane in range(strobes.bit_length()):
             if strobes >> lane & 1:
                 self.written[address + lane] = data >> 8 * lane & 0xFF
 
@@ -67,6 +69,7 @@ class ReadSlave(Agent):
     def __init__(self, stand: Stand, part: str, memory: Memory, habits: Habits) -> None:
         self._stand = stand
         self._pin = lambda name: getattr(stand.dut, f"{part}_bus_{name}")
+        self._beat_bytes = BEAT_BYTES[part]
         self._memory = memory
         self.habits = habits
         self.restart()
@@ -97,10 +100,10 @@ class ReadSlave(Agent):
         burst = self._bursts[0]
         _, address, left = burst
         self._on_bus = True
-        self._pin("rdata").value = self._memory.beat(address)
+        self._pin("rdata").value = self._memory.beat(address, self._beat_bytes)
         self._pin("rresp").value = self._memory.refused.get(address, OKAY)
         self._pin("rlast").value = left == 0
-        burst[1:] = [address + 8, left - 1]
+        burst[1:] = [address + self._beat_bytes, left - 1]
         if left == 0:
             self._bursts.popleft()
 
@@ -114,6 +117,7 @@ class WriteSlave(Agent):
     def __init__(self, stand: Stand, part: str, memory: Memory, habits: Habits, order: str = "any") -> None:
         self._stand = stand
         self._pin = lambda name: getattr(stand.dut, f"{part}_bus_{name}")
+        self._beat_bytes = BEAT_BYTES[part]
         self._memory = memory
         self.habits = habits
         self.order = order
@@ -139,7 +143,7 @@ class WriteSlave(Agent):
         while self._bursts and len(self._beats) >= self._bursts[0][1]:
             address, beats = self._bursts.popleft()
             response = OKAY
-            for beat in range(address, address + 8 * beats, 8):
+            for beat in range(address, address + self._beat_bytes * beats, self._beat_bytes):
                 response = self._memory.refused.get(beat, response)
                 self._memory.store(beat, *self._beats.popleft())
             self._answers.append((self._stand.cycle + self.habits.latency, response))

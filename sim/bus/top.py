@@ -10,12 +10,14 @@ from intaglio.hdl.bus.axi_write import WriteMaster
 from intaglio.hdl.bus.registers import Registers
 from intaglio.spec.config import AcceleratorConfig
 
-__all__ = ["CONFIG", "INPUTS", "READERS", "WRITERS", "Top"]
+__all__ = ["BEAT_BYTES", "CONFIG", "INPUTS", "READERS", "WRITERS", "Top"]
 
 CONFIG = "sbnq8x8"
 READERS = {"reader": ((4, 16, 256), 8), "lone_reader": ((5,), 2)}
 """Longest bursts of the clients, bursts in flight."""
 WRITERS = {"writer": (16, 8), "lone_writer": (256, 2)}
+BEAT_BYTES = {"reader": 8, "lone_reader": 16, "writer": 8, "lone_writer": 16}
+"""Of each one's bus."""
 
 
 class Top(wiring.Component):
@@ -23,8 +25,11 @@ class Top(wiring.Component):
 
     def __init__(self) -> None:
         parts: dict[str, wiring.Component] = {
-            **{name: ReadMaster(len(bursts), bursts, flying) for name, (bursts, flying) in READERS.items()},
-            **{name: WriteMaster(*parameters) for name, parameters in WRITERS.items()},
+            **{
+                name: ReadMaster(len(bursts), bursts, flying, 8 * BEAT_BYTES[name])
+                for name, (bursts, flying) in READERS.items()
+            },
+            **{name: WriteMaster(*limits, 8 * BEAT_BYTES[name]) for name, limits in WRITERS.items()},
             "registers": Registers(AcceleratorConfig.load(CONFIG)),
         }
         self._parts = {name: BusPorts(part) for name, part in parts.items()}

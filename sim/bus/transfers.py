@@ -18,7 +18,7 @@ from intaglio.sim.bus.setting import (
     stand_of,
     write_parts,
 )
-from intaglio.sim.bus.top import READERS, WRITERS
+from intaglio.sim.bus.top import BEAT_BYTES, READERS, WRITERS
 from intaglio.spec.registers import Cause
 
 
@@ -55,7 +55,7 @@ async def write_at_random(dut, part):
         stand.add(WriteSlave(stand, part, memory, Habits.drawn(stand.random), order))
         watch, client = write_parts(stand, part, memory, Habits.drawn(stand.random))
         client.pending.extend(drawn_writes(stand, 25))
-        beats = sum(len(list(transfer.beats())) for transfer in client.pending)
+        beats = sum(len(list(transfer.beats(BEAT_BYTES[part]))) for transfer in client.pending)
         await stand.until(finished(client), 60000)
         await stand.tick(3)
         assert client.done == 25
@@ -119,5 +119,5 @@ class _Zeros(Memory):
         super().__init__()
         self._memory = memory
 
-    def beat(self, address: int) -> int:
-        return 0 if address in self._memory.refused else self._memory.beat(address)
+    def beat(self, address: int, size: int) -> int:
+        return 0 if address in self._memory.refused else self._memory.beat(address, size)

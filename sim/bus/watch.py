@@ -3,6 +3,9 @@
 from collections import deque
 from typing import Any
 
+from amaranth.utils import exact_log2
+
+from intaglio.sim.bus.top import BEAT_BYTES
 from intaglio.sim.lockstep import Agent
 
 __all__ = ["Watch"]
@@ -27,6 +30,7 @@ class Watch(Agent):
             ]
             for channel in (("ar", "r") if "reader" in part else ("aw", "w", "b"))
         }
+        self._beat_bytes = BEAT_BYTES[part]
         self._progress = getattr(dut, f"{part}_progress")
         self._beat = getattr(dut, f"{part}_beat")
         self._longest = longest
@@ -68,10 +72,10 @@ class Watch(Agent):
         return len({"ar", "aw"} & set(self._held))
 
     def _ar(self, ident: int, address: int, length: int, size: int, kind: int, cache: int, prot: int) -> None:
-        assert (ident, size, kind, cache, prot) == (0, 3, 1, 3, 0)
-        assert address % 8 == 0
+        assert (ident, size, kind, cache, prot) == (0, exact_log2(self._beat_bytes), 1, 3, 0)
+        assert address % self._beat_bytes == 0
         assert length < self._longest, "a burst longer than stated"
-        assert address % 4096 + 8 * (length + 1) <= 4096, "a burst across 4 KiB"
+        assert address % 4096 + self._beat_bytes * (length + 1) <= 4096, "a burst across 4 KiB"
         self.bursts.append((address, length + 1))
         self.in_flight += 1
 

@@ -30,7 +30,6 @@ from intaglio.spec.registers import Cause
 
 __all__ = ["configurations"]
 
-BEATS = COMMAND_BYTES // 8
 MODULUS = 1 << SEQUENCE_BITS
 HALF = MODULUS // 2
 
@@ -41,12 +40,12 @@ def configurations() -> list[Configuration]:
     return [
         Configuration(
             f"dispatcher_{len(opcodes)}",
-            partial(Dispatcher, opcodes),
-            partial(_check, opcodes),
+            partial(Dispatcher, opcodes, 8 * beat_bytes),
+            partial(_check, opcodes, beat_bytes),
             _bins(opcodes),
             mutants=opcodes == some,
         )
-        for opcodes in (every, some)
+        for opcodes, beat_bytes in ((every, 16), (some, 8))
     ]
 
 
@@ -93,7 +92,9 @@ class _Command:
 class _Machine(Agent):
     """Memory, and engines that take commands and complete them in order some time later."""
 
-    def __init__(self, stand: Stand, opcodes: Sequence[Opcode], beats: Source) -> None:
+    def __init__(self, stand: Stand, opcodes: Sequence[Opcode], beat_bytes: int, beats: Source) -> None:
+        self._beat_bytes = beat_bytes
+        self.command_beats = COMMAND_BYTES // beat_bytes
         self._stand = stand
         self._opcodes = opcodes
         self._beats = beats
@@ -138,16 +139,17 @@ class _Machine(Agent):
 
     def transfer(self, word: int) -> None:
         address, beats, command = word & 0xFFFF_FFFF, word >> 32 & 0xFF_FFFF, word >> 56
-        expected = ((self.base + COMMAND_BYTES * self.asked) % 2**32, BEATS, self.asked)
+        expected = ((self.base + COMMAND_BYTES * self.asked) % 2**32, self.command_beats, self.asked)
         assert (address, beats, command) == expected, (
             f"asked for is {(address, beats, command)}, not {expected}"
         )
         data = self.words[self.asked] if self.asked < len(self.words) else bytes(COMMAND_BYTES)
         self.asked += 1
-        for beat in range(BEATS):
-            last = beat == BEATS - 1
-            value = int.from_bytes(data[8 * beat : 8 * beat + 8], "little")
-            self._beats.queue.append(value | last << 64)
+        size = self._beat_bytes
+        for start in range(0, COMMAND_BYTES, size):
+            value = int.from_bytes(data[start : start + size], "little")
+            last = start + size == COMMAND_BYTES
+            self._beats.queue.append(value | last << 8 * size)
 
     def met(self, command: _Command) -> bool:
         """Whether all that a command waits for is complete [docs/architecture.md: Engines]."""
@@ -236,11 +238,11 @@ class _Machine(Agent):
 
 
 class _Bench:
-    def __init__(self, stand: Stand, opcodes: Sequence[Opcode]) -> None:
+    def __init__(self, stand: Stand, opcodes: Sequence[Opcode], beat_bytes: int) -> None:
         self.stand = stand
         self.opcodes = opcodes
         beats = Source(stand, "beats")
-        self.machine = _Machine(stand, opcodes, beats)
+        self.machine = _Machine(stand, opcodes, beat_bytes, beats)
         self.asks = Sink(stand, "transfer", self.machine.transfer)
         for agent in (self.asks, self.machine, beats):
             stand.add(agent)
@@ -294,8 +296,8 @@ class _Bench:
         assert not self.machine.faulted, "a legal command is refused"
 
 
-async def _check(opcodes: Sequence[Opcode], stand: Stand, quick: bool) -> None:
-    bench = _Bench(stand, opcodes)
+async def _check(opcodes: Sequence[Opcode], beat_bytes: int, stand: Stand, quick: bool) -> None:
+    bench = _Bench(stand, opcodes, beat_bytes)
     draw = stand.random
     await stand.start()
     await bench.run([], 64)
@@ -311,7 +313,7 @@ async def _check(opcodes: Sequence[Opcode], stand: Stand, quick: bool) -> None:
         await bench.run(commands, address)
         if turn % 5 == 0:
             took = bench.machine.taken_in[-1] - start
-            assert took <= (BEATS + 2) * 40 + 20, f"40 commands in {took} cycles"
+            assert took <= (bench.machine.command_beats + 2) * 40 + 20, f"40 commands in {took} cycles"
             stand.bins["commands ten cycles apart"] += 1
         if turn % 5 == 4:
             await stand.reset()
@@ -351,7 +353,7 @@ async def _fill(bench: _Bench, opcode: Opcode) -> None:
         order = [opcode] * (depth + extra) + [other]
         commands = [_Command(each, drawn(stand.random, each), index) for index, each in enumerate(order)]
         machine.ask(0, len(order), [encode(command.opcode, command.values) for command in commands], commands)
-        await stand.tick((BEATS + 2) * len(order) + 20)
+        await stand.tick((machine.command_beats + 2) * len(order) + 20)
         assert len(machine.taken_in) == 1 - extra, (
             f"a queue of {depth} commands of {opcode.name} holds others"
         )

@@ -18,7 +18,7 @@ from intaglio.spec.config import AcceleratorConfig
 
 __all__ = ["configurations"]
 
-LATENCY = 1
+LATENCY = 2
 BINS = (
     "a vector without lines",
     "a vector without lines between two rows",

@@ -18,7 +18,6 @@ from intaglio.spec.config import AcceleratorConfig
 __all__ = ["configurations"]
 
 BINS = (
-    *rows.BINS,
     "a transfer is asked for before the data of the one before",
     "the scratchpad makes a beat wait",
     "a beat a cycle",
@@ -31,14 +30,14 @@ def configurations() -> list[Configuration]:
     machines = [
         machine(activation_types=("int8",)),
         machine(activation_types=("uint4",), rows=17, scratchpad_bytes=2048),
-        machine(activation_types=("uint2",)),
+        machine(activation_types=("uint2",), bus_bits=128),
     ]
     return [
         Configuration(
             f"load_{config.vector_lanes}x{config.element_bits}",
             partial(Load, config),
             partial(_check, config),
-            BINS,
+            [*rows.bins(config), *BINS],
             mutants=config.element_bits != 2,
         )
         for config in machines
@@ -72,7 +71,7 @@ class _Bench(Agent):
         written: dict[int, int] = {}
         for row in range(fields["rows"]):
             first = rows.memory_of(fields, row)
-            beats = rows.beats_of(first, fields["row_bytes"])
+            beats = rows.beats_of(self._config, first, fields["row_bytes"])
             self.asked.append({"address": first, "beats": beats, "command": index})
             self.beat_count += beats
             for byte in range(fields["row_bytes"]):
@@ -90,10 +89,12 @@ class _Bench(Agent):
         self._stand.bins["a transfer is asked for before the data of the one before"] += bool(
             self._beats.queue
         )
-        start = given["address"] & ~7
+        size = self._config.bus_bytes
+        start = given["address"] & -size
         for beat in range(given["beats"]):
-            data = sum(rows.byte((start + 8 * beat + lane) % 2**32) << 8 * lane for lane in range(8))
-            self._beats.queue.append(data | (beat == given["beats"] - 1) << 64)
+            places = range(start + size * beat, start + size * (beat + 1))
+            data = int.from_bytes(bytes(rows.byte(place % 2**32) for place in places), "little")
+            self._beats.queue.append(data | (beat == given["beats"] - 1) << 8 * size)
 
     def written(self, values: Mapping[str, Any]) -> None:
         for lane in range(self._lanes):

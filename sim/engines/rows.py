@@ -6,14 +6,10 @@ from collections.abc import Mapping
 from intaglio.sim.lockstep import Stand
 from intaglio.spec.config import AcceleratorConfig
 
-__all__ = ["BINS", "beats_of", "byte", "cover", "drawn", "element_of", "memory_of"]
+__all__ = ["beats_of", "bins", "byte", "cover", "drawn", "element_of", "memory_of"]
 
-BUS_BYTES = 8
-_LONGEST = 200
-
-BINS = (
-    *(f"a row from byte {offset} of a beat on" for offset in range(BUS_BYTES)),
-    *(f"a row to byte {offset} of a beat" for offset in range(BUS_BYTES)),
+_LONGEST = 400
+_BINS = (
     "a row of one byte",
     "a row of two bytes in two beats",
     "a row of whole beats",
@@ -34,11 +30,29 @@ BINS = (
 )
 
 
+def bins(config: AcceleratorConfig) -> list[str]:
+    """Of functional coverage."""
+    offsets = range(config.bus_bytes)
+    return [
+        *(f"a row from byte {offset} of a beat on" for offset in offsets),
+        *(f"a row to byte {offset} of a beat" for offset in offsets),
+        *_BINS,
+    ]
+
+
 def drawn(numbers: random.Random, config: AcceleratorConfig) -> dict[str, int]:
     """The fields of a command of few bytes."""
     draw = numbers.choice
     row_bytes = draw(
-        (1, 2, 8, 16, numbers.randint(1, 7), numbers.randint(1, 40), numbers.randint(1, _LONGEST))
+        (
+            1,
+            2,
+            config.bus_bytes,
+            16,
+            numbers.randint(1, 7),
+            numbers.randint(1, 40),
+            numbers.randint(1, _LONGEST),
+        )
     )
     rows = draw((1, 2, numbers.randint(1, max(1, 60 // row_bytes))))
     a_byte = 8 // config.element_bits
@@ -46,7 +60,11 @@ def drawn(numbers: random.Random, config: AcceleratorConfig) -> dict[str, int]:
     size = config.scratchpad_elements
     return {
         "memory_address": draw(
-            (numbers.getrandbits(32), 4096 + numbers.randrange(8), 2**32 - numbers.randint(1, 60))
+            (
+                numbers.getrandbits(32),
+                4096 + numbers.randrange(config.bus_bytes),
+                2**32 - numbers.randint(1, 60),
+            )
         ),
         "scratchpad_address": draw(
             (numbers.getrandbits(24), top, size - numbers.randint(1, 2 * a_byte * row_bytes))
@@ -71,9 +89,9 @@ def element_of(fields: Mapping[str, int], config: AcceleratorConfig, row: int, b
     return (first + byte * (8 // config.element_bits)) % config.scratchpad_elements
 
 
-def beats_of(address: int, count: int) -> int:
+def beats_of(config: AcceleratorConfig, address: int, count: int) -> int:
     """Beats that so many bytes touch."""
-    return (address % BUS_BYTES + count + BUS_BYTES - 1) // BUS_BYTES
+    return -(-(address % config.bus_bytes + count) // config.bus_bytes)
 
 
 def byte(address: int) -> int:
@@ -83,15 +101,15 @@ def byte(address: int) -> int:
 
 def cover(stand: Stand, config: AcceleratorConfig, fields: Mapping[str, int], mark: int) -> None:
     bins, count, rows = stand.bins, fields["row_bytes"], fields["rows"]
-    a_byte, size = 8 // config.element_bits, config.scratchpad_elements
+    a_byte, size, beat = 8 // config.element_bits, config.scratchpad_elements, config.bus_bytes
     for row in range(rows):
         first = memory_of(fields, row)
-        bins[f"a row from byte {first % BUS_BYTES} of a beat on"] += 1
-        bins[f"a row to byte {(first + count - 1) % BUS_BYTES} of a beat"] += 1
-        beats = beats_of(first, count)
+        bins[f"a row from byte {first % beat} of a beat on"] += 1
+        bins[f"a row to byte {(first + count - 1) % beat} of a beat"] += 1
+        beats = beats_of(config, first, count)
         bins["a row of two bytes in two beats"] += count == 2 and beats == 2
-        bins["a row of whole beats"] += count == 8 * beats
-        bins["a row within a beat"] += beats == 1 and count < BUS_BYTES
+        bins["a row of whole beats"] += count == beat * beats
+        bins["a row within a beat"] += beats == 1 and count < beat
         bins["a row of more than 20 beats"] += beats > 20
         bins["a row that goes round the scratchpad's end"] += (
             element_of(fields, config, row) + a_byte * count > size

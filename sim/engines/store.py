@@ -17,7 +17,6 @@ from intaglio.spec.config import AcceleratorConfig
 __all__ = ["configurations"]
 
 BINS = (
-    *rows.BINS,
     "data before the transfer is known",
     "a transfer before its data",
     "memory makes a beat wait",
@@ -34,14 +33,14 @@ def configurations() -> list[Configuration]:
     machines = [
         machine(activation_types=("int8",)),
         machine(activation_types=("uint4",), rows=17, scratchpad_bytes=2048),
-        machine(activation_types=("uint2",)),
+        machine(activation_types=("uint2",), bus_bits=128),
     ]
     return [
         Configuration(
             f"store_{config.vector_lanes}x{config.element_bits}",
             partial(Store, config),
             partial(_check, config),
-            BINS,
+            [*rows.bins(config), *BINS],
             mutants=config.element_bits != 2,
         )
         for config in machines
@@ -94,7 +93,7 @@ class _Bench(Agent):
         for row in range(fields["rows"]):
             first = rows.memory_of(fields, row)
             self.asked.append({"address": first, "bytes": count, "command": index})
-            self.beat_count += rows.beats_of(first, count)
+            self.beat_count += rows.beats_of(self._config, first, count)
             expected = {}
             for byte in range(count):
                 element = rows.element_of(fields, self._config, row, byte)
@@ -122,12 +121,12 @@ class _Bench(Agent):
         """Beats go to the oldest transfer, whose bytes alone are written."""
         while self._open:
             address, count = self._open[0]["address"], self._open[0]["bytes"]
-            beats = rows.beats_of(address, count)
+            beats, size = rows.beats_of(self._config, address, count), self._config.bus_bytes
             if len(self._beats) < beats:
                 return
             self._open.popleft()
-            data = b"".join(self._beats.popleft().to_bytes(8, "little") for _ in range(beats))
-            given = {(address + byte) % 2**32: data[address % 8 + byte] for byte in range(count)}
+            data = b"".join(self._beats.popleft().to_bytes(size, "little") for _ in range(beats))
+            given = {(address + byte) % 2**32: data[address % size + byte] for byte in range(count)}
             expected = self._rows.popleft()
             wrong = [byte for byte in expected if given[byte] != expected[byte]]
             assert not wrong, f"byte {wrong[0]:#x} is {given[wrong[0]]:#x}, not {expected[wrong[0]]:#x}"

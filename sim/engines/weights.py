@@ -2,6 +2,7 @@
 """Bench of WEIGHTS, of `hdl/engines/transfer.py`: transfers far ahead of their beats, and what is refused."""
 
 from collections import deque
+from functools import partial
 from typing import Any
 
 from intaglio.hdl.engines.transfer import Weights
@@ -32,19 +33,28 @@ BINS = (
     "a beat a cycle, through several commands",
     "the greatest count",
     "the highest address",
-    *(f"an address {offset} bytes behind a beat" for offset in range(1, 8)),
     "an address between beats, while commands are under way",
     "a reset with data on their way",
 )
 
 
 def configurations() -> list[Configuration]:
-    return [Configuration("weights", Weights, _check, BINS, mutants=True)]
+    return [
+        Configuration(
+            f"weights_{bits}",
+            partial(Weights, bits),
+            partial(_check, bits),
+            [*BINS, *(f"an address {offset} bytes behind a beat" for offset in range(1, bits // 8))],
+            mutants=bits == 64,
+        )
+        for bits in (64, 128)
+    ]
 
 
 class _Bench(Agent):
-    def __init__(self, stand: Stand, beats: Source, transfers: Packed) -> None:
+    def __init__(self, stand: Stand, bits: int, beats: Source, transfers: Packed) -> None:
         self._stand = stand
+        self._bits = bits
         self._beats = beats
         self._transfers = transfers
         beats.allowed = lambda: self._stand.cycle + 1 >= self._under_way[0]["asked"] + SOONEST
@@ -78,9 +88,9 @@ class _Bench(Agent):
         assert len(self._under_way) <= WEIGHTS_QUEUE_DEPTH, "more transfers asked for than are kept"
         # So many that no bench can bring them.
         for beat in range(min(given["beats"], 60)):
-            data = self._stand.random.getrandbits(64)
+            data = self._stand.random.getrandbits(self._bits)
             self._due.append(data)
-            self._beats.queue.append(data | (beat == given["beats"] - 1) << 64)
+            self._beats.queue.append(data | (beat == given["beats"] - 1) << self._bits)
 
     def beat(self, word: int) -> None:
         assert self._due, "a beat that nobody sent"
@@ -93,7 +103,7 @@ class _Bench(Agent):
         asked = self._under_way and self._stand.cycle - self._under_way[0]["asked"]
         assert read("busy") or asked in (0, 1) or not self._under_way, "not busy with transfers under way"
         moves = self._beats.moves
-        ends = moves and self._beats.queue[0] >> 64
+        ends = moves and self._beats.queue[0] >> self._bits
         bins["the stream makes a beat wait"] += self._beats.offers and not moves
         transfer = self._under_way.popleft() if ends else {"ends": False}
         assert read("done") == transfer["ends"], "a command's end is not with its last beat"
@@ -109,13 +119,14 @@ class _Bench(Agent):
             bins["an address between beats, while commands are under way"] += bool(self._under_way)
 
 
-async def _check(stand: Stand, quick: bool) -> None:
-    members = Weights().signature.members
+async def _check(bits: int, stand: Stand, quick: bool) -> None:
+    size = bits // 8
+    members = Weights(bits).signature.members
     shapes = {
         name: Packed(members[name].signature.members["payload"].shape) for name in ("command", "transfer")
     }
-    source, beats = Source(stand, "command"), Source(stand, "beats")
-    bench = _Bench(stand, beats, shapes["transfer"])
+    source, beats = Source(stand, "command", ahead=True), Source(stand, "beats")
+    bench = _Bench(stand, bits, beats, shapes["transfer"])
     asks, out = Sink(stand, "transfer", bench.transfer), Sink(stand, "o", bench.beat)
     draw, bins = stand.random, stand.bins
 
@@ -123,12 +134,12 @@ async def _check(stand: Stand, quick: bool) -> None:
         index, mark = draw.getrandbits(32), draw.randrange(2)
         body = {"memory_address": address, "beats": count, "times": times, "stretches": stretches}
         source.queue.append(shapes["command"].pack({"body": body, "index": index, "mark": mark}))
-        if address % 8:
+        if address % size:
             bench.refused = index
-            bins[f"an address {address % 8} bytes behind a beat"] += 1
+            bins[f"an address {address % size} bytes behind a beat"] += 1
             return
         places = [
-            (address + 8 * count * stretch) % 2**32 for stretch in range(stretches) for _ in range(times)
+            (address + size * count * stretch) % 2**32 for stretch in range(stretches) for _ in range(times)
         ]
         bench.asked.extend(
             {"address": place, "beats": count, "command": index, "mark": mark, "ends": False}
@@ -145,13 +156,13 @@ async def _check(stand: Stand, quick: bool) -> None:
         bins["a marked command"] += mark
         bins["a command that is not marked"] += not mark
         bins["the greatest count"] += count == (1 << 24) - 1
-        bins["the highest address"] += address == 2**32 - 8
+        bins["the highest address"] += address == 2**32 - size
 
     # The bench looks first: the command at hand is still there.
     for agent in (bench, source, asks, beats, out):
         stand.add(agent)
     await stand.start()
-    for turn in range(60 if quick else 600):
+    for turn in range((8 if quick else 75) * size):
         full = turn % 6 == 0
         for agent in (source, asks, beats, out):
             agent.pace.full = full
@@ -163,13 +174,13 @@ async def _check(stand: Stand, quick: bool) -> None:
             if index == turn - 1 == 0:
                 count, stretches = 1, 300
             counts[index] = count * times * stretches
-            ask(draw.choice((2**32 - 8, draw.getrandbits(29) << 3)), count, times, stretches)
+            ask(draw.choice((2**32 - size, draw.getrandbits(32) & -size)), count, times, stretches)
         if turn % 6 == 1:
             out.allowed = lambda: False
             await stand.tick(60)
             out.allowed = lambda: True
         if turn % 6 == 5:
-            await _end_badly(stand, bench, beats, source, ask, turn // 6)
+            await _end_badly(stand, size, bench, beats, source, ask, turn // 6)
             continue
         start = stand.cycle
         await stand.until(lambda: bench.finished, 20_000)
@@ -180,14 +191,16 @@ async def _check(stand: Stand, quick: bool) -> None:
         assert not stand.read("busy"), "busy with nothing"
 
 
-async def _end_badly(stand: Stand, bench: _Bench, beats: Source, source: Source, ask: Any, turn: int) -> None:
+async def _end_badly(
+    stand: Stand, size: int, bench: _Bench, beats: Source, source: Source, ask: Any, turn: int
+) -> None:
     """With a command that is refused, or one without an end; then with a reset."""
     if turn % 5 == 4:
         ask(64, (1 << 24) - 1)
         await stand.until(lambda: not bench.asked, 20_000)
         await stand.tick(100)
     else:
-        ask(8 * stand.random.getrandbits(10) + 1 + (turn - turn // 5) % 7, 3)
+        ask(size * stand.random.getrandbits(10) + 1 + (turn - turn // 5) % (size - 1), 3)
         await stand.until(lambda: not bench.asked and source.offers, 20_000)
         await stand.tick(stand.random.randint(1, 30))
         assert stand.read("fault")

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 from intaglio.hdl.engines.window import MATMUL_ORDER, POOL_ORDER, Window
+from intaglio.hdl.storage.fifo import FIFO_LATENCY
 from intaglio.sim.engines.agents import Sink, Source
 from intaglio.sim.engines.bench import Configuration
 from intaglio.sim.engines.layouts import Packed
@@ -16,14 +17,14 @@ from intaglio.spec.commands import FORMATS, Opcode
 
 __all__ = ["configurations", "drawn", "walk"]
 
-LATENCY = 3
+LATENCY = {Opcode.MATMUL: 3, Opcode.MAX_POOL: 3 + FIFO_LATENCY}
 FARTHEST_ELEMENT = (1 << 23) - 1
 FARTHEST_ROW = (1 << 17) - 1
 """How far from the tensor a machine's walk may go."""
 
 CARRIED = {
     Opcode.MATMUL: ("pad", "signed", "digits", "bank", "first_output"),
-    Opcode.MAX_POOL: ("pad", "channels", "destination_pitch"),
+    Opcode.MAX_POOL: (),
 }
 LOOPS = ("output_rows", "output_columns", "kernel_rows", "kernel_columns", "chunks", "digits")
 BINS = (
@@ -57,7 +58,7 @@ BINS = (
     "as far behind the row as may be",
     "a command of one vector",
     "a command at the heels of another",
-    "a vector a cycle from one command to the next",
+    "a vector a cycle, and none lost between commands",
     "a loop of 300 turns",
     "a reset in the middle of a command",
 )
@@ -91,12 +92,26 @@ def configurations() -> list[Configuration]:
 
 
 def _window(opcode: Opcode, lanes: int, chunk: int, bits: int) -> Window:
-    return Window(opcode, order(opcode), lanes, chunk, bits, CARRIED[opcode], ragged=_ragged(opcode, lanes))
+    return Window(
+        opcode,
+        order(opcode),
+        lanes,
+        chunk,
+        bits,
+        CARRIED[opcode],
+        ragged=_ragged(opcode, lanes),
+        holds=_holds(opcode),
+    )
 
 
 def _ragged(opcode: Opcode, lanes: int) -> bool:
     """Whether the last row may have a length of its own: of one of the two windows of MATMUL."""
     return opcode is Opcode.MATMUL and lanes > 4
+
+
+def _holds(opcode: Opcode) -> bool:
+    """Whether a command stands until its last vector is taken."""
+    return opcode is Opcode.MAX_POOL
 
 
 def order(opcode: Opcode) -> tuple[str, ...]:
@@ -234,8 +249,8 @@ def _fits(fields: Mapping[str, int], chunk: int) -> bool:
         return sum((fields[loop] - 1) * distance for loop, distance in parts)
 
     rows = reach(("output_rows", fields["row_stride"]), ("kernel_rows", fields["kernel_row_step"]))
-    elements = reach(
-        ("output_columns", fields["column_stride"]),
+    longest = max(fields["output_columns"], fields.get("last_row_columns", 0))
+    elements = (longest - 1) * fields["column_stride"] + reach(
         ("kernel_columns", fields["kernel_column_step"]),
         ("chunks", chunk),
     )
@@ -255,6 +270,8 @@ class _Bench:
         self._size = 1 << address_bits
         self._layout = layout
         self.expected: deque[dict[str, Any]] = deque()
+        self.counts: list[int] = []
+        """Vectors of each command of this turn."""
         self.moved: list[int] = []
         """Cycles of the vectors."""
 
@@ -287,10 +304,10 @@ class _Bench:
                     "first": {loop: int(where[loop] == 0) for loop in loops},
                     "last": {loop: int(where[loop] == ends[loop] - 1) for loop in loops},
                     **{name: fields[name] for name in CARRIED[self._opcode]},
-                    "index": index,
-                    "mark": mark,
+                    **({} if _holds(self._opcode) else {"index": index, "mark": mark}),
                 }
             )
+        self.counts.append(len(self.expected) - sum(self.counts))
 
     def _cover(self, fields: Mapping[str, int], y: int, pos: int) -> None:
         bins, lanes = self.stand.bins, self._lanes
@@ -348,7 +365,7 @@ async def _check(opcode: Opcode, lanes: int, chunk: int, bits: int, stand: Stand
     commands = Packed(window.signature.members["command"].signature.members["payload"].shape)
     layout = Packed(window.signature.members["o"].signature.members["payload"].shape)
     bench = _Bench(stand, opcode, lanes, chunk, bits, layout)
-    source, sink = Source(stand, "command"), Sink(stand, "o", bench.taken)
+    source, sink = Source(stand, "command", ahead=True), Sink(stand, "o", bench.taken)
     draw = stand.random
 
     def ask(fields: Mapping[str, int]) -> None:
@@ -362,8 +379,8 @@ async def _check(opcode: Opcode, lanes: int, chunk: int, bits: int, stand: Stand
     for turn in range(60 if quick else 600):
         full = turn % 6 == 0
         source.pace.full = sink.pace.full = full
-        count = 5
-        for _ in range(count):
+        bench.counts = []
+        for _ in range(5):
             ask(drawn(draw, opcode, lanes, chunk, ragged=_ragged(opcode, lanes)))
         if turn % 10 == 1:
             ask(_long(draw, opcode, lanes, chunk))
@@ -378,12 +395,17 @@ async def _check(opcode: Opcode, lanes: int, chunk: int, bits: int, stand: Stand
         await stand.until(lambda: not bench.expected, 40 * vectors + 4000)
         assert not source.queue
         if full:
-            # Offered in the first cycle after `began`, and then without a pause.
-            wanted = [began + LATENCY + step for step in range(vectors)]
+            # A command stands in the first cycle after `began`, or after the one before was taken, and is offered in
+            # the next; that one is taken with its last step, or its last vector.
+            wanted, latency = list[int](), LATENCY[opcode]
+            soonest = began + 1 + latency
+            for count in bench.counts:
+                wanted += range(soonest, soonest + count)
+                soonest = wanted[-1] + 2 + (latency if _holds(opcode) else 0)
             assert bench.moved == wanted, (
                 f"{vectors} vectors from {began} on come in cycles {bench.moved[:8]}…"
             )
-            stand.bins["a vector a cycle from one command to the next"] += 1
+            stand.bins["a vector a cycle, and none lost between commands"] += 1
         await stand.tick(draw.randrange(6))
 
 

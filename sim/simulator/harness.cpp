@@ -1,6 +1,6 @@
 // The Verilated machine with a memory behind it, as a shared library for Python (ctypes).
 //
-// The memory: one 64-bit AXI4 port; R and W each move a beat a cycle, LATENCY cycles from an address to its first data
+// The memory: one AXI4 port; R and W each move a beat a cycle, LATENCY cycles from an address to its first data
 // and from the last data to B, at most 8 bursts in flight each way, answers in order. Addresses past its end answer
 // DECERR. The library owns the clock, so that nothing of Python runs in a cycle.
 //
@@ -23,7 +23,6 @@
 
 namespace {
 
-using spec::BEAT_BYTES;
 using spec::ENGINES;
 
 constexpr size_t BURSTS_IN_FLIGHT = 8;
@@ -36,8 +35,10 @@ constexpr int INCREMENTING = 1;
 constexpr size_t MASK_BYTES = sizeof(Vmachine::probe_write_mask);
 constexpr size_t DATA_BYTES = sizeof(Vmachine::probe_write_data);
 
-static_assert(sizeof(Vmachine::m_axi_rdata) == BEAT_BYTES, "the machine's bus is as wide as the contract says");
-static_assert(sizeof(uint64_t) == BEAT_BYTES, "a beat is moved as one word");
+// Of a beat: Verilator holds it as one word or as an array of them, with the lowest byte first, as memory does.
+constexpr uint32_t BEAT_BYTES = sizeof(Vmachine::m_axi_rdata);
+constexpr int BEAT_SIZE = BEAT_BYTES == 8 ? 3 : 4;  // as AxSIZE says it [AXI: A3.4.1]
+static_assert(BEAT_BYTES == 8 || BEAT_BYTES == 16, "buses that machines have");
 
 struct Burst {
     uint64_t due;  // cycle of the first data
@@ -193,9 +194,10 @@ private:
         top->m_axi_rvalid = reading;
         if (reading) {
             const Burst& burst = reads.front();
-            uint64_t data = 0;
-            if (!burst.failed) std::memcpy(&data, &memory[burst.address + BEAT_BYTES * read_beat], BEAT_BYTES);
-            top->m_axi_rdata = data;
+            if (burst.failed)
+                std::memset(&top->m_axi_rdata, 0, BEAT_BYTES);
+            else
+                std::memcpy(&top->m_axi_rdata, &memory[burst.address + BEAT_BYTES * read_beat], BEAT_BYTES);
             top->m_axi_rresp = burst.failed ? DECERR : OKAY;
             top->m_axi_rlast = read_beat + 1 == burst.beats;
         }
@@ -241,10 +243,10 @@ private:
     }
 
     // What AXI forbids, and what this memory does not know.
-    void check(uint32_t address, uint32_t beats, uint32_t size, int kind) {
+    void check(uint32_t address, uint32_t beats, int size, int kind) {
         const uint64_t first = address & ~(BEAT_BYTES - 1u);
         if (first / PAGE_BYTES != (first + BEAT_BYTES * beats - 1) / PAGE_BYTES) bus_error = "a burst crosses 4 KiB";
-        if (size != spec::BEAT_SIZE) bus_error = "a burst of beats that are not as wide as the bus";
+        if (size != BEAT_SIZE) bus_error = "a burst of beats that are not as wide as the bus";
         if (kind != INCREMENTING) bus_error = "a burst whose addresses do not increment";
     }
 
@@ -256,10 +258,11 @@ private:
     void store() {
         const Burst& target = writes.front();
         if (!target.failed) {
-            uint64_t data = top->m_axi_wdata;
+            uint8_t data[BEAT_BYTES];
+            std::memcpy(data, &top->m_axi_wdata, BEAT_BYTES);
             uint8_t* place = &memory[target.address + BEAT_BYTES * write_beat];
             for (uint32_t lane = 0; lane < BEAT_BYTES; lane++)
-                if (top->m_axi_wstrb >> lane & 1) place[lane] = static_cast<uint8_t>(data >> 8 * lane);
+                if (top->m_axi_wstrb >> lane & 1) place[lane] = data[lane];
         }
         const bool last = ++write_beat == target.beats;
         if (top->m_axi_wlast != last) bus_error = "WLAST on another beat than the last";
@@ -331,6 +334,7 @@ void* harness_create(uint64_t memory_bytes, uint32_t latency, uint32_t elements,
     if (lanes > 8 * MASK_BYTES || lanes * element_bits > 8 * DATA_BYTES) return nullptr;
     return new Harness(memory_bytes, latency, elements, lanes, element_bits);
 }
+uint32_t harness_beat_bytes() { return BEAT_BYTES; }
 void harness_destroy(void* handle) { delete static_cast<Harness*>(handle); }
 uint8_t* harness_memory(void* handle) { return static_cast<Harness*>(handle)->memory.data(); }
 uint64_t harness_cycles(void* handle) { return static_cast<Harness*>(handle)->cycles; }

@@ -12,13 +12,13 @@ import numpy.typing as npt
 
 from intaglio.sim.simulator.build import BuildError
 from intaglio.spec.commands import Engine
-from intaglio.spec.limits import BEAT_BYTES
 
 MEMORY_LATENCY_CYCLES = 32
 """Of the memory that figures are measured with."""
 
 _HANDLE, _U64, _U32, _INT = ctypes.c_void_p, ctypes.c_uint64, ctypes.c_uint32, ctypes.c_int
 _FUNCTIONS = {
+    "beat_bytes": (_U32, ()),
     "create": (_HANDLE, (_U64, _U32, _U32, _U32, _U32)),
     "destroy": (None, (_HANDLE,)),
     "memory": (ctypes.POINTER(ctypes.c_uint8), (_HANDLE,)),
@@ -81,17 +81,16 @@ class Harness:
         element_bits: int,
         latency: int = MEMORY_LATENCY_CYCLES,
     ) -> None:
-        if memory_bytes <= 0 or memory_bytes % BEAT_BYTES:
-            raise ValueError(
-                f"`memory_bytes` must be a positive multiple of {BEAT_BYTES}, not {memory_bytes}"
-            )
+        self._library = _load(library)
+        beat = self._library.harness_beat_bytes()
+        if memory_bytes <= 0 or memory_bytes % beat:
+            raise ValueError(f"`memory_bytes` must be a positive multiple of {beat}, not {memory_bytes}")
         if elements <= 0 or elements & (elements - 1):
             raise ValueError(f"`elements` must be a power of two, not {elements}")
         if lanes < 1 or not 1 <= element_bits <= 8:
             raise ValueError(f"`lanes` must be at least 1 of 1 to 8 bits, not {lanes} of {element_bits}")
         if latency < 1:
             raise ValueError(f"`latency` must be at least 1, not {latency}")
-        self._library = _load(library)
         self._handle = ctypes.c_void_p(
             self._library.harness_create(memory_bytes, latency, elements, lanes, element_bits)
         )

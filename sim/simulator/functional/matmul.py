@@ -271,7 +271,9 @@ class _Passes:
         if apart:
             sums = np.matmul(operands.transpose(1, 0, 2), weights)
         else:
-            sums = operands.reshape(len(operands), -1) @ weights.reshape(-1, config.columns)
+            sums = operands.reshape(len(operands), len(part) * config.rows) @ weights.reshape(
+                -1, config.columns
+            )
         return sums.reshape(len(part) if apart else 1, state.count, self._positions, config.columns)
 
     def _depthwise(self, signed: bool, part: Integers, weights: Floats, apart: bool) -> Floats:
