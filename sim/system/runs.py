@@ -219,8 +219,8 @@ async def marks(dut: Any) -> None:
         store = {"memory_address": OUTPUTS, "row_bytes": 8, "rows": 1, "mark": 1, "scratchpad_address": 0}
         work = bare(
             (Opcode.LOAD, beat | {"mark": 0}),
-            (Opcode.STORE, store | {"wait_load": 1}),
             (Opcode.MAX_POOL, pool),
+            (Opcode.STORE, store | {"wait_load": 1}),
             (Opcode.LOAD, beat | {"wait_pool": 1, "wait_store": 1}),
             source=PATTERN,
             outputs=PATTERN[:8],
