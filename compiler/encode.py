@@ -171,6 +171,7 @@ def _rescale(step: Rescale) -> dict[str, int]:
         "positions": step.positions,
         "columns": step.columns,
         "channels": step.channels,
+        "first_channel": step.first_channel,
     } | _destination(step.destination)
 
 

@@ -42,7 +42,8 @@ class Sender:
 
     def begin(self, block: ArrayBlock) -> None:
         """What the MATMULs of a block take of the weight stream."""
-        self.residence.add(Weights(owner="", stretches=(block.stream,)))
+        if block.stream:
+            self.residence.add(Weights(owner="", stretches=(block.stream,)))
 
     def group(
         self,
@@ -55,13 +56,15 @@ class Sender:
     ) -> Step:
         """One group of output channels of a block, by the bank that was drained longer ago; parameters as those of
         `ArrayPlan.group`."""
-        matmul, rescale = plan.group(block, channel, source, target, self._bank, first_element)
+        matmul, rescales = plan.group(block, channel, source, target, self._bank, first_element)
         if self._bank in self._drained:
             matmul.after.append(self._drained[self._bank])
-        self._drained[self._bank] = rescale
+        self._drained[self._bank] = rescales[-1]
         self._bank ^= 1
         self.residence.add(matmul)
-        return self.residence.add(rescale)
+        for rescale in rescales:
+            last = self.residence.add(rescale)
+        return last
 
     def part(self, plan: PartPlan, part: Block, sources: list[View], target: View) -> Step:
         """A part of a layer that the array does not run; its last step."""

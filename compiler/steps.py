@@ -188,7 +188,8 @@ class Conversion:
 
 @dataclass(eq=False, kw_only=True)
 class Rescale(Step):
-    """An accumulator bank into the scratchpad: `positions` in rows of `columns`."""
+    """An accumulator bank into the scratchpad: `positions` in rows of `columns`, of each the channels from
+    `first_channel` up to `channels`."""
 
     opcode = Opcode.RESCALE
     conversion: Conversion
@@ -197,6 +198,7 @@ class Rescale(Step):
     columns: int
     channels: int
     destination: Destination
+    first_channel: int = 0
 
 
 @dataclass(eq=False, kw_only=True)

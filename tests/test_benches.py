@@ -13,7 +13,7 @@ from amaranth.lib import data
 
 from intaglio.hdl.catalogue import units
 from intaglio.hdl.verilog import emit
-from intaglio.sim.cocotb_runs import BUILD, HASTY, OPTIONS, build, simulate
+from intaglio.sim.cocotb_runs import BUILD, build, simulate
 from intaglio.sim.units import benches
 from intaglio.sim.units.bench import Configuration, stalls
 from intaglio.sim.units.cases import grid, pack, pack_bits, unpack_word
@@ -72,7 +72,7 @@ endmodule
 
 
 def built(configurations, texts, selectors=None):
-    return build(BUILD / "units" / "tests", stood(configurations, texts, selectors), [*OPTIONS, *HASTY])
+    return build(BUILD / "units" / "tests", stood(configurations, texts, selectors))
 
 
 def _saturate() -> Configuration:

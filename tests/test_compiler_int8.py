@@ -88,6 +88,19 @@ def test_what_follows_an_average_whose_windows_differ_side_by_side():
         check(builder.build(), machine, runs=4)
 
 
+@pytest.mark.parametrize(("columns", "across"), [(6, 3), (7, 1), (4, 2), (9, 3)])
+def test_the_last_channels_of_positions_side_by_side(columns, across):
+    """Where a layer's last group has few channels, as many positions as divide a row share the array, or none."""
+    config = int8_machine(rows=8, columns=6, rescale_lanes=2, accumulator_depth=32)
+    builder, source = built(5, (5, columns, 3))
+    hidden = builder.conv(source, 8, (3, 3), (1, 1), (1, 1, 1, 1))
+    builder.conv(hidden, 8, (1, 1))
+    program = check(builder.build(), config)
+    firsts = {values["first_channel"] for opcode, values in commands(program) if opcode is Opcode.RESCALE}
+    assert firsts == {2 * position for position in range(across)}
+    check(builder.build(), dataclasses.replace(config, scratchpad_bytes=1024, accumulator_depth=16))
+
+
 def test_an_input_that_is_an_output():
     """It is stored from where it lies on chip."""
     builder, source = built(1, (20, 20, 8))

@@ -332,10 +332,12 @@ def any_commands(rng, config):
     vectors = matmul["output_rows"] * matmul["output_columns"] - lacking
     if matmul["weight_digits"] or (config.activation_digits and not matmul["depthwise"]):
         matmul["digits"] = int(rng.integers(1, 4))
+    channels = int(rng.integers(1, config.columns + 1))
     rescale = any_of(rng, FORMATS[Opcode.RESCALE].fields) | {
+        "first_channel": int(rng.choice((0, rng.integers(channels + 1)))),
         "scheme": Scheme[config.rescales[0].upper()], "bank": matmul["bank"], "wait_matmul": 1,
         "positions": max(vectors - before, 1), "columns": 3,
-        "channels": int(rng.integers(1, config.columns + 1)), "pixel_pitch": 20, "destination_pitch": 64,
+        "channels": channels, "pixel_pitch": 20, "destination_pitch": 64,
         "low": -int(rng.integers(9)), "high": int(rng.integers(9)),
         "wide": int(config.rescales == ("llsq",) and rng.integers(2)),
     }  # fmt: skip
@@ -434,6 +436,7 @@ def cases():
     drawn += [(large_network(seed), small) for seed in range(6)]
     builder = Int8Builder(0)
     builder.depthwise(builder.input((9, 9, 5)), 1, (3, 3), (2, 2))
+    builder.conv(builder.input((4, 6, 2)), 10, (3, 3))
     drawn.append((builder.build(), small))
     programs = [(network, compiled(network, config), config) for network, config in drawn]
     return [Case(*entry) for entry in programs if entry[1] is not None]

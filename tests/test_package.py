@@ -215,9 +215,9 @@ def test_no_room_has_two_names() -> None:
 
 def test_no_room_has_two_names_inside_a_simulator(tmp_path) -> None:
     pytest.importorskip("cocotb", reason="the extra `sim` is not installed")
-    from intaglio.sim.cocotb_runs import HASTY, build, simulate
+    from intaglio.sim.cocotb_runs import build, simulate
 
-    place = build(tmp_path, {"top.v": "module top(input clk, output o); assign o = clk; endmodule\n"}, HASTY)
+    place = build(tmp_path, {"top.v": "module top(input clk, output o); assign o = clk; endmodule\n"})
     _, failure = simulate(place, ["tests.cocotb_imports"], {"no_room_by_two_names": 1}, 1, 300)
     assert failure == ""
 

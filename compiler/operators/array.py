@@ -26,10 +26,32 @@ Bounds = tuple[list[int], list[int]]
 
 
 @dataclass(frozen=True)
+class Fold:
+    """The last output channels of a layer where they are few: `count` neighbouring positions of a row as one, with so
+    many times the channels, in columns of the array that would idle."""
+
+    window: Accumulation
+    sweep: Sweep
+    count: int
+
+    @property
+    def channels(self) -> int:
+        return self.window.outputs // self.count
+
+    def fits(self, block: Block) -> bool:
+        return not block.column % self.count and not block.columns % self.count
+
+    def place(self, block: Block) -> Block:
+        """A block of the layer's output in positions of the fold."""
+        return Block(block.row, block.rows, block.column // self.count, block.columns // self.count)
+
+
+@dataclass(frozen=True)
 class ArrayBlock:
     """A block of a layer's output, what its MATMULs take of the weight stream, and what rescales it.
 
-    With `goes_on` its lines are in the line buffer, where the block above it left them.
+    With `goes_on` its lines are in the line buffer, where the block above it left them. With `fold` it is the last
+    group's channels alone.
     """
 
     block: Block
@@ -37,6 +59,7 @@ class ArrayBlock:
     stream: bytes
     one_tile: bool
     goes_on: bool = False
+    fold: Fold | None = None
 
 
 @dataclass(frozen=True)
@@ -47,6 +70,7 @@ class ArrayPlan(LayerPlan):
     window: Accumulation
     sweep: Sweep
     signed: bool
+    fold: Fold | None = None
     _streams: dict[int, tuple[Rescaling, bytes, bool]] = field(default_factory=dict, compare=False)
     """By how many elements a window holds (0: all alike)."""
 
@@ -74,17 +98,46 @@ class ArrayPlan(LayerPlan):
         """A part of the output in blocks, each with the groups of channels for which it is the array's turn: all groups
         of a block after the other, or, where blocks go on with the lines of the one above, all blocks of a group."""
         blocks = list(self.blocks(part))
+        fold = self.fold if all(self.fold and self.fold.fits(block.block) for block in blocks) else None
+        groups = self.groups[:-1] if fold else self.groups
         whole = all(block.block.columns == part.columns for block in blocks)
         if not whole or not self.sweep.goes_on(part.columns, self.config):
-            yield from ((block, self.groups) for block in blocks)
-            return
-        for number, channel in enumerate(self.groups):
             for block in blocks:
-                size = len(block.stream) // len(self.groups)
-                stream = block.stream[number * size : (number + 1) * size]
+                stream = self._stream(block, groups)
+                if fold:
+                    folded = self._folded(block, fold)
+                    # Weights of a block are one stretch, whoever uses them.
+                    yield replace(block, stream=stream + folded.stream), groups
+                    yield replace(folded, stream=b""), self.groups[-1:]
+                else:
+                    yield block, groups
+            return
+        for channel in groups:
+            turn = range(channel, channel + 1)
+            for block in blocks:
                 goes_on = block.block.row > part.row
-                turn = range(channel, channel + 1)
-                yield replace(block, stream=stream, goes_on=goes_on), turn
+                yield replace(block, stream=self._stream(block, turn), goes_on=goes_on), turn
+        if fold:
+            kept = fold.sweep.goes_on(part.columns // fold.count, self.config)
+            for block in blocks:
+                yield (
+                    replace(self._folded(block, fold), goes_on=kept and block.block.row > part.row),
+                    self.groups[-1:],
+                )
+
+    def _stream(self, block: ArrayBlock, groups: range) -> bytes:
+        """What some groups of a block take of the weight stream."""
+        size = len(block.stream) // len(self.groups)
+        first = groups.start // self.config.columns
+        return block.stream[first * size : (first + len(groups)) * size]
+
+    def _folded(self, block: ArrayBlock, fold: Fold) -> ArrayBlock:
+        """The last group of a block, several positions as one."""
+        key = -1
+        if key not in self._streams:
+            stream = block_stream(fold.window, fold.window.rescale, fold.sweep, self.config)
+            self._streams[key] = fold.window.rescale, *stream
+        return ArrayBlock(block.block, *self._streams[key], fold=fold)
 
     def group(
         self,
@@ -94,12 +147,15 @@ class ArrayPlan(LayerPlan):
         target: View,
         bank: int,
         first_element: int | None = None,
-    ) -> tuple[Matmul, Rescale]:
-        """One block of the group of output channels from `channel` on: MATMUL fills a bank, RESCALE drains it.
+    ) -> tuple[Matmul, list[Rescale]]:
+        """One block of the group of output channels from `channel` on: MATMUL fills a bank, RESCALE drains it, of a
+        fold one for each of its positions.
 
         `first_element` of each pixel of `source` is the group's first input channel, where that is not all there are.
         """
-        config, sweep, place = self.config, self.sweep, block.block
+        config, fold = self.config, block.fold
+        sweep = fold.sweep if fold else self.sweep
+        place = fold.place(block.block) if fold else block.block
         if first_element is None:
             first_element = self._first_element(channel)
         pad = self.window.pad & ((1 << config.element_bits) - 1)
@@ -120,22 +176,32 @@ class ArrayPlan(LayerPlan):
             goes_on=block.goes_on,
             reads=on_chip(sweep.reads(source, place)),
         )
-        channels, digits = min(config.columns, self.window.outputs - channel), self.output.digits
-        offset = channel * digits
-        rescale = Rescale(
-            owner=self.owner,
-            conversion=block.rescale.conversion,
-            bank=bank,
-            positions=place.positions,
-            columns=place.columns,
-            channels=channels,
-            destination=Destination(
-                target.at(place.row, place.column) + offset, target.row_pitch, target.pixel_pitch
-            ),
-            writes=on_chip(target.interval(place, channels * digits).shifted(offset)),
-            after=[matmul],
-        )
-        return matmul, rescale
+        return matmul, list(self._rescales(block, place, channel, target, matmul))
+
+    def _rescales(
+        self, block: ArrayBlock, place: Block, channel: int, target: View, matmul: Matmul
+    ) -> Iterator[Rescale]:
+        """What drains the bank that a MATMUL fills: the channels of each of the positions that are one."""
+        count = block.fold.count if block.fold else 1
+        digits = self.output.digits
+        channels = min(self.config.columns, self.window.outputs - channel)
+        for position in range(count):
+            first = position * channels
+            start = target.at(block.block.row, block.block.column + position) + (channel - first) * digits
+            yield Rescale(
+                owner=self.owner,
+                conversion=block.rescale.conversion,
+                bank=matmul.bank,
+                positions=place.positions,
+                columns=place.columns,
+                first_channel=first,
+                channels=first + channels,
+                destination=Destination(
+                    start % self.config.scratchpad_elements, target.row_pitch, count * target.pixel_pitch
+                ),
+                writes=on_chip(target.interval(block.block, channels * digits).shifted(channel * digits)),
+                after=[matmul],
+            )
 
     def _first_element(self, channel: int) -> int:
         """Of a pixel, the first that the group of output channels from `channel` on reads."""
@@ -194,7 +260,8 @@ def plan_weighted(
         warnings = differs + warnings
     if not joined:
         window = _widened(window, facts, config)
-    return _plan(window, facts, tuple(warnings), config)
+    plan = _plan(window, facts, tuple(warnings), config)
+    return replace(plan, fold=_fold(plan, config))
 
 
 def plan_average(layer: AveragePool2D | Mean, facts: LayerFacts, config: AcceleratorConfig) -> ArrayPlan:
@@ -208,12 +275,17 @@ def plan_average(layer: AveragePool2D | Mean, facts: LayerFacts, config: Acceler
     return _plan(window, facts, (), config)
 
 
+def _can_widen(window: Accumulation, config: AcceleratorConfig) -> bool:
+    """Whether positions of a layer can be side by side. An array without a zero has no weight for what a position's
+    kernel leaves of the common one."""
+    return not (window.flat or window.by_channel or window.dilation[1] > 1 or config.weight.is_binary)
+
+
 def _widened(window: Accumulation, facts: LayerFacts, config: AcceleratorConfig) -> Accumulation:
     """A layer of few output channels with as many positions side by side, in columns of the array that would idle, as
     make it quickest; as it is where none do."""
     source = facts.inputs[0]
-    # An array without a zero has no weight for what a position's kernel leaves of the common one.
-    if window.flat or window.by_channel or window.dilation[1] > 1 or config.weight.is_binary:
+    if not _can_widen(window, config):
         return window
     _, across = window.output_extents(source.extents.rows, source.extents.columns)
     counts = (n for n in range(2, config.columns // window.outputs + 1) if across % n == 0)
@@ -224,6 +296,30 @@ def _widened(window: Accumulation, facts: LayerFacts, config: AcceleratorConfig)
         return pass_cycles(sweep, window, config)
 
     return min(widened, key=cycles)
+
+
+def _fold(plan: ArrayPlan, config: AcceleratorConfig) -> Fold | None:
+    """The last group of output channels with as many positions side by side as make it quickest; None where that is as
+    it is, or there is no other group: then the whole layer may be so (`_widened`)."""
+    window, source = plan.window, plan.inputs[0]
+    few = window.outputs % config.columns
+    if not few or window.outputs < config.columns or not _can_widen(window, config):
+        return None
+    records = {name: values[-few:] for name, values in window.rescale.records.items()}
+    last = replace(window, weights=window.weights[-few:], rescale=window.rescale.with_records(**records))
+    extents = source.extents
+    _, across = window.output_extents(extents.rows, extents.columns)
+    folds = []
+    for count in range(2, config.columns // few + 1):
+        if across % count == 0:
+            wide = side_by_side(last, extents.columns, count)
+            folds.append(Fold(wide, matmul_sweep(wide, extents, source.digits, config), count))
+
+    def cycles(fold: Fold) -> int:
+        return pass_cycles(fold.sweep, fold.window, config)
+
+    best = min(folds, key=cycles, default=None)
+    return best if best and cycles(best) < pass_cycles(plan.sweep, window, config) else None
 
 
 def _plan(

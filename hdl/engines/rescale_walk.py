@@ -139,7 +139,10 @@ class RescaleWalk(wiring.Component):
         config = self._config
         body = self.command.payload.body
         wide_shift = config.result_elements.bit_length() - 1
-        lanes = [channel + lane < body.channels for lane in range(config.rescale_lanes)]
+        lanes = [
+            (channel + lane >= body.first_channel) & (channel + lane < body.channels)
+            for lane in range(config.rescale_lanes)
+        ]
         m.d.comb += [
             self.asked.group.eq(group),
             self.asked.address.eq(body.destination + pixel + (channel << Mux(wide, wide_shift, 0))),

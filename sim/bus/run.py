@@ -2,7 +2,7 @@
 
 from intaglio.hdl.verilog import emit
 from intaglio.sim.bus.top import READERS, WRITERS, Top
-from intaglio.sim.cocotb_runs import BUILD, HASTY, OPTIONS, build, simulate
+from intaglio.sim.cocotb_runs import BUILD, build, simulate
 
 __all__ = ["TESTS", "run"]
 
@@ -45,7 +45,7 @@ def run(tests: str = "", seed: int = 1, text: str | None = None) -> int:
     wanted = {name: count for name, count in TESTS.items() if tests in name}
     if not wanted:
         raise ValueError(f"no test has {tests!r} in its name: there are {', '.join(TESTS)}")
-    place = build(BUILD / "bus", {"top.v": emit(Top(), "top") if text is None else text}, [*OPTIONS, *HASTY])
+    place = build(BUILD / "bus", {"top.v": emit(Top(), "top") if text is None else text})
     modules = [f"intaglio.sim.bus.{name}" for name in MODULES]
     _, failure = simulate(place, modules, wanted, seed, TIME_LIMIT_S)
     if failure:

@@ -4,7 +4,7 @@ import time
 from collections.abc import Mapping, Sequence
 
 from intaglio.hdl.verilog import emit
-from intaglio.sim.cocotb_runs import BUILD, HASTY, OPTIONS, build, simulate
+from intaglio.sim.cocotb_runs import BUILD, OPTIONS, build, simulate
 from intaglio.sim.engines.bench import Bench, Configuration, top
 from intaglio.sim.outcome import Outcome
 
@@ -64,7 +64,7 @@ def run(
     place = build(
         BUILD / "engines",
         stood([configuration for _, configuration in chosen.values()], replaced),
-        [*OPTIONS, _READ_BACK, *(HASTY if quick else ())],
+        [*OPTIONS, _READ_BACK],
     )
     building = time.perf_counter() - started
     spec = {"benches": [bench.name for bench in benches], "quick": quick, "configurations": list(chosen)}

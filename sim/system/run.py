@@ -4,7 +4,7 @@ from functools import cache
 from pathlib import Path
 
 from intaglio.hdl.verilog import emit_machine
-from intaglio.sim.cocotb_runs import BUILD, OPTIONS, build, simulate
+from intaglio.sim.cocotb_runs import BUILD, build, simulate
 from intaglio.sim.system.programs import CONFIG
 
 __all__ = ["TESTS", "run", "verilog"]
@@ -65,7 +65,7 @@ def run(tests: str = "", seed: int = 1, machine: str | None = None) -> int:
         raise ValueError(f"no test begins with {tests!r}: there are {', '.join(TESTS)}")
     texts = {name: (HERE / name).read_text() for name in ("stand.vlt", "stand.v")}
     texts["machine.v"] = verilog() if machine is None else machine
-    place = build(BUILD / "system", texts, [*OPTIONS, "-CFLAGS", "-O1"])
+    place = build(BUILD / "system", texts)
     modules = [f"intaglio.sim.system.{name}" for name in MODULES]
     _, failure = simulate(place, modules, wanted, seed, TIME_LIMIT_S)
     if failure:

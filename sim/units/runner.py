@@ -8,7 +8,7 @@ from pathlib import Path
 
 from intaglio.hdl.catalogue import units
 from intaglio.hdl.verilog import emit
-from intaglio.sim.cocotb_runs import BUILD, HASTY, OPTIONS, build, simulate
+from intaglio.sim.cocotb_runs import BUILD, build, simulate
 from intaglio.sim.outcome import Outcome
 from intaglio.sim.units.bench import STAND, Bench, Configuration, top
 
@@ -91,8 +91,7 @@ def run(
         raise ValueError(f"bench {bench.name} has no {', '.join(sorted(unknown))}: it has {', '.join(known)}")
     chosen = [c for c in bench.configurations if not names or c.name in names]
     started = time.perf_counter()
-    options = [*OPTIONS, *(HASTY if quick else ())]
-    place = build(BUILD / "units" / bench.name, stood(chosen, sources(chosen, replaced)), options)
+    place = build(BUILD / "units" / bench.name, stood(chosen, sources(chosen, replaced)))
     spec = {"bench": bench.name, "seed": seed, "quick": quick, "configurations": [c.name for c in chosen]}
     report, failure = simulate(place, ["intaglio.sim.units.simulated"], TESTS, seed, TIME_LIMIT_S, spec)
     seconds = time.perf_counter() - started

@@ -73,28 +73,31 @@ def store(state: State, values: Values) -> None:
 
 
 def rescale(state: State, values: Values) -> None:
-    channels, positions, bits = values["channels"], values["positions"], state.config.element_bits
+    channels = range(values["first_channel"], values["channels"])
+    positions, bits = values["positions"], state.config.element_bits
     state.touch_bank(values["bank"], positions, written=False)
-    sums = state.banks[values["bank"]][:, :positions, :channels]
+    sums = state.banks[values["bank"]][:, :positions, channels.start : channels.stop]
     scheme = Scheme(values["scheme"])
     by_scheme = {Scheme.SBNQ: _by_sbnq, Scheme.AFFINE: _by_affine, Scheme.LLSQ: _by_llsq}[scheme]
     records = _records(state, values["bank"], scheme, channels)
     results = np.clip(by_scheme(state, values, sums, records), values["low"], values["high"])
+    apart = 1
     if values["wide"]:
+        apart = RESULT_BITS // bits
         results = (results[..., None] >> np.arange(0, RESULT_BITS, bits)).reshape(state.count, positions, -1)
     row, column = np.divmod(np.arange(positions), values["columns"])
     places = values["destination"] + row * values["destination_pitch"] + column * values["pixel_pitch"]
-    state.put(places[:, None] + np.arange(results.shape[-1]), results)
+    state.put(places[:, None] + channels.start * apart + np.arange(results.shape[-1]), results)
 
 
-def _records(state: State, bank: int, scheme: Scheme, channels: int) -> dict[str, Integers]:
+def _records(state: State, bank: int, scheme: Scheme, channels: range) -> dict[str, Integers]:
     """The fields of the channels' rescale records, each (channels,)."""
     size = state.config.record_bits
     packed = int.from_bytes(state.parameters[bank], "little")
     fields = {}
     for field in record_layout(scheme.name.lower(), state.config.accumulator_bits).values():
         mask = (1 << field.bits) - 1
-        patterns = [packed >> (size * channel + field.start) & mask for channel in range(channels)]
+        patterns = [packed >> (size * channel + field.start) & mask for channel in channels]
         values = np.array(patterns, np.int64)
         fields[field.name] = wrap(values, field.bits) if field.signed else values
     return fields
