@@ -5,7 +5,7 @@ SETUP  := sh tools/setup.sh
 # What is built for simulation is kept in the checkout, so that `clean` is clean.
 export INTAGLIO_CACHE ?= $(CURDIR)/build
 
-.PHONY: setup run test verilog sim formal fuzz lint bench fpga timing compare against clean
+.PHONY: setup run test verilog sim formal fuzz lint bench fpga silicon timing compare against clean
 
 setup:    # the environment alone: venv, pinned packages, Verilator
 	@$(SETUP) verilator
@@ -47,9 +47,13 @@ bench:    # the figures of docs/, measured
 	@$(PYTHON) -m bench emission
 	@$(PYTHON) -m bench vela
 
-fpga:     # what the machine CONFIG=… takes of an ECP5, and its clock; takes minutes
-	@$(SETUP) fpga
-	@$(PYTHON) -m bench ecp5 $(if $(CONFIG),--config $(CONFIG))
+fpga:     # what the machine CONFIG=… takes of an ECP5, and its clock; MAP=1: of three families, unplaced; takes minutes
+	@$(SETUP) fpga compare
+	@$(PYTHON) -m bench $(if $(MAP),mapping $(CONFIG),ecp5 $(if $(CONFIG),--config $(CONFIG)))
+
+silicon:  # area by part and longest paths of the machines CONFIG=… with the cell library LIBERTY=…; takes minutes each
+	@$(SETUP) compare
+	@$(PYTHON) -m bench silicon $(CONFIG) $(if $(LIBERTY),--liberty $(LIBERTY)) $(ARGS)
 
 timing:   # the longest paths of the machine CONFIG=… on an ECP5 before placement; fails above the bar; takes minutes
 	@$(SETUP) fpga

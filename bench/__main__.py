@@ -3,8 +3,10 @@
 `python -m bench [--model M --inputs X [--config C]]`: speed, of the embedded networks if none is named.
 `python -m bench vela [MODEL ...]`: cycles beside Arm's Ethos-U55.
 `python -m bench ecp5 [--config C]`: what a machine takes of an FPGA, and its clock.
+`python -m bench mapping [CONFIG ...]`: what machines take of FPGAs, unplaced, and docs/fpga.md.
 `python -m bench timing [--config C]`: a machine's longest paths on an FPGA, before it is placed.
 `python -m bench area [CONFIG ...]`: what machines are made of, in estimated transistors.
+`python -m bench silicon [CONFIG ...] [--liberty L]`: area by part and longest paths on a chip, and docs/silicon.md.
 `python -m bench compare --data DIR`: every trained network on its machine, and docs/schemes.md from that.
 `python -m bench against REV`: whether the machines are those of another revision, but for names.
 """
@@ -32,11 +34,16 @@ from bench import (
     ecp5,
     emission,
     litert,
+    mapping,
     networks,
+    paths,
     schemes_page,
+    silicon,
     timing,
     vela,
 )
+from bench.liberty import LibertyError
+from bench.page import DOCS, fill
 from bench.synthesis import CACHE, SynthesisError
 from intaglio import golden, session
 from intaglio.console import Bar, say, say_building
@@ -48,8 +55,11 @@ from intaglio.sim.simulator.build import BuildError, build
 from intaglio.sim.simulator.machine import MachineStopped
 from intaglio.spec.config import AcceleratorConfig
 
-SHARED = Path(__file__).resolve().parents[2] / "shared" / "models" / "mlperf_tiny"
+_SHARED = Path(__file__).resolve().parents[2] / "shared"
+SHARED = _SHARED / "models" / "mlperf_tiny"
+LIBERTY = _SHARED / "data" / "liberty" / "sky130hd_tt.lib.gz"
 GENERATED = Path("build") / "networks"
+_CHIP_ERRORS = (NetworkError, SynthesisError, LibertyError, timing.TimingError, cycles.AgainstError)
 COMPARED = Path("build") / "compare"
 
 app = typer.Typer(add_completion=False)
@@ -205,6 +215,62 @@ def on_ecp5(
         _console().print(table)
 
 
+@app.command("mapping")
+def on_families(
+    configs: Annotated[
+        list[str] | None,
+        typer.Argument(help="Configurations; all that ship, and the page, if none is named."),
+    ] = None,
+) -> None:
+    """What machines take of ECP5, 7-series and Gowin, unplaced, and which board takes them. Minutes each."""
+    try:
+        chosen = [session.load_config(name) for name in configs or AcceleratorConfig.names()]
+        mapped = []
+        for config in chosen:
+            for family in mapping.FAMILIES:
+                say(f"bench: {config.name} for {mapping.FAMILIES[family].name}")
+                mapped.append(mapping.measure(config, family))
+        if not configs:
+            page = DOCS / mapping.PAGE
+            page.write_text(fill(page.read_text(encoding="utf-8"), mapping.blocks(mapped)), encoding="utf-8")
+    except (NetworkError, SynthesisError, OSError, ValueError) as error:
+        say(f"bench: {error}")
+        raise typer.Exit(1) from error
+    for family, of in mapping.FAMILIES.items():
+        _console().print(mapping.grid(family, mapped).table(of.name))
+    _console().print(mapping.boards(mapped).table("the scarcest resource of each board, and how much of it"))
+
+
+@app.command("silicon")
+def on_chip(
+    configs: Annotated[
+        list[str] | None,
+        typer.Argument(help="Configurations; all that ship, and the page, if none is named."),
+    ] = None,
+    liberty: Annotated[Path, typer.Option(help="A cell library, .lib or .lib.gz.")] = LIBERTY,
+    booth: Annotated[bool, typer.Option(help="Make multipliers Booth's.")] = False,
+    before: Annotated[str | None, typer.Option(help="A revision whose longest paths are shown, too.")] = None,
+) -> None:
+    """What machines take of a chip, by part, and their longest paths, with a cell library. Minutes each."""
+    found, timed = [], []
+    try:
+        with against.worktree(before) if before else nullcontext() as old:
+            for name in configs or AcceleratorConfig.names():
+                say(f"bench: {name} with {liberty.name}")
+                found.append(silicon.measure(session.load_config(name), liberty, booth))
+                timed.append(paths.timed(name, liberty, against.ROOT, old))
+        if not configs:
+            page = DOCS / silicon.PAGE
+            page.write_text(
+                fill(page.read_text("utf-8"), silicon.blocks(found) | paths.blocks(timed)), "utf-8"
+            )
+    except (*_CHIP_ERRORS, OSError, ValueError) as error:
+        say(f"bench: {error}")
+        raise typer.Exit(1) from error
+    _console().print(silicon.grid(found).table(f"area by part, {liberty.name}"))
+    _console().print(paths.grid(timed).table("longest paths, without wires"))
+
+
 @app.command("timing")
 def before_placement(
     config: Annotated[str, typer.Option(help="A configuration that ships, or a TOML file.")] = "affine8x8",
@@ -267,14 +333,12 @@ def compare_schemes(
     jobs: Annotated[int, typer.Option(min=1, help="Worker processes.")] = os.cpu_count() or 1,
 ) -> None:
     """Every trained network on its machine, each element compared, beside what the machine is made of."""
-    folder = output or (schemes_page.DOCS if limit is None else COMPARED)
+    folder = output or (DOCS if limit is None else COMPARED)
     try:
-        page = (schemes_page.DOCS / schemes_page.PAGE).read_text(encoding="utf-8")
+        page = (DOCS / schemes_page.PAGE).read_text(encoding="utf-8")
         comparison = _compare(compare.candidates(models, data), compare.floating(models), limit, jobs)
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / schemes_page.PAGE).write_text(
-            schemes_page.fill(page, schemes_page.blocks(comparison)), encoding="utf-8"
-        )
+        (folder / schemes_page.PAGE).write_text(fill(page, schemes_page.blocks(comparison)), encoding="utf-8")
         plots = schemes_page.plot(comparison, folder)
     except (NetworkError, SynthesisError, MachineStopped, BuildError, OSError) as error:
         say(f"bench: {error}")

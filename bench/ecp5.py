@@ -22,6 +22,7 @@ from typing import Any
 
 from rich.table import Table
 
+from bench.synthesis import NARROW
 from intaglio.spec.config import AcceleratorConfig
 
 FOLDER = Path("build") / "ecp5"
@@ -41,7 +42,7 @@ read_verilog machine.v
 delete -port machine/o:probe_*
 setattr -mod -set keep_hierarchy 1 machine
 read_verilog harness.v
-synth_ecp5 -top {HARNESS}
+{NARROW}synth_ecp5 -top {HARNESS}
 tee -q -o statistics.json stat -json
 setattr -mod -unset keep_hierarchy machine
 flatten

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,38 +12,15 @@ from rich.table import Table
 from bench import area
 from bench.area import MULTIPLIERS, Area
 from bench.compare import Comparison
+from bench.page import Grid
 from bench.synthesis import Size
 
-DOCS = Path("docs")
 PAGE = "schemes.md"
 FIGURES = {
     "area": "transistors of the machine's logic (filled: plain multipliers, hollow: Booth)",
     "cycles": "cycles an inference",
 }
 """The plots of accuracy, by what they are against; each ``schemes_NAME.png`` and ``.svg``."""
-_BLOCK = re.compile(r"(<!-- compare: (\w+) -->\n).*?(<!-- end -->)", re.S)
-
-
-@dataclass(frozen=True)
-class Grid:
-    """A table for people: `headings`, of which the first `left` are of words, and rows of as many texts."""
-
-    headings: Sequence[str]
-    rows: Sequence[Sequence[str]]
-    left: int = 1
-
-    def table(self, title: str) -> Table:
-        """For a terminal."""
-        table = Table(title=title, title_justify="left")
-        for index, heading in enumerate(self.headings):
-            table.add_column(heading, justify="left" if index < self.left else "right")
-        for row in self.rows:
-            table.add_row(*row)
-        return table
-
-    def markdown(self) -> str:
-        rule = ["---" if index < self.left else "---:" for index in range(len(self.headings))]
-        return "".join(f"| {' | '.join(row)} |\n" for row in (self.headings, rule, *self.rows))
 
 
 def accuracies(comparison: Comparison) -> Grid:
@@ -284,22 +259,6 @@ def blocks(comparison: Comparison) -> dict[str, str]:
         "rescales": rescales(list(comparison.areas.values())).markdown(),
         "arrays": arrays(comparison.arrays).markdown() + "\n" + array_answer(comparison.arrays),
     }
-
-
-def fill(page: str, content: Mapping[str, str]) -> str:
-    """The page with each block, ``<!-- compare: NAME -->`` to ``<!-- end -->``, replaced by its content.
-
-    Raises
-    ------
-    ValueError
-        Where the page's blocks are not those of `content`.
-    """
-    names = [match[2] for match in _BLOCK.finditer(page)]
-    if sorted(names) != sorted(content):
-        raise ValueError(
-            f"the page must have the blocks {', '.join(content)}, not {', '.join(names) or 'none'}"
-        )
-    return _BLOCK.sub(lambda match: f"{match[1]}{content[match[2]]}{match[3]}", page)
 
 
 def results(comparison: Comparison, computer: str) -> dict[str, Any]:

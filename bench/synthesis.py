@@ -55,6 +55,13 @@ peepopt
 opt_clean
 submod -name {multipliers} t:$mul
 """
+NARROW = f"""\
+proc
+wreduce t:$mul
+techmap -map {Path(__file__).with_name("narrow.v")}
+"""
+"""Between reading a machine and Yosys' ``synth_…`` for an FPGA: narrow multiplications become gates, where each would
+take a whole DSP. (In the Verilog they stay multiplications, which a simulator runs fastest.)"""
 # A tool that ends its process where a netlist is wrong gets one of its own. Ctrl-C ends it, whatever it is at.
 _CHILD = """\
 import signal
@@ -249,24 +256,37 @@ def synthesize(
     return [sizes[digest] for digest in digests]
 
 
+def yosys(name: str, script: str, folder: Path, running: list[subprocess.Popen[str]] | None = None) -> None:
+    """Run a script in a folder, where it stays as ``synthesis.ys``; the process is in `running` meanwhile.
+
+    Raises
+    ------
+    SynthesisError
+        Where Yosys is not installed or fails: `name` is what it could not synthesize.
+    """
+    _yosys_version()
+    (folder / "synthesis.ys").write_text(script)
+    process = subprocess.Popen(
+        [sys.executable, "-c", _CHILD],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+    )
+    running = [] if running is None else running
+    running.append(process)
+    said, _ = process.communicate()
+    running.remove(process)
+    if process.returncode:
+        raise SynthesisError(f"Yosys could not synthesize {name}: {_reason(said)}")
+
+
 def _synthesize(task: Task, running: list[subprocess.Popen[str]]) -> Size:
     with tempfile.TemporaryDirectory(prefix="intaglio-area-") as place:
         folder = Path(place)
         (folder / "netlist.il").write_text(task.text)
-        (folder / "synthesis.ys").write_text(task.script)
-        process = subprocess.Popen(
-            [sys.executable, "-c", _CHILD],
-            cwd=folder,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-        )
-        running.append(process)
-        said, _ = process.communicate()
-        running.remove(process)
-        if process.returncode:
-            raise SynthesisError(f"Yosys could not synthesize {task.name}: {_reason(said)}")
+        yosys(task.name, task.script, folder, running)
         return parse((folder / "statistics.json").read_text(), task.top)
 
 

@@ -147,7 +147,7 @@ def wire_ns(fanout: int) -> float:
 
 
 @dataclass
-class _Netlist:
+class Graph:
     """The graph of a netlist: what each net comes from, where paths start and end.
 
     Attributes
@@ -157,6 +157,8 @@ class _Netlist:
     ends : net, setup time, signal of the register
     fanout : inputs at each net
     names : of nets
+    cells : by net, the cell that drives it
+    wires : whether nets have delays; without, cells alone have
     """
 
     drivers: dict[int, list[tuple[int, float, bool]]] = field(default_factory=dict)
@@ -165,6 +167,11 @@ class _Netlist:
     fanout: Counter[int] = field(default_factory=Counter)
     names: dict[int, str] = field(default_factory=dict)
     cells: dict[int, str] = field(default_factory=dict)
+    wires: bool = True
+
+    def net_ns(self, net: int) -> float:
+        """The delay of a net."""
+        return wire_ns(self.fanout[net]) if self.wires else 0.0
 
 
 def analyse(netlist: Mapping[str, Any], top: str = HARNESS, bar: float | None = None) -> Report:
@@ -181,13 +188,16 @@ def analyse(netlist: Mapping[str, Any], top: str = HARNESS, bar: float | None = 
     TimingError
         Where a cell has no delays, or signals form a loop without a register.
     """
-    bar = bar_ns() if bar is None else bar
-    graph = _read(netlist["modules"][top])
+    return report(_read(netlist["modules"][top]), bar_ns() if bar is None else bar)
+
+
+def report(graph: Graph, bar: float) -> Report:
+    """Times every end of a graph; `bar` in ns. Raises TimingError where signals form a loop without a register."""
     arrival = _arrivals(graph)
     groups: dict[tuple[str, str], Group] = {}
     ends, above = 0, 0
     reached = sorted(
-        ((arrival[bit][0] + wire_ns(graph.fanout[bit]) + setup, bit, end) for bit, setup, end in graph.ends),
+        ((arrival[bit][0] + graph.net_ns(bit) + setup, bit, end) for bit, setup, end in graph.ends),
         key=lambda found: -found[0],
     )
     for ns, bit, end in reached:
@@ -229,8 +239,8 @@ def table(report: Report, title: str, limit: int, bar: float | None = None) -> T
     return shown
 
 
-def _read(module: Mapping[str, Any]) -> _Netlist:
-    graph = _Netlist(names=_names(module["netnames"]))
+def _read(module: Mapping[str, Any]) -> Graph:
+    graph = Graph(names=names_of(module["netnames"]))
     for name, cell in module["cells"].items():
         kind = cell["type"]
         if kind not in CELLS:
@@ -253,7 +263,7 @@ def _read(module: Mapping[str, Any]) -> _Netlist:
         if delays.ends:
             output = next(_bits(pins, "Q"), None)
             signal = graph.names.get(output) if output is not None else None
-            signal = signal or _said(name)
+            signal = signal or said(name)
             for ports, ns in delays.ends:
                 graph.ends += [(bit, ns, signal) for bit in _bits(pins, ports)]
     return graph
@@ -266,7 +276,7 @@ def _bits(pins: Mapping[str, Sequence[int | str]], ports: str) -> Iterator[int]:
             yield from (bit for bit in bits if isinstance(bit, int))
 
 
-def _names(nets: Mapping[str, Any]) -> dict[int, str]:
+def names_of(nets: Mapping[str, Any]) -> dict[int, str]:
     """A name for each net that has one of its own: one that no tool made, the shortest."""
     best: dict[int, tuple[bool, int, str]] = {}
     for name, net in nets.items():
@@ -275,18 +285,18 @@ def _names(nets: Mapping[str, Any]) -> dict[int, str]:
         made = bool(_MADE.search(name))
         for place, bit in enumerate(net["bits"]):
             if isinstance(bit, int):
-                said = _said(name) + (f"[{place}]" if len(net["bits"]) > 1 else "")
-                best[bit] = min(best.get(bit, (True, 1 << 30, "")), (made, len(said), said))
+                shown = said(name) + (f"[{place}]" if len(net["bits"]) > 1 else "")
+                best[bit] = min(best.get(bit, (True, 1 << 30, "")), (made, len(shown), shown))
     return {bit: name for bit, (_, _, name) in best.items()}
 
 
-def _said(name: str) -> str:
+def said(name: str) -> str:
     """A name as a reader knows it, without what synthesis made of it."""
     return signal_of(name).removeprefix("core.")
 
 
-def _name(graph: _Netlist, bit: int) -> str:
-    return graph.names.get(bit) or _said(graph.cells.get(bit, f"net {bit}"))
+def _name(graph: Graph, bit: int) -> str:
+    return graph.names.get(bit) or said(graph.cells.get(bit, f"net {bit}"))
 
 
 def _module(signal: str) -> str:
@@ -294,7 +304,7 @@ def _module(signal: str) -> str:
     return re.sub(r"\[\d+\]$", "", signal).rpartition(".")[0] or "machine"
 
 
-def _arrivals(graph: _Netlist) -> dict[int, tuple[float, int | None, int]]:
+def _arrivals(graph: Graph) -> dict[int, tuple[float, int | None, int]]:
     """By net: when it is stable at the latest, the net before it on that path, and the path's levels.
 
     A depth-first walk from the ends, so that a net is timed after all that it follows from.
@@ -319,7 +329,7 @@ def _arrivals(graph: _Netlist) -> dict[int, tuple[float, int | None, int]]:
         latest: tuple[float, int | None, int] = (graph.starts.get(bit, 0.0), None, 0)
         for source, ns, wired in sources:
             at, _, levels = arrival[source]
-            at += ns + (wire_ns(graph.fanout[source]) if wired else 0.0)
+            at += ns + (graph.net_ns(source) if wired else 0.0)
             if at > latest[0]:
                 latest = (at, source, levels + wired)
         arrival[bit] = latest
@@ -327,13 +337,13 @@ def _arrivals(graph: _Netlist) -> dict[int, tuple[float, int | None, int]]:
     return arrival
 
 
-def _loop(graph: _Netlist, walked: list[int], again: int) -> str:
+def _loop(graph: Graph, walked: list[int], again: int) -> str:
     names = [_name(graph, bit) for bit in reversed(walked[walked.index(again) :])]
     shown = " > ".join([*dict.fromkeys(names[:6]), names[0]])
     return f"signals form a loop without a register: {shown}; break it with a register"
 
 
-def _path(graph: _Netlist, arrival: Mapping[int, Any], bit: int, end: str, ns: float) -> Path:
+def _path(graph: Graph, arrival: Mapping[int, Any], bit: int, end: str, ns: float) -> Path:
     levels = arrival[bit][2]
     modules = [_module(end)]
     at: int | None = bit

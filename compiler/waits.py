@@ -19,16 +19,16 @@ from intaglio.compiler.steps import Step
 from intaglio.compiler.views import Interval
 from intaglio.network import NetworkError
 from intaglio.spec.commands import FORMATS, Engine
-from intaglio.spec.limits import QUEUE_DEPTH, SEQUENCE_BITS
+from intaglio.spec.limits import LONG_QUEUE_DEPTH, SEQUENCE_BITS
 
 # Waits are compared modulo 2**16 as signed 16-bit numbers, and 0 waits for nothing. Two rules keep that exact.
 # 1. A wait is dropped for a command that must be complete anyway by the time that the waiting one is dispatched: it
-#    comes later in the list than command `k` of that engine, so the engine's commands up to `k - QUEUE_DEPTH - 2` are
-#    complete. So a wait names one of an engine's last IN_FLIGHT commands, whatever came before. (It may be compared
-#    much later, when the engine is far ahead, if another of the command's waits holds it up: that is why there is
-#    rule 2.)
+#    comes later in the list than command `k` of that engine, so the engine's commands up to `k - depth - 2`, of its
+#    queue's depth, are complete. So a wait names one of an engine's last IN_FLIGHT commands, whatever came before,
+#    the longest queue that is waited for being of LONG_QUEUE_DEPTH. (It may be compared much later, when the engine
+#    is far ahead, if another of the command's waits holds it up: that is why there is rule 2.)
 # 2. No engine gets more than COUNT_LIMIT commands, so `done - wait` never leaves -2**15...2**15 - 1.
-IN_FLIGHT = QUEUE_DEPTH + 28
+IN_FLIGHT = LONG_QUEUE_DEPTH + 28
 COUNT_LIMIT = (1 << (SEQUENCE_BITS - 1)) - 1
 
 

@@ -12,11 +12,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from intaglio.spec.limits import (
+    LONG_QUEUE_DEPTH,
     MEMORY_ADDRESS_BITS,
+    QUEUE_DEPTH,
     SCRATCHPAD_ADDRESS_BITS,
     SEQUENCE_BITS,
     SOFTMAX_ELEMENTS,
     TRANSFER_BITS,
+    WEIGHTS_QUEUE_DEPTH,
     WINDOW_HEIGHT_BITS,
 )
 
@@ -34,6 +37,14 @@ class Engine(enum.IntEnum):
     POOL = 4
     STORE = 5
     ELEMENTWISE = 6
+
+
+QUEUE_DEPTHS: Mapping[Engine, int] = {
+    **dict.fromkeys(Engine, QUEUE_DEPTH),
+    **dict.fromkeys((Engine.LOAD, Engine.MATMUL, Engine.RESCALE), LONG_QUEUE_DEPTH),
+    Engine.WEIGHTS: WEIGHTS_QUEUE_DEPTH,
+}
+"""Commands that wait in front of each engine, besides those at work in it."""
 
 
 class Opcode(enum.IntEnum):

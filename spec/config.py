@@ -320,7 +320,7 @@ class AcceleratorConfig:
             "accumulators": -(-2 * self.accumulator_depth * self.columns * self.accumulator_bits // 8),
             "weight buffer": self.weight_buffer_bytes,
             "rescale parameters": 2 * self.columns // self.rescale_lanes * self.slot_beats * self.bus_bytes,
-            "tables": self.tables * TABLE_ENTRIES,
+            "tables": SOFTMAX_PLANES * TABLE_ENTRIES if self.affine else 0,
             "line buffer": -(-self.line_buffer_bits // 8),
         }
 
@@ -329,11 +329,6 @@ class AcceleratorConfig:
         """Elements that the elementwise engine takes in a step: of the rescale's lanes a power of two, so that a
         vector is whole steps."""
         return 1 << (self.rescale_lanes.bit_length() - 1)
-
-    @property
-    def tables(self) -> int:
-        """Tables of one-operand functions: one for each element of a step, and all four bytes of softmax's."""
-        return max(self.step_lanes, SOFTMAX_PLANES) if self.affine else 0
 
     @property
     def fingerprint(self) -> int:

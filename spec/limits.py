@@ -5,6 +5,7 @@ from __future__ import annotations
 __all__ = [
     "COMMAND_INDEX_BITS",
     "LIMITS",
+    "LONG_QUEUE_DEPTH",
     "MARKS",
     "MEMORY_ADDRESS_BITS",
     "QUEUE_DEPTH",
@@ -30,7 +31,8 @@ TRANSFER_BITS = 24
 REGISTER_BITS = 32
 COMMAND_INDEX_BITS = REGISTER_BITS
 SEQUENCE_BITS = 16
-QUEUE_DEPTH = 4
+QUEUE_DEPTH = 2
+LONG_QUEUE_DEPTH = 4
 WEIGHTS_QUEUE_DEPTH = 8
 MARKS = 256
 RESULT_BITS = 8
@@ -52,6 +54,11 @@ LIMITS = (
     ("COMMAND_INDEX_BITS", COMMAND_INDEX_BITS, "bits of a command's place in the list"),
     ("SEQUENCE_BITS", SEQUENCE_BITS, "bits of the number of commands that an engine has completed"),
     ("QUEUE_DEPTH", QUEUE_DEPTH, "commands that wait in front of an engine, besides those at work in it"),
+    (
+        "LONG_QUEUE_DEPTH",
+        LONG_QUEUE_DEPTH,
+        "the same for LOAD, MATMUL and RESCALE, of which a block of a layer has one or more",
+    ),
     (
         "WEIGHTS_QUEUE_DEPTH",
         WEIGHTS_QUEUE_DEPTH,

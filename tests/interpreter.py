@@ -15,10 +15,10 @@ import numpy.typing as npt
 
 from intaglio.compiler import Probe, Program
 from intaglio.sim.simulator.functional.arithmetic import Integers
-from intaglio.sim.simulator.functional.interpreter import QUEUES, WAITS, Interpreter
+from intaglio.sim.simulator.functional.interpreter import WAITS, Interpreter
 from intaglio.sim.simulator.functional.legality import Grant
 from intaglio.sim.simulator.functional.storage import Memory, Space, State
-from intaglio.spec.commands import COMMAND_BYTES, FORMATS, SOFTMAX_PLANES, TABLE_ENTRIES, Engine
+from intaglio.spec.commands import COMMAND_BYTES, FORMATS, QUEUE_DEPTHS, SOFTMAX_PLANES, TABLE_ENTRIES, Engine
 from intaglio.spec.config import AcceleratorConfig
 from intaglio.spec.registers import Cause
 
@@ -34,7 +34,7 @@ class RandomOrder:
     def __init__(self, rng: np.random.Generator, ignore_waits: bool) -> None:
         self._rng, self.ignore_waits = rng, ignore_waits
         held = int(rng.choice([0, 1, 2, PIPELINED]))
-        self._queues = {engine: depth + held for engine, depth in QUEUES.items()}
+        self._queues = {engine: depth + held for engine, depth in QUEUE_DEPTHS.items()}
         self._speed = {engine: rng.exponential() + 0.01 for engine in Engine}
 
     def queue(self, engine: Engine) -> int:
@@ -174,7 +174,7 @@ def clocks(program: Program) -> list[Clock]:
         own = of_engine[FORMATS[opcode].engine]
         clock = dict(starts[own[-1]]) if own else dict.fromkeys(Engine, 0)
         for engine, earlier in of_engine.items():
-            known = max(0, len(earlier) - QUEUES[engine] - PIPELINED)
+            known = max(0, len(earlier) - QUEUE_DEPTHS[engine] - PIPELINED)
             if engine in WAITS:
                 assert values[WAITS[engine]] <= len(earlier), "a wait for a later command"
                 known = max(known, values[WAITS[engine]])

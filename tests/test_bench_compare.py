@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 from bench import area, compare, schemes_page
 from bench.__main__ import app
 from bench.area import Area
+from bench.page import fill
 from bench.synthesis import Size
 from intaglio import golden, session
 from intaglio.demo import MODELS
@@ -220,14 +221,14 @@ def test_the_rescales_share(comparison):
 def test_the_page_has_every_block(comparison):
     page = Path("docs/schemes.md").read_text()
     content = schemes_page.blocks(comparison)
-    filled = schemes_page.fill(page, content)
+    filled = fill(page, content)
     for block in content.values():
         assert block in filled
-    assert schemes_page.fill(filled, content) == filled
+    assert fill(filled, content) == filled
     for figure in schemes_page.FIGURES:
         assert f"schemes_{figure}.svg" in page
     with pytest.raises(ValueError, match="must have the blocks .*, not none"):
-        schemes_page.fill("", content)
+        fill("", content)
 
 
 def test_results_are_json(comparison):

@@ -636,9 +636,10 @@ def test_needs_affine():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((0, 16), "`count` must be an integer from 1 to 256, not 0"),
-        ((4, 12), "`lanes` must be a power of two, not 12"),
-        ((4, 256), "`lanes` must be an integer from 2 to 128, not 256"),
+        ((0, 4, 16), "`count` must be an integer from 1 to 256, not 0"),
+        ((4, 0, 16), "`readers` must be an integer from 1 to 256, not 0"),
+        ((4, 4, 12), "`lanes` must be a power of two, not 12"),
+        ((4, 4, 256), "`lanes` must be an integer from 2 to 128, not 256"),
     ],
 )
 def test_bad_tables(arguments, message):

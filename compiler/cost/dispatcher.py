@@ -11,8 +11,8 @@ from intaglio.compiler.cost.events import Action, Clock
 from intaglio.compiler.cost.timing import FETCH_COMMANDS, Timing
 from intaglio.compiler.steps import AnyStep
 from intaglio.compiler.waits import Waits
-from intaglio.spec.commands import FORMATS, Engine
-from intaglio.spec.limits import QUEUE_DEPTH, WEIGHTS_QUEUE_DEPTH
+from intaglio.spec.commands import FORMATS, QUEUE_DEPTHS, Engine
+from intaglio.spec.limits import QUEUE_DEPTH
 
 NEVER = -1.0
 
@@ -108,14 +108,15 @@ class Dispatcher:
         """Sends the command at hand, if its queue has room."""
         command = self.commands[self._sent]
         queue = self._queues[command.engine]
-        depth = WEIGHTS_QUEUE_DEPTH if command.engine == Engine.WEIGHTS else QUEUE_DEPTH
+        depth = QUEUE_DEPTHS[command.engine]
         if len(queue) >= depth:
             self._held_by = command.engine
             return
         self._held_by = None
         queue.append(command)
         self._sent += 1
-        self._clock.after(self._timing.queue, lambda: self._see(command))
+        latency = self._timing.queue if depth == QUEUE_DEPTH else self._timing.long_queue
+        self._clock.after(latency, lambda: self._see(command))
         self._assembling = False
         self._assemble(2 + self._command_beats)
 

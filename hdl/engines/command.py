@@ -5,8 +5,9 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from intaglio.hdl.storage.fifo import Fifo
-from intaglio.spec.commands import FORMATS, WAITED, Opcode, command_layout
-from intaglio.spec.limits import COMMAND_INDEX_BITS, QUEUE_DEPTH, SEQUENCE_BITS, WEIGHTS_QUEUE_DEPTH
+from intaglio.hdl.storage.register_slice import SLICE_DEPTH, RegisterSlice
+from intaglio.spec.commands import FORMATS, QUEUE_DEPTHS, WAITED, Opcode, command_layout
+from intaglio.spec.limits import COMMAND_INDEX_BITS, LONG_QUEUE_DEPTH, SEQUENCE_BITS
 
 __all__ = ["CommandQueue", "body_layout", "command_signature", "pack_entry"]
 
@@ -32,7 +33,8 @@ class CommandQueue(wiring.Component):
     them into registers. Between a command taken and the next one offered lie two cycles: that one is taken is known
     late in its cycle, and only a register hears of it.
 
-    Latency: 3 cycles at least. Depth: `QUEUE_DEPTH` commands, of WEIGHTS `WEIGHTS_QUEUE_DEPTH`.
+    Depth: the engine's of `QUEUE_DEPTHS`, in registers where two or four commands take fewer than a memory and its
+    output do. Latency: 2 cycles at least where it is `QUEUE_DEPTH`, else 3.
 
     Parameters
     ----------
@@ -48,7 +50,7 @@ class CommandQueue(wiring.Component):
     """
 
     def __init__(self, opcode: Opcode) -> None:
-        self._depth = WEIGHTS_QUEUE_DEPTH if opcode is Opcode.WEIGHTS else QUEUE_DEPTH
+        self._opcode = opcode
         self._command = command_signature(opcode).members["payload"].shape
         self._entry = data.StructLayout(
             {"waits": data.ArrayLayout(SEQUENCE_BITS, len(WAITED)), "command": self._command}
@@ -63,13 +65,12 @@ class CommandQueue(wiring.Component):
 
     def elaborate(self, platform) -> Module:
         m = Module()
-        m.submodules.fifo = fifo = Fifo(self._entry, self._depth)
-        wiring.connect(m, wiring.flipped(self.i), fifo.i)
+        queue = self._queue(m)
         met = Signal(len(WAITED))
         for index, count in enumerate(self.completed):
             ahead = Signal(SEQUENCE_BITS, name=f"ahead_{index}")
             m.d.comb += [
-                ahead.eq(count - fifo.o.payload.waits[index]),
+                ahead.eq(count - queue.payload.waits[index]),
                 met[index].eq(~ahead[-1]),
             ]
         stands = Signal()
@@ -78,11 +79,25 @@ class CommandQueue(wiring.Component):
         m.d.comb += [
             self.o.valid.eq(stands & ~leaves),
             taken.eq(self.o.valid & self.o.ready),
-            self.o.payload.eq(fifo.o.payload.command),
-            fifo.o.ready.eq(leaves),
+            self.o.payload.eq(queue.payload.command),
+            queue.ready.eq(leaves),
         ]
-        m.d.sync += [leaves.eq(taken), stands.eq(fifo.o.valid & met.all() & ~leaves)]
+        m.d.sync += [leaves.eq(taken), stands.eq(queue.valid & met.all() & ~leaves)]
         return m
+
+    def _queue(self, m: Module) -> stream.Interface:
+        """The end of the queue that `i` fills."""
+        depth = QUEUE_DEPTHS[FORMATS[self._opcode].engine]
+        if depth > LONG_QUEUE_DEPTH:
+            m.submodules.fifo = fifo = Fifo(self._entry, depth)
+            wiring.connect(m, wiring.flipped(self.i), fifo.i)
+            return fifo.o
+        end = wiring.flipped(self.i)
+        for place in range(0, depth, SLICE_DEPTH):
+            m.submodules[f"slice_{place}"] = register_slice = RegisterSlice(self._entry)
+            wiring.connect(m, end, register_slice.i)
+            end = register_slice.o
+        return end
 
 
 def pack_entry(word: Signal, opcode: Opcode, index: Signal) -> Cat:

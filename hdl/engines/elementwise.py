@@ -30,7 +30,7 @@ class Elementwise(wiring.Component):
 
     A vector is read before any of its elements is written, so a result may take the place of an operand.
 
-    LOOKUP takes the entries of lane k from table k; they are alike after a LOAD_TABLE of one plane.
+    LOOKUP takes the entries of lane k from table k modulo 4; they are alike after a LOAD_TABLE of one plane.
 
     Parameters
     ----------
@@ -88,7 +88,7 @@ class Elementwise(wiring.Component):
         command = self.command.payload
         m.submodules.reader = reader = ElementReader(config)
         m.submodules.arithmetic = arithmetic = BinaryArithmetic(lanes)
-        m.submodules.tables = tables = Tables(max(lanes, SOFTMAX_PLANES), config.vector_lanes)
+        m.submodules.tables = tables = Tables(SOFTMAX_PLANES, max(lanes, SOFTMAX_PLANES), config.vector_lanes)
         m.submodules.softmax = softmax = Softmax()
         # From work taken to its result having left the buffer in front of the writer.
         m.submodules.credits = credits = Credits(depth_to_cover(AFFINE_LATENCY + FIFO_LATENCY))
@@ -174,7 +174,7 @@ class Elementwise(wiring.Component):
                 m.d.comb += [steps.ready.eq(room), looking.eq(steps.valid & steps.ready)]
             with m.Case(Operation.LOAD_TABLE):
                 m.d.comb += [steps.ready.eq(1), loaded.eq(steps.valid & steps.payload.last)]
-                for table in range(len(tables.indices)):
+                for table in range(SOFTMAX_PLANES):
                     mine = (body.pixels == 1) | (steps.payload.plane == table)
                     m.d.comb += tables.write_enable[table].eq(steps.valid & mine)
             with m.Case(Operation.SOFTMAX):

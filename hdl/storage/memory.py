@@ -1,4 +1,5 @@
-"""The one wrapper of a synchronous-read memory: every storage above 1 kbit of the machine goes through it."""
+"""The one wrapper of a synchronous-read memory: every storage above 1 kbit of the machine goes through it,
+but tables, which have several readers."""
 
 from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import memory, wiring

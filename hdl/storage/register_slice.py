@@ -4,7 +4,10 @@ from amaranth.hdl import Module, ShapeLike, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
-__all__ = ["RegisterSlice"]
+__all__ = ["SLICE_DEPTH", "RegisterSlice"]
+
+SLICE_DEPTH = 2
+"""Values that a slice holds."""
 
 
 class RegisterSlice(wiring.Component):

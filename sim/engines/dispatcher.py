@@ -16,8 +16,16 @@ from intaglio.sim.engines.bench import Configuration
 from intaglio.sim.engines.commands import Illegal, drawn, illegal, zero_counts
 from intaglio.sim.engines.layouts import Packed
 from intaglio.sim.lockstep import Agent, Stand
-from intaglio.spec.commands import COMMAND_BYTES, FORMATS, SEQUENCE_BITS, WAITED, Engine, Opcode, encode
-from intaglio.spec.limits import QUEUE_DEPTH, WEIGHTS_QUEUE_DEPTH
+from intaglio.spec.commands import (
+    COMMAND_BYTES,
+    FORMATS,
+    QUEUE_DEPTHS,
+    SEQUENCE_BITS,
+    WAITED,
+    Engine,
+    Opcode,
+    encode,
+)
 from intaglio.spec.registers import Cause
 
 __all__ = ["configurations"]
@@ -336,7 +344,7 @@ async def _round_the_end(bench: _Bench, turns: int) -> None:
 async def _fill(bench: _Bench, opcode: Opcode) -> None:
     """A queue holds so many commands, and one more stops what comes behind it."""
     stand, machine = bench.stand, bench.machine
-    depth = WEIGHTS_QUEUE_DEPTH if opcode is Opcode.WEIGHTS else QUEUE_DEPTH
+    depth = QUEUE_DEPTHS[FORMATS[opcode].engine]
     other = next(each for each in bench.opcodes if each is not opcode)
     for extra in (0, 1):
         await stand.reset()

@@ -20,12 +20,11 @@ from intaglio.sim.simulator.functional.storage import Space, State
 from intaglio.sim.simulator.functional.undefined import left_open
 from intaglio.sim.simulator.functional.windows import Values
 from intaglio.sim.simulator.machine import MachineStopped, fault_text
-from intaglio.spec.commands import FORMATS, WAITED, Engine, Opcode, decode
-from intaglio.spec.limits import QUEUE_DEPTH, SEQUENCE_BITS, WEIGHTS_QUEUE_DEPTH
+from intaglio.spec.commands import FORMATS, QUEUE_DEPTHS, WAITED, Engine, Opcode, decode
+from intaglio.spec.limits import SEQUENCE_BITS
 from intaglio.spec.registers import Cause
 
 WAITS = {engine: f"wait_{engine.name.lower()}" for engine in WAITED}
-QUEUES = dict.fromkeys(Engine, QUEUE_DEPTH) | {Engine.WEIGHTS: WEIGHTS_QUEUE_DEPTH}
 _RUN: dict[Opcode, Callable[[State, Values], None]] = {
     Opcode.LOAD: commands.load,
     Opcode.STORE: commands.store,
@@ -74,7 +73,7 @@ class ListOrder:
     ignore_waits = False
 
     def queue(self, engine: Engine) -> int:
-        return QUEUES[engine] + 1
+        return QUEUE_DEPTHS[engine] + 1
 
     def dispatches(self) -> bool:
         return True
