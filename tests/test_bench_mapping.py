@@ -7,7 +7,7 @@ import pytest
 
 from bench.mapping import BOARDS, FAMILIES, RESOURCES, Mapped, blocks, boards, parse
 from bench.page import DOCS, fill
-from bench.synthesis import NARROW, SynthesisError, yosys
+from bench.synthesis import NARROW, SynthesisError, lend_narrow, yosys
 from intaglio.hdl.units.mac import MAC
 from intaglio.hdl.verilog import emit
 
@@ -61,6 +61,7 @@ def test_the_page_has_the_blocks():
 )
 def test_narrow_multiplications_become_gates(activation, weight, multiplications, tmp_path):
     (tmp_path / "mac.v").write_text(emit(MAC(activation, weight, 24), "mac"))
+    lend_narrow(tmp_path)
     yosys("a MAC", f"read_verilog mac.v\n{NARROW}tee -q -o found.json stat -json\n", tmp_path)
     cells = json.loads((tmp_path / "found.json").read_text())["modules"]["\\mac"]["num_cells_by_type"]
     assert cells.get("$mul", 0) == multiplications
@@ -76,4 +77,5 @@ def test_those_gates_multiply(sign, tmp_path):
         products.append(f"assign y{index} = a{index} * b{index};")
     (tmp_path / "m.v").write_text(f"module m({', '.join(ports)}); {' '.join(products)} endmodule")
     proved = NARROW.replace("techmap", "equiv_opt -assert techmap")
+    lend_narrow(tmp_path)
     yosys("products", f"read_verilog m.v\nhierarchy -top m\n{proved}", tmp_path)
