@@ -1,5 +1,6 @@
 """What a mapped machine takes: cells counted by kind, boards that it fits, the page. Mapping itself takes minutes."""
 
+import importlib.util
 import json
 import re
 
@@ -10,6 +11,10 @@ from bench.page import DOCS, fill
 from bench.synthesis import NARROW, SynthesisError, lend_narrow, yosys
 from intaglio.hdl.units.mac import MAC
 from intaglio.hdl.verilog import emit
+
+installed = pytest.mark.skipif(
+    importlib.util.find_spec("pyosys") is None, reason="the extra `compare` is not installed"
+)
 
 
 def statistics(**cells):
@@ -55,6 +60,7 @@ def test_the_page_has_the_blocks():
     assert len(re.findall(r"^\| `affine8x8` \| 1 \| 2 \| 3 \| 4\.5 \|$", filled, re.M)) == len(FAMILIES)
 
 
+@installed
 @pytest.mark.parametrize(
     ("activation", "weight", "multiplications"),
     [("int5", "int4", 0), ("uint2", "int2", 0), ("int8", "int4", 1)],
@@ -67,6 +73,7 @@ def test_narrow_multiplications_become_gates(activation, weight, multiplications
     assert cells.get("$mul", 0) == multiplications
 
 
+@installed
 @pytest.mark.parametrize("sign", ["signed", ""])
 def test_those_gates_multiply(sign, tmp_path):
     """Yosys proves it, of all pairs of widths; a result is cut or extended, too."""

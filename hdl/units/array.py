@@ -168,16 +168,7 @@ class MacArray(wiring.Component):
         ]
         pipeline = Pipeline(m, offered)
 
-        activations = [
-            Signal(operand_shape(self.activation), name=f"activation_{row}", reset_less=True)
-            for row in range(self.lanes)
-        ]
-        with m.If(pipeline.transfer):
-            m.d.sync += [
-                register.eq(given)
-                for register, given in zip(activations, self.i.payload.activations, strict=True)
-            ]
-        operands = self._operands(m, activations, pipeline.transfer)
+        operands = self._operands(m, pipeline.transfer)
         plane, negative = Signal(), Signal()
         if self.bit_planes:
             with m.If(pipeline.transfer):
@@ -209,36 +200,27 @@ class MacArray(wiring.Component):
         pipeline.finish(self.o, output)
         return m
 
-    def _operands(self, m: Module, activations: list[Signal], transfer: Signal) -> list[list[Value]]:
-        """What row and column multiply: the row's activation, or in a depthwise pass the column's, of this vector or
-        its lines, some vectors ago, or the pad."""
-        operands: list[list[Value]] = [[activations[row]] * self.columns for row in range(self.rows)]
-        if not self.depthwise_taps:
-            return operands
-        depthwise = Signal()
-        beside = Signal(self.depthwise_taps, reset_less=True)
-        pad = Signal(operand_shape(self.activation), reset_less=True)
-        with m.If(transfer):
-            m.d.sync += [
-                depthwise.eq(self.i.payload.depthwise),
-                beside.eq(self.i.payload.beside),
-                pad.eq(self.i.payload.pad),
-            ]
-        lines = [activations[: self.columns]]
-        if self.depthwise_lines:
-            lines += [
-                self._held(m, transfer, list(given), f"line_{line}")
-                for line, given in enumerate(self.i.payload.above, start=1)
-            ]
-        for line, taps in enumerate(lines):
-            for tap in range(self.depthwise_taps):
-                if tap:
-                    taps = self._held(m, transfer, taps, f"line_{line}_before_{tap}")
-                row = line * self.depthwise_taps + tap
-                operands[row] = [
-                    Mux(depthwise, Mux(beside[tap], pad, value), activations[row]) for value in taps
-                ]
-        return operands
+    def _operands(self, m: Module, transfer: Signal) -> list[list[Value]]:
+        """What row and column multiply, from registers: the row's activation, or in a depthwise pass the column's, of
+        this vector or its lines, some vectors ago, or the pad. It is chosen on the way in, so that nothing stands
+        between a register and its multiplier."""
+        vector = self.i.payload
+        rows = [[vector.activations[row]] for row in range(self.rows)]
+        if self.depthwise_taps:
+            lines = [[vector.activations[column] for column in range(self.columns)]]
+            if self.depthwise_lines:
+                lines += [[given[column] for column in range(self.columns)] for given in vector.above]
+            for line, taps in enumerate(lines):
+                for tap in range(self.depthwise_taps):
+                    row = line * self.depthwise_taps + tap
+                    rows[row] = [
+                        Mux(vector.depthwise, Mux(vector.beside[tap], vector.pad, value), *rows[row])
+                        for value in taps
+                    ]
+                    if tap < self.depthwise_taps - 1:
+                        taps = self._held(m, transfer, taps, f"line_{line}_before_{tap + 1}")
+        held = [self._held(m, transfer, row, f"operand_{number}") for number, row in enumerate(rows)]
+        return [row * (self.columns // len(row)) for row in held]
 
     def _held(self, m: Module, transfer: Signal, values: list[Value], name: str) -> list[Value]:
         """Registers that load with each vector taken."""
