@@ -150,6 +150,8 @@ class Dispatcher(wiring.Component):
             m.d.sync += held.eq(0)
         with m.Elif(source.valid & source.ready):
             m.d.sync += held.eq(held + 1)
+        # None comes while a command is whole, and so none while one is taken, which is known late.
+        with m.If(source.valid & source.ready):
             m.d.sync += [
                 now.eq(later) for now, later in zip(beats, [*beats[1:], source.payload], strict=True)
             ]
