@@ -103,14 +103,9 @@ class Window(wiring.Component):
         step = Signal()
         first, last, row_offset, element_offset, ends = self._loops(m, step)
 
-        walk = stream.Signature(0).create()
-        walked = Signal()
+        walk, named = stream.Signature(0).create(), self.o
         if self._holds:
-            m.submodules.credits = credits = Credits(depth_to_cover(_LATENCY + FIFO_LATENCY))
-            m.d.comb += walk.valid.eq(self.command.valid & ~walked & credits.available)
-            gone = self.o.valid & self.o.ready & Value.cast(self.o.payload.last).all()
-            m.d.comb += self.command.ready.eq(gone)
-            m.d.sync += walked.eq((walked | (step & ends)) & ~gone)
+            named = self._hold(m, walk, step, ends)
         else:
             m.d.comb += [walk.valid.eq(self.command.valid), self.command.ready.eq(walk.ready & ends)]
         pipeline = Pipeline(m, walk)
@@ -150,22 +145,30 @@ class Window(wiring.Component):
         output = Signal(self.o.payload.shape())
         for name in ("address", "inside", *along):
             m.d.comb += output[name].eq(vector[name])
-        if not self._holds:
-            pipeline.finish(self.o, output)
-            return m
-        # Nothing stalls the stages, since what they name has a place to go to: no path from who reads to the counters.
-        m.submodules.waiting = waiting = Fifo(self.o.payload.shape(), credits.depth)
-        named = stream.Signature(self.o.payload.shape()).create()
         pipeline.finish(named, output)
+        return m
+
+    def _hold(self, m: Module, walk, step: Signal, ends: Value):
+        """Where vectors go of a window that holds its command; it goes when the last has been taken. Nothing stalls the
+        stages, since what they name has a place to go to: no path from who reads to the counters."""
+        m.submodules.credits = credits = Credits(depth_to_cover(_LATENCY + FIFO_LATENCY))
+        m.submodules.waiting = waiting = Fifo(self.o.payload.shape(), credits.depth)
         wiring.connect(m, waiting.o, wiring.flipped(self.o))
+        named = stream.Signature(self.o.payload.shape()).create()
+        walked = Signal()
+        taken = self.o.valid & self.o.ready
+        gone = taken & Value.cast(self.o.payload.last).all()
         m.d.comb += [
+            walk.valid.eq(self.command.valid & ~walked & credits.available),
+            self.command.ready.eq(gone),
+            credits.take.eq(step),
+            credits.give_back[0].eq(taken),
             named.ready.eq(1),
             waiting.i.valid.eq(named.valid),
             waiting.i.payload.eq(named.payload),
-            credits.take.eq(step),
-            credits.give_back[0].eq(self.o.valid & self.o.ready),
         ]
-        return m
+        m.d.sync += walked.eq((walked | (step & ends)) & ~gone)
+        return named
 
     def _loops(self, m: Module, step: Signal) -> tuple[data.View, data.View, Value, Value, Value]:
         """Nested counters: which loops are at their first and last turn, the offsets in rows and elements, and whether
