@@ -48,7 +48,7 @@ bench:    # the figures of docs/, measured
 	@$(PYTHON) -m bench vela
 
 fpga:     # what the machine CONFIG=… takes of an ECP5, and its clock; MAP=1: of three families, unplaced; takes minutes
-	@$(SETUP) fpga compare
+	@$(SETUP) $(if $(MAP),compare,fpga)
 	@$(PYTHON) -m bench $(if $(MAP),mapping $(CONFIG),ecp5 $(if $(CONFIG),--config $(CONFIG)))
 
 silicon:  # area by part and longest paths of the machines CONFIG=… with the cell library LIBERTY=…; takes minutes each

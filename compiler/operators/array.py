@@ -28,15 +28,13 @@ Bounds = tuple[list[int], list[int]]
 @dataclass(frozen=True)
 class Fold:
     """The last output channels of a layer where they are few: `count` neighbouring positions of a row as one, with so
-    many times the channels, in columns of the array that would idle."""
+    many times the channels, in columns of the array that would idle. `stream` and `one_tile` as in `ArrayBlock`."""
 
     window: Accumulation
     sweep: Sweep
     count: int
-
-    @property
-    def channels(self) -> int:
-        return self.window.outputs // self.count
+    stream: bytes = b""
+    one_tile: bool = False
 
     def fits(self, block: Block) -> bool:
         return not block.column % self.count and not block.columns % self.count
@@ -103,14 +101,11 @@ class ArrayPlan(LayerPlan):
         whole = all(block.block.columns == part.columns for block in blocks)
         if not whole or not self.sweep.goes_on(part.columns, self.config):
             for block in blocks:
-                stream = self._stream(block, groups)
+                # Weights of a block are one stretch, whoever uses them.
+                stream = self._stream(block, groups) + (fold.stream if fold else b"")
+                yield replace(block, stream=stream), groups
                 if fold:
-                    folded = self._folded(block, fold)
-                    # Weights of a block are one stretch, whoever uses them.
-                    yield replace(block, stream=stream + folded.stream), groups
-                    yield replace(folded, stream=b""), self.groups[-1:]
-                else:
-                    yield block, groups
+                    yield self._folded(block, fold, b"", goes_on=False), self.groups[-1:]
             return
         for channel in groups:
             turn = range(channel, channel + 1)
@@ -120,10 +115,8 @@ class ArrayPlan(LayerPlan):
         if fold:
             kept = fold.sweep.goes_on(part.columns // fold.count, self.config)
             for block in blocks:
-                yield (
-                    replace(self._folded(block, fold), goes_on=kept and block.block.row > part.row),
-                    self.groups[-1:],
-                )
+                goes_on = kept and block.block.row > part.row
+                yield self._folded(block, fold, fold.stream, goes_on), self.groups[-1:]
 
     def _stream(self, block: ArrayBlock, groups: range) -> bytes:
         """What some groups of a block take of the weight stream."""
@@ -131,13 +124,9 @@ class ArrayPlan(LayerPlan):
         first = groups.start // self.config.columns
         return block.stream[first * size : (first + len(groups)) * size]
 
-    def _folded(self, block: ArrayBlock, fold: Fold) -> ArrayBlock:
+    def _folded(self, block: ArrayBlock, fold: Fold, stream: bytes, goes_on: bool) -> ArrayBlock:
         """The last group of a block, several positions as one."""
-        key = -1
-        if key not in self._streams:
-            stream = block_stream(fold.window, fold.window.rescale, fold.sweep, self.config)
-            self._streams[key] = fold.window.rescale, *stream
-        return ArrayBlock(block.block, *self._streams[key], fold=fold)
+        return ArrayBlock(block.block, fold.window.rescale, stream, fold.one_tile, goes_on, fold)
 
     def group(
         self,
@@ -319,7 +308,10 @@ def _fold(plan: ArrayPlan, config: AcceleratorConfig) -> Fold | None:
         return pass_cycles(fold.sweep, fold.window, config)
 
     best = min(folds, key=cycles, default=None)
-    return best if best and cycles(best) < pass_cycles(plan.sweep, window, config) else None
+    if best is None or cycles(best) >= pass_cycles(plan.sweep, window, config):
+        return None
+    stream, one_tile = block_stream(best.window, best.window.rescale, best.sweep, config)
+    return replace(best, stream=stream, one_tile=one_tile)
 
 
 def _plan(
