@@ -6,6 +6,7 @@ import dataclasses
 import numpy as np
 import pytest
 
+from intaglio import golden
 from intaglio.compiler import compile_network
 from intaglio.network import AffineRescale, FullyConnected, NetworkError, TensorType
 from intaglio.spec.commands import WAITED, Opcode, encode
@@ -88,17 +89,38 @@ def test_what_follows_an_average_whose_windows_differ_side_by_side():
         check(builder.build(), machine, runs=4)
 
 
+FOLDS = {"rows": 8, "columns": 6, "rescale_lanes": 2, "accumulator_depth": 32}
+"""Of 8 channels on 6 columns the last 2 leave room for three positions."""
+
+
+def last_channels(network, config):
+    """The channels before which RESCALE writes none, in a program that is right; what they hold differs by position."""
+    program = check(network, config)
+    rng = np.random.default_rng(0)
+    inputs = {name: rng.integers(-128, 128, (1, *network.tensors[name].shape)) for name in network.inputs}
+    for layer in network.layers:
+        (values,) = golden.run(network, inputs).tensors[layer.output][..., 6:]
+        assert all((values[:, :1] != values).any(axis=(0, 1)))
+    return {values["first_channel"] for opcode, values in commands(program) if opcode is Opcode.RESCALE}
+
+
 @pytest.mark.parametrize(("columns", "across"), [(6, 3), (7, 1), (4, 2), (9, 3)])
 def test_the_last_channels_of_positions_side_by_side(columns, across):
     """Where a layer's last group has few channels, as many positions as divide a row share the array, or none."""
-    config = int8_machine(rows=8, columns=6, rescale_lanes=2, accumulator_depth=32)
-    builder, source = built(5, (5, columns, 3))
+    builder, source = built(21, (5, columns, 3))
     hidden = builder.conv(source, 8, (3, 3), (1, 1), (1, 1, 1, 1))
     builder.conv(hidden, 8, (1, 1))
-    program = check(builder.build(), config)
-    firsts = {values["first_channel"] for opcode, values in commands(program) if opcode is Opcode.RESCALE}
+    firsts = last_channels(builder.build(), int8_machine(**FOLDS))
     assert firsts == {2 * position for position in range(across)}
-    check(builder.build(), dataclasses.replace(config, scratchpad_bytes=1024, accumulator_depth=16))
+
+
+@pytest.mark.parametrize(("scratchpad_bytes", "firsts"), [(1024, {0}), (8192, {0, 2, 4})])
+def test_parts_of_columns_that_are_no_multiple_of_those_side_by_side(scratchpad_bytes, firsts):
+    """A row that does not fit is cut where it has to be; its last channels are then computed as all others."""
+    builder, source = built(21, (4, 90, 6))
+    builder.conv(source, 8, (3, 3), (1, 1), (1, 1, 1, 1))
+    config = int8_machine(**FOLDS, scratchpad_bytes=scratchpad_bytes)
+    assert last_channels(builder.build(), config) == firsts
 
 
 def test_an_input_that_is_an_output():
