@@ -139,6 +139,7 @@ def _matmul(step: Matmul) -> dict[str, int]:
         "last_lanes": step.last_lanes,
         "bank": step.bank,
         "one_tile": int(step.one_tile),
+        "tile_words": step.tile_words,
         "lines": step.lines,
         "line_lanes": step.line_lanes,
         "first_output_row": step.first_output_row,

@@ -166,6 +166,7 @@ class Matmul(Step):
     last_lanes: int
     bank: int
     one_tile: bool
+    tile_words: int
     lines: int = 0
     line_lanes: int = 0
     first_output_row: int = 0

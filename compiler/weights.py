@@ -21,16 +21,31 @@ def block_stream(
 ) -> tuple[bytes, bool]:
     """What one block of a layer consumes: for each group of `columns` output channels the first pass's tile, the
     group's parameters, the tiles of the other passes; and whether there is only one tile, which serves all passes.
+    The tiles of the last group have the columns that it needs.
     """
     tiles = _tiles(window, sweep, config)
     parameters = _parameters(rescale, len(tiles), config)
     one_tile = bool(np.all(tiles == tiles[:, :1]))
     if one_tile:
         tiles = tiles[:, :1]
-    stream = np.concatenate(
-        [tiles[:, :1].reshape(len(tiles), -1), parameters, tiles[:, 1:].reshape(len(tiles), -1)], axis=1
+    last = window.outputs - (len(tiles) - 1) * config.columns
+    sizes = [tiles.shape[-1]] * (len(tiles) - 1) + [tile_bytes(last, config)]
+    stream = b"".join(
+        of_group[0, :size].tobytes() + records.tobytes() + of_group[1:, :size].tobytes()
+        for of_group, records, size in zip(tiles, parameters, sizes, strict=True)
     )
-    return stream.tobytes(), one_tile
+    return stream, one_tile
+
+
+def tile_bytes(columns: int, config: AcceleratorConfig) -> int:
+    """Of a tile of so many columns."""
+    return config.tile_words(columns) * config.weight_bits // 8
+
+
+def group_bytes(sweep: Sweep, columns: int, one_tile: bool, config: AcceleratorConfig) -> int:
+    """What a group of so many output channels takes of the stream."""
+    tiles = 1 if one_tile else sweep.passes
+    return tiles * tile_bytes(columns, config) + config.parameter_beats * config.bus_bytes
 
 
 def _tiles(window: Accumulation, sweep: Sweep, config: AcceleratorConfig) -> Bytes:
@@ -45,7 +60,8 @@ def _tiles(window: Accumulation, sweep: Sweep, config: AcceleratorConfig) -> Byt
     if config.weight.is_binary:
         # Lanes and columns that are not used: the machine leaves them out, or they are bits that are not set.
         by_group = np.where(by_group == 0, 1, by_group)
-    packed = pack_codes(_encode(by_group, config).reshape(*by_group.shape[:2], -1), config.weight.bits)
+    by_column = _encode(by_group, config).swapaxes(2, 3)
+    packed = pack_codes(by_column.reshape(*by_group.shape[:2], -1), config.weight.bits)
     return np.pad(packed, [(0, 0), (0, 0), (0, config.tile_beats * config.bus_bytes - packed.shape[-1])])
 
 

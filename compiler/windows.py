@@ -18,7 +18,7 @@ from intaglio.network.graph import Integers
 from intaglio.spec.config import AcceleratorConfig
 
 BLOCK_TILES = 4
-"""A block of this many times `tile_beats` cycles a pass keeps the weight bus at most a quarter busy."""
+"""A block of this many times a tile's beats in cycles a pass keeps the weight bus at most a quarter busy."""
 MOST_BLOCKS = 64
 """Smaller blocks than a layer's 64th hide nothing more."""
 
@@ -359,7 +359,7 @@ def pass_cycles(sweep: Sweep, window: Accumulation, config: AcceleratorConfig) -
     rows, columns = window.output_extents(sweep.source.rows, sweep.source.columns)
     blocks = -(-rows * columns // config.accumulator_depth)
     one_tile = bool(np.all(window.weights == window.weights[:, :1, :1]))
-    tile_cycles = 1 if one_tile else config.tile_beats * config.bus_bits // config.weight_bits
+    tile_cycles = 1 if one_tile else config.tile_words(min(window.outputs, config.columns))
     again = 0 if sweep.goes_on(columns, config) else blocks - 1
     lines = sweep.lines_before(0) + again * sweep.lines
     return sweep.passes * max(sweep.pass_vectors(rows + lines, columns), blocks * tile_cycles)

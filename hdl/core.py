@@ -161,9 +161,11 @@ class Core(wiring.Component):
         """Weights to the array, and the rescale's parameters, which arrive between them."""
         wiring.connect(m, weights.o, weight_stream.i)
         wiring.connect(m, weight_stream.tiles, matmul.weights)
+        wiring.connect(m, matmul.lengths, weight_stream.lengths)
         m.d.comb += [
             weight_stream.started.eq(matmul.started),
             weight_stream.started_bank.eq(matmul.started_bank),
+            weight_stream.ended.eq(matmul.ended),
             matmul.parameters_loaded.eq(weight_stream.loaded),
             matmul.read_enable.eq(rescale.read_enable),
             matmul.read_bank.eq(rescale.read_bank),

@@ -223,6 +223,9 @@ FORMATS: dict[Opcode, Format] = {
                 Field("last_lanes", 7, "of binary weights: lanes of the last chunk that count (0: all)"),
                 Field("bank", 1, "accumulator bank that is filled"),
                 Field("one_tile", 1, "the first tile serves all passes"),
+                Field(
+                    "tile_words", 10, "words of the weight stream that each tile has, at most a whole tile's"
+                ),
                 Field("depthwise", 1, "each channel is multiplied by itself"),
                 Field("first_output", 16, "of a depthwise row: the first vector with which a sum is kept"),
                 Field("output_step", 8, "of a depthwise row: vectors from a kept sum to the next"),
@@ -245,7 +248,15 @@ FORMATS: dict[Opcode, Format] = {
                     "with lines: those before the first rows are the last command's; else they are outside the tensor",
                 ),
             ),
-            ("output_rows", "output_columns", "kernel_rows", "kernel_columns", "chunks", "digits"),
+            (
+                "output_rows",
+                "output_columns",
+                "kernel_rows",
+                "kernel_columns",
+                "chunks",
+                "digits",
+                "tile_words",
+            ),
         ),
         Format(
             Opcode.RESCALE,

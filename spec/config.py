@@ -283,7 +283,7 @@ class AcceleratorConfig:
 
     @property
     def tile_beats(self) -> int:
-        """Beats of the weight stream that hold one rows x columns tile."""
+        """Beats of the weight stream that hold one rows x columns tile, the longest."""
         return -(-self.rows * self.columns * self.weight.bits // self.bus_bits)
 
     @property
@@ -311,6 +311,10 @@ class AcceleratorConfig:
         """Width of the path from the weight buffer to the array: as many beats at once, up to four, as tiles and
         parameters are whole multiples of."""
         return self.bus_bits * math.gcd(4, self.tile_beats, self.slot_beats)
+
+    def tile_words(self, columns: int) -> int:
+        """Words of `weight_bits` of the weight stream that hold a tile of so many columns."""
+        return -(-columns * self.rows * self.weight.bits // self.weight_bits)
 
     @property
     def on_chip_bytes(self) -> dict[str, int]:

@@ -205,7 +205,10 @@ def faulty(program, config):
             yield apart, cause, index, end
     fields = {
         Opcode.WEIGHTS: [{"memory_address": program.image_address + 4}],
-        Opcode.MATMUL: [{"output_rows": config.accumulator_depth + 1}],
+        Opcode.MATMUL: [
+            {"output_rows": config.accumulator_depth + 1},
+            {"tile_words": config.tile_words(config.columns) + 1},
+        ],
         Opcode.RESCALE: [
             {"scheme": next(scheme for scheme in Scheme if scheme.name.lower() not in config.rescales)},
             {"positions": config.accumulator_depth + 1},
@@ -308,6 +311,7 @@ def any_commands(rng, config):
         "weight_digits": int(config.weight_digits and rng.integers(2)), "first_output": 0, "output_step": 1,
         "lines": 0, "line_lanes": 0, "first_output_row": 0, "kernel_column_row_step": 0, "goes_on": 0,
         "row_overlap": 0, "last_row_columns": int(config.depthwise_taps and rng.integers(5)),
+        "tile_words": int(rng.integers(1, config.tile_words(config.columns), endpoint=True)),
     }  # fmt: skip
     if config.line_buffer_rows and rng.integers(2):
         lines = int(rng.integers(1, config.line_buffer_rows + 1))
@@ -343,7 +347,8 @@ def any_commands(rng, config):
     }  # fmt: skip
     passes = np.prod([matmul[name] for name in ("digits", "kernel_rows", "kernel_columns", "chunks")])
     tiles = 1 if matmul["one_tile"] else int(passes)
-    weights = {"memory_address": IMAGE, "beats": tiles * config.tile_beats + config.parameter_beats} | ONCE
+    beats = tiles * matmul["tile_words"] * config.weight_bits // config.bus_bits + config.parameter_beats
+    weights = {"memory_address": IMAGE, "beats": beats} | ONCE
     return [
         load, (Opcode.WEIGHTS, weights), (Opcode.MATMUL, matmul), (Opcode.RESCALE, rescale),
         (Opcode.STORE, store | {"wait_rescale": 1}),
@@ -496,6 +501,7 @@ def test_weights_that_an_inference_stored_itself():
         "signed": 1,
         "height": 1,
         "width_elements": 4,
+        "tile_words": config.tile_words(4),
     }
     rows = {"rows": 1, "row_bytes": 16}
     commands = [
@@ -520,7 +526,7 @@ def test_weights_that_an_inference_stored_itself():
     )
     inputs = {"weights": np.random.default_rng(0).integers(-6, 7, (5, 4, 4))}
     found = FunctionalMachine(program, config).infer(inputs)
-    np.testing.assert_array_equal(found.outputs["sums"], [1, 2, 3, 4] @ inputs["weights"])
+    np.testing.assert_array_equal(found.outputs["sums"], inputs["weights"] @ [1, 2, 3, 4])
     assert len(found.counters) == 5
 
 

@@ -69,7 +69,7 @@ def tile(config, weights):
     """Rows past the last, and columns, have zeros."""
     whole = np.zeros((config.rows, config.columns), np.int64)
     whole[: len(weights), : weights.shape[1]] = weights
-    return beats(whole.ravel(), config.weight.bits)
+    return beats(whole.T.ravel(), config.weight.bits)
 
 
 def streamed(config, tiles, records):
@@ -108,7 +108,7 @@ def test_depthwise_3x3_of_stride_2_is_a_loop():
         "first_element": -channels, "row_pitch": width * channels, "row_stride": 2, "column_stride": channels,
         "output_rows": rows, "output_columns": 2 * (columns - 1) + 3, "kernel_rows": 3, "kernel_row_step": 1,
         "kernel_columns": 1, "chunks": 1, "digits": 1, "signed": 1, "pad": pad & 255, "bank": 1,
-        "depthwise": 1, "first_output": 2, "output_step": 2,
+        "depthwise": 1, "first_output": 2, "output_step": 2, "tile_words": config.tile_words(6),
     }  # fmt: skip
     rescale = CLAMPED | {
         "bank": 1, "positions": rows * columns, "columns": columns, "channels": channels, "destination": 1000,
@@ -135,6 +135,7 @@ def test_a_dilated_depthwise_row_takes_passes():
         "width_elements": 54, "height": 1, "row_pitch": 54, "column_stride": 6, "output_rows": 1,
         "output_columns": 5, "kernel_rows": 1, "kernel_columns": 3, "kernel_column_step": 12, "chunks": 1,
         "digits": 1, "signed": 1, "depthwise": 1, "output_step": 1, "one_tile": 1,
+        "tile_words": config.tile_words(6),
     }  # fmt: skip
     rescale = CLAMPED | {"positions": 5, "columns": 5, "channels": 6, "destination": 99, "pixel_pitch": 6,
                          "wait_matmul": 1}  # fmt: skip
@@ -151,7 +152,7 @@ def test_a_depthwise_pass_reads_lanes_with_weights_inside_the_tensor():
     matmul = {
         "width_elements": 12, "height": 1, "first_element": -4, "row_pitch": 12, "column_stride": 4,
         "output_rows": 1, "output_columns": 5, "kernel_rows": 1, "kernel_columns": 1, "chunks": 1, "digits": 1,
-        "signed": 1, "depthwise": 1, "first_output": 1, "output_step": 3,
+        "signed": 1, "depthwise": 1, "first_output": 1, "output_step": 3, "tile_words": config.tile_words(6),
     }  # fmt: skip
     machine = machine_for(config, [weights_command, (Opcode.MATMUL, matmul)], image=stream).run()
     (touched,) = machine.reads[1].values()
@@ -432,6 +433,7 @@ def test_a_bank_must_be_drained_before_it_is_filled():
         "signed": 1,
         "height": 1,
         "width_elements": 1,
+        "tile_words": config.tile_words(6),
     }
     rescale = CLAMPED | {"positions": 1, "columns": 1, "channels": 1, "destination": 50, "wait_matmul": 1}
     commands = [

@@ -21,9 +21,10 @@ def passes_of(step: Matmul) -> int:
 
 def items_of(steps: Iterable[Step], config: AcceleratorConfig) -> Iterator[Item]:
     """The weight stream that the MATMULs of a schedule take, in order."""
-    tile, parameters = Item(config.tile_beats, True), Item(config.parameter_beats, False)
+    parameters = Item(config.parameter_beats, False)
     for step in steps:
         if isinstance(step, Matmul):
+            tile = Item(step.tile_words * config.weight_bits // config.bus_bits, True)
             yield from (tile, parameters)
             yield from (tile for _ in range(1, 1 if step.one_tile else passes_of(step)))
 

@@ -15,7 +15,7 @@ from intaglio.compiler.operators.layer import LayerFacts, LayerPlan, Stored, ref
 from intaglio.compiler.rescales import Rescaling, rescale_problems
 from intaglio.compiler.steps import Destination, Matmul, Rescale, on_chip
 from intaglio.compiler.views import Block, Extents, View
-from intaglio.compiler.weights import block_stream
+from intaglio.compiler.weights import block_stream, group_bytes
 from intaglio.compiler.windows import Sweep, geometry_of, matmul_blocks, matmul_sweep, pass_cycles
 from intaglio.network import AffineRescale, AveragePool2D, Mean
 from intaglio.network.graph import Floats, WeightLayer
@@ -119,8 +119,8 @@ class ArrayPlan(LayerPlan):
                 yield self._folded(block, fold, fold.stream, goes_on), self.groups[-1:]
 
     def _stream(self, block: ArrayBlock, groups: range) -> bytes:
-        """What some groups of a block take of the weight stream."""
-        size = len(block.stream) // len(self.groups)
+        """What some groups of a block take of the weight stream, of which the last may have fewer columns."""
+        size = group_bytes(self.sweep, self.config.columns, block.one_tile, self.config)
         first = groups.start // self.config.columns
         return block.stream[first * size : (first + len(groups)) * size]
 
@@ -143,7 +143,7 @@ class ArrayPlan(LayerPlan):
         `first_element` of each pixel of `source` is the group's first input channel, where that is not all there are.
         """
         config, fold = self.config, block.fold
-        sweep = fold.sweep if fold else self.sweep
+        window, sweep = (fold.window, fold.sweep) if fold else (self.window, self.sweep)
         place = fold.place(block.block) if fold else block.block
         if first_element is None:
             first_element = self._first_element(channel)
@@ -159,6 +159,7 @@ class ArrayPlan(LayerPlan):
             last_lanes=sweep.last_lanes,
             bank=bank,
             one_tile=block.one_tile,
+            tile_words=config.tile_words(min(window.outputs - (0 if fold else channel), config.columns)),
             lines=sweep.lines,
             first_output_row=0 if overlaps else lines,
             line_lanes=sweep.line_lanes,

@@ -9,6 +9,7 @@ from intaglio.hdl.engines.line_buffer import LineBuffer
 from intaglio.hdl.engines.matmul_vectors import MatmulVectors
 from intaglio.hdl.storage.accumulators import Accumulators, tag_layout
 from intaglio.hdl.storage.scratchpad import read_signature
+from intaglio.hdl.storage.weight_stream import length_shape, tile_layout
 from intaglio.hdl.units.array import MacArray
 from intaglio.spec.commands import Opcode
 from intaglio.spec.config import AcceleratorConfig
@@ -35,8 +36,12 @@ class Matmul(wiring.Component):
         The scratchpad's read stream and its vector, READ_LATENCY cycles after.
     weights : In(stream)
         The weight stream, parameters taken out (:class:`intaglio.hdl.storage.weight_stream.WeightStream`).
+    lengths : Out(stream)
+        Of each command, once it is known to start, words of its tiles less one.
     started, started_bank : Out(1)
         The first tile of a command has come into use, so that the bank of its parameters is free.
+    ended : Out(1)
+        Its last tile has come into use.
     parameters_loaded : In(1)
         The parameters of a command have arrived.
     done, done_mark : Out(1)
@@ -70,9 +75,11 @@ class Matmul(wiring.Component):
                 "command": In(command_signature(Opcode.MATMUL)),
                 "read": Out(read_signature(config)),
                 "data": In(config.vector_lanes * config.element_bits),
-                "weights": In(stream.Signature(config.weight_bits)),
+                "weights": In(stream.Signature(tile_layout(config))),
+                "lengths": Out(stream.Signature(length_shape(config))),
                 "started": Out(1),
                 "started_bank": Out(1),
+                "ended": Out(1),
                 "parameters_loaded": In(1),
                 "done": Out(1),
                 "done_mark": Out(1),
@@ -96,10 +103,13 @@ class Matmul(wiring.Component):
         wiring.connect(m, wiring.flipped(self.command), vectors.command)
         wiring.connect(m, vectors.read, wiring.flipped(self.read))
         wiring.connect(m, wiring.flipped(self.weights), array.w)
+        wiring.connect(m, vectors.lengths, wiring.flipped(self.lengths))
         tag = data.View(tag_layout(config), array.i.payload.tag)
+        swapped = array.i.valid & array.i.ready & array.i.payload.swap
         m.d.comb += [
             vectors.data.eq(self.data),
-            self.started.eq(array.i.valid & array.i.ready & array.i.payload.swap & tag.first),
+            self.started.eq(swapped & tag.first),
+            self.ended.eq(swapped & tag.last_tile),
             self.started_bank.eq(tag.bank),
             self.fault.eq(vectors.fault),
             self.fault_command.eq(vectors.fault_command),

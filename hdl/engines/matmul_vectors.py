@@ -11,7 +11,9 @@ from intaglio.hdl.engines.window import MATMUL_ORDER, Window
 from intaglio.hdl.storage.accumulators import tag_layout
 from intaglio.hdl.storage.credits import Credits, depth_to_cover
 from intaglio.hdl.storage.fifo import FIFO_LATENCY, Fifo
+from intaglio.hdl.storage.register_slice import RegisterSlice
 from intaglio.hdl.storage.scratchpad import READ_LATENCY, address_bits, read_signature
+from intaglio.hdl.storage.weight_stream import length_shape
 from intaglio.hdl.units.product import operand_shape
 from intaglio.spec.commands import Opcode
 from intaglio.spec.config import AcceleratorConfig
@@ -56,6 +58,8 @@ class MatmulVectors(wiring.Component):
         Its fields stand from the cycle before it is offered.
     read, data : Out(read_signature), In
         The scratchpad's read stream and its vector, READ_LATENCY cycles after.
+    lengths : Out(stream)
+        Of each command, when it begins, words of its tiles less one.
     o : Out(stream of `vector`)
     fault, fault_command : Out
         A command has more positions than a bank, or asks for what this machine does not implement.
@@ -69,6 +73,7 @@ class MatmulVectors(wiring.Component):
                 "command": In(command_signature(Opcode.MATMUL)),
                 "read": Out(read_signature(config)),
                 "data": In(config.vector_lanes * config.element_bits),
+                "lengths": Out(stream.Signature(length_shape(config))),
                 "o": Out(stream.Signature(vector)),
                 "fault": Out(1),
                 "fault_command": Out(COMMAND_INDEX_BITS),
@@ -100,11 +105,13 @@ class MatmulVectors(wiring.Component):
         command = self.command.payload
         runs = Signal()
         # A command's fields stand a cycle before it is offered.
-        m.d.sync += runs.eq(self._has_lines(command.body) & self._has_rows(command.body))
+        has_tile = command.body.tile_words <= config.tile_words(config.columns)
+        m.d.sync += runs.eq(self._has_lines(command.body) & self._has_rows(command.body) & has_tile)
+        begins = self._announce(m, runs)
         m.d.comb += [
-            window.command.valid.eq(self.command.valid & runs),
+            window.command.valid.eq(self.command.valid & begins),
             window.command.payload.eq(command),
-            self.command.ready.eq(window.command.ready & runs),
+            self.command.ready.eq(window.command.ready & begins),
         ]
 
         vector = window.o.payload
@@ -133,6 +140,20 @@ class MatmulVectors(wiring.Component):
 
         self._arrive(m, self._describe(m, vector, ask, position, keep), waiting.i)
         return m
+
+    def _announce(self, m: Module, runs: Signal) -> Value:
+        """Whether a command that runs may begin: the weight stream has been told how long its tiles are, or hears of it
+        now. It is told of some commands ahead of the one whose tiles it gives."""
+        m.submodules.ahead = ahead = RegisterSlice(self.lengths.payload.shape())
+        wiring.connect(m, ahead.o, wiring.flipped(self.lengths))
+        told = Signal()
+        gone = self.command.valid & self.command.ready
+        m.d.comb += [
+            ahead.i.valid.eq(self.command.valid & runs & ~told),
+            ahead.i.payload.eq(self.command.payload.body.tile_words - 1),
+        ]
+        m.d.sync += told.eq((told | (ahead.i.valid & ahead.i.ready)) & ~gone)
+        return runs & (told | ahead.i.ready)
 
     def _has_lines(self, body: data.View) -> Value:
         """Whether the machine has the line buffer that a command asks for."""
@@ -209,7 +230,8 @@ class MatmulVectors(wiring.Component):
         described = Signal(layout)
         digit_first = Cat(vector.first[name] for name in ("chunks", "kernel_columns", "kernel_rows")).all()
         positions_first = vector.first.output_columns & vector.first.output_rows
-        all_last = Cat(vector.last[name] for name in MATMUL_ORDER).all()
+        passes_last = Cat(vector.last[name] for name in MATMUL_ORDER[2:]).all()
+        all_last = passes_last & vector.last.output_columns & vector.last.output_rows
         # Binary weights have no zero for the lanes past a run's end.
         partial = vector.last.chunks & (vector.last_lanes != 0)
         counts = Cat(~partial | (lane < vector.last_lanes) for lane in range(config.operand_lanes))
@@ -230,6 +252,7 @@ class MatmulVectors(wiring.Component):
             described.tag.shift.eq(digit_first & ~vector.first.digits),
             described.tag.weight_digits.eq(vector.weight_digits),
             described.tag.last.eq(all_last),
+            described.tag.last_tile.eq(vector.one_tile | passes_last),
             described.tag.mark.eq(vector.mark),
         ]
         if config.line_buffer_rows:

@@ -16,7 +16,7 @@ def tag_layout(config: AcceleratorConfig) -> data.StructLayout:
 
     ``keep``: whether it is a sum of the output at all; ``position`` in ``bank``; ``first``: begin a sum; ``shift``:
     move the sum so far up by a digit, of the weights if ``weight_digits``; ``last``: the command's last; ``mark``: of
-    the command.
+    the command. ``last_tile``: it sees the command's last tile, which concerns no sum.
     """
     return data.StructLayout(
         {
@@ -27,6 +27,7 @@ def tag_layout(config: AcceleratorConfig) -> data.StructLayout:
             "shift": 1,
             "weight_digits": 1,
             "last": 1,
+            "last_tile": 1,
             "mark": 1,
         }
     )

@@ -1,23 +1,34 @@
 """The weight stream on chip: beats are prefetched, and parted into tiles and rescale parameters."""
 
-from amaranth.hdl import Cat, Module, Mux, Signal
-from amaranth.lib import stream, wiring
+from amaranth.hdl import Cat, Module, Mux, Signal, Value
+from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from intaglio.hdl.storage.fifo import Fifo
 from intaglio.hdl.storage.memory import SyncMemory
 from intaglio.spec.config import AcceleratorConfig
 
-__all__ = ["WeightStream"]
+__all__ = ["WeightStream", "length_shape", "tile_layout"]
+
+
+def tile_layout(config: AcceleratorConfig) -> data.StructLayout:
+    """A word of a tile, and whether it is the tile's last."""
+    return data.StructLayout({"bits": config.weight_bits, "last": 1})
+
+
+def length_shape(config: AcceleratorConfig) -> range:
+    """Of the number of words of a tile, less one."""
+    return range(max(config.tile_words(config.columns), 2))
 
 
 class WeightStream(wiring.Component):
-    """A buffer of beats, which leave it several at once (`weight_bits`). Those after the first tile of each MATMUL
-    command are the parameters of its channels; they go to one of two slots, by the command's bank; all others go to the
-    array.
+    """A buffer of beats, which leave it several at once, as a word of `weight_bits`. Those after the first tile of each
+    MATMUL command are the parameters of its channels; they go to one of two slots, by the command's bank; all others go
+    to the array, as tiles of so many words as the command says.
 
     The first tile of a command has come into use before its parameters leave the buffer, so the bank is free, and
-    its slot with it.
+    its slot with it. No word of a command's first tile leaves before the last tile of the command before is in use, and
+    the length is known.
 
     Parameters
     ----------
@@ -29,10 +40,14 @@ class WeightStream(wiring.Component):
         Beats from memory.
     space : Out
         Beats that can be taken.
+    lengths : In(stream)
+        Of each command, words of its tiles less one.
     tiles : Out(stream)
-        Tiles, `weight_bits` at a time.
+        Tiles, as the array takes them, `weight_bits` at a time.
     started, started_bank : In(1)
         The first tile of a command has come into use.
+    ended : In(1)
+        Its last tile has come into use.
     loaded : Out(1)
         The parameters of a command are whole.
     read_enable, read_slot, read_group : In
@@ -50,9 +65,11 @@ class WeightStream(wiring.Component):
             {
                 "i": In(stream.Signature(config.bus_bits)),
                 "space": Out(range(config.weight_buffer_bytes // config.bus_bytes + 1)),
-                "tiles": Out(stream.Signature(config.weight_bits)),
+                "lengths": In(stream.Signature(length_shape(config))),
+                "tiles": Out(stream.Signature(tile_layout(config))),
                 "started": In(1),
                 "started_bank": In(1),
+                "ended": In(1),
                 "loaded": Out(1),
                 "read_enable": In(1),
                 "read_slot": In(1),
@@ -79,11 +96,11 @@ class WeightStream(wiring.Component):
         word_full = beat == words - 1
         taking = Signal()
         # In the very cycle of `started`, the beat at the head is already the first of the parameters.
-        parameters_next = due | self.started
+        tiles_next = self._tiles_next(m) & ~(due | self.started)
         m.d.comb += [
-            self.tiles.payload.eq(fifo.o.payload),
-            self.tiles.valid.eq(fifo.o.valid & ~parameters_next),
-            fifo.o.ready.eq(parameters_next & due | ~parameters_next & self.tiles.ready),
+            self.tiles.payload.bits.eq(fifo.o.payload),
+            self.tiles.valid.eq(fifo.o.valid & tiles_next),
+            fifo.o.ready.eq(due | tiles_next & self.tiles.ready),
             taking.eq(fifo.o.valid & due),
             slots.write_enable.eq(Mux(taking, 1 << beat, 0)),
             slots.write_address.eq(slot * self._groups + group),
@@ -105,6 +122,21 @@ class WeightStream(wiring.Component):
             self.parameters.eq(slots.read_data),
         ]
         return m
+
+    def _tiles_next(self, m: Module) -> Value:
+        """Whether it is known of which command the next tile is, and so how long it is; tells the array where it
+        ends."""
+        known = Signal()
+        length = Signal.like(self.lengths.payload)
+        word = Signal.like(self.lengths.payload)
+        m.d.comb += [self.lengths.ready.eq(~known), self.tiles.payload.last.eq(word == length)]
+        with m.If(~known):
+            m.d.sync += [known.eq(self.lengths.valid), length.eq(self.lengths.payload)]
+        with m.Elif(self.ended):
+            m.d.sync += known.eq(0)
+        with m.If(self.tiles.valid & self.tiles.ready):
+            m.d.sync += word.eq(Mux(self.tiles.payload.last, 0, word + 1))
+        return known & ~self.ended
 
     def _collect(self, m: Module, fifo: Fifo) -> None:
         """Beats until they fill a word of the buffer."""

@@ -22,7 +22,8 @@ class MacArray(wiring.Component):
     Weights are double-buffered: a tile of rows x columns arrives as beats on ``w`` in shadow
     registers while the array works with the tile before; a vector with ``swap`` high is the first
     that sees it, and waits until the tile is whole. A tile that takes no more cycles to load than
-    its predecessor is used costs no cycle.
+    its predecessor is used costs no cycle. One of fewer beats holds the weights of the first columns
+    alone; all bits of the others' weights are 0.
 
     Latency: :attr:`latency` cycles. Throughput: one vector, rows x columns products, a cycle.
 
@@ -56,8 +57,8 @@ class MacArray(wiring.Component):
     Members
     -------
     w : In(stream)
-        Payload unsigned(beat_bits). A tile is :attr:`tile_beats` beats: ``w[0][0], w[0][1], …``,
-        packed from bit 0 up.
+        Payload: ``bits``, unsigned(beat_bits), and ``last``, high with a tile's last beat. A tile is
+        at most :attr:`tile_beats` beats: ``w[0][0], w[1][0], …``, column by column, packed from bit 0 up.
     i : In(stream)
         Payload, from the lowest bit: ``activations`` (:attr:`lanes` of the activation's shape: rows, or columns
         if they are more and there is a depthwise mapping), ``swap`` unsigned(1), ``tag`` unsigned(tag_bits),
@@ -118,7 +119,7 @@ class MacArray(wiring.Component):
         )
         super().__init__(
             {
-                "w": In(stream.Signature(self.beat_bits)),
+                "w": In(stream.Signature(data.StructLayout({"bits": self.beat_bits, "last": 1}))),
                 "i": In(stream.Signature(self._vector())),
                 "o": Out(stream.Signature(sums)),
             }
@@ -145,7 +146,7 @@ class MacArray(wiring.Component):
 
     @property
     def tile_beats(self) -> int:
-        """Beats on ``w`` that hold one tile."""
+        """Beats on ``w`` that hold a tile of all columns."""
         return -(-self.rows * self.columns * self.weight.bits // self.beat_bits)
 
     @property
@@ -298,19 +299,22 @@ class MacArray(wiring.Component):
             m.d.sync += [full.eq(0), *(now.eq(later) for now, later in zip(active, shadow, strict=True))]
         with m.If(self.w.valid & self.w.ready):
             m.d.sync += [
-                position.eq(Mux(position == self.tile_beats - 1, 0, position + 1)),
-                full.eq(position == self.tile_beats - 1),
+                position.eq(Mux(self.w.payload.last, 0, position + 1)),
+                full.eq(self.w.payload.last),
             ]
             for beat, register in enumerate(shadow):
                 with m.If(position == beat):
-                    m.d.sync += register.eq(self.w.payload)
+                    m.d.sync += register.eq(self.w.payload.bits)
+                # What no beat of this tile brings.
+                with m.Elif(position == 0):
+                    m.d.sync += register.eq(0)
 
         bits = self.weight.bits
         flat = [
             Value.cast(_slice(active, index * bits, bits, self.beat_bits))
             for index in range(self.rows * self.columns)
         ]
-        return [flat[row * self.columns : (row + 1) * self.columns] for row in range(self.rows)], full
+        return [flat[row :: self.rows] for row in range(self.rows)], full
 
 
 def _slice(words: list[Signal], start: int, length: int, word_bits: int) -> Value:

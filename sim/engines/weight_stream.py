@@ -51,6 +51,9 @@ def _bins(config: AcceleratorConfig) -> list[str]:
         "some of the parameters come after the tile is in use",
         "a command of one tile",
         "a command of two tiles",
+        "tiles of all words",
+        "a length that is known in time",
+        "a length that comes late",
         "the same bank twice",
         "a tile in as many cycles as it has words",
         "a reset while the parameters are taken",
@@ -58,6 +61,8 @@ def _bins(config: AcceleratorConfig) -> list[str]:
         "the other slot is read while parameters arrive",
         "what was read stays for two cycles",
     ]
+    if config.tile_words(config.columns) > 1:
+        bins.append("short tiles")
     if config.weight_bits > config.bus_bits:
         bins.append("a reset with a word half collected")
     return bins
@@ -74,17 +79,17 @@ class _Command:
 
 
 class _Array(Agent):
-    """What takes the tiles: the first of a command comes into use some time after it is whole, and until then no
-    more is taken."""
+    """What takes the tiles: the first and the last of a command come into use some time after they are whole, and until
+    then no more is taken."""
 
     def __init__(self, stand: Stand, config: AcceleratorConfig) -> None:
         self._stand = stand
         self._config = config
         self.sink = Sink(stand, "tiles", self._taken)
         self.stopped = False
-        self.sink.allowed = lambda: not self.stopped and (not self._whole or self._starts)
+        self.sink.allowed = lambda: not self.stopped and (not self._whole or self._swaps)
         # What follows a first tile is known for parameters once the tile is in use.
-        self.sink.withdrawn = lambda: self._starts
+        self.sink.withdrawn = lambda: self._swaps
         self.commands: deque[_Command] = deque()
         self.words_taken = 0
         self.restart()
@@ -93,11 +98,13 @@ class _Array(Agent):
         self.sink.restart()
         self.commands.clear()
         self.slots: dict[int, list[int]] = {}
-        self._expected: deque[int] = deque()
-        """Words of the command at hand that are still to come; its first tile's first."""
+        self._expected: deque[tuple[int, bool]] = deque()
+        """Words of the command at hand that are still to come, and whether each ends a tile; its first tile's first."""
         self._of_first = 0
         self._whole = False
         self._starts = False
+        self._ends = False
+        self._first_is_next = True
         self.arriving: _Command | None = None
         self._tile_words = 0
         self._since = 0
@@ -108,29 +115,43 @@ class _Array(Agent):
     def finished(self) -> bool:
         return not self.commands and not self._expected and self.arriving is None and not self._whole
 
-    def _taken(self, word: int) -> None:
+    @property
+    def idle(self) -> bool:
+        """Whether it waits for a command's first word."""
+        return not self._expected and not self._whole and bool(self.commands)
+
+    @property
+    def _swaps(self) -> bool:
+        return self._starts or self._ends
+
+    def _taken(self, payload: int) -> None:
         if not self._expected:
             assert self.commands, "a word that is no tile's"
             command = self.commands[0]
             self._of_first = len(command.tiles[0])
-            self._expected.extend(word for tile in command.tiles for word in tile)
+            self._expected.extend(
+                (word, word_index == len(tile) - 1)
+                for tile in command.tiles
+                for word_index, word in enumerate(tile)
+            )
             self._since = self._stand.cycle
-        expected = self._expected.popleft()
+        expected, last = self._expected.popleft()
+        ends, word = divmod(payload, 1 << self._config.weight_bits)
         assert word == expected, f"a word of a tile is {word:#x}, not {expected:#x}"
+        assert ends == last, f"a tile {'ends' if ends else 'goes on'} with word {word:#x}"
         self.words_taken += 1
-        if self._of_first:
-            self._of_first -= 1
-            self._whole = not self._of_first
-            if self._whole:
-                words = len(self.commands[0].tiles[0])
-                took = self._stand.cycle - self._since + 1
-                self._stand.bins["a tile in as many cycles as it has words"] += took == words
+        self._whole = self._of_first == 1 or not self._expected
+        if self._of_first == 1:
+            words = len(self.commands[0].tiles[0])
+            took = self._stand.cycle - self._since + 1
+            self._stand.bins["a tile in as many cycles as it has words"] += took == words
+        self._of_first = max(self._of_first - 1, 0)
 
     def sample(self) -> None:
         read = self._stand.read
         loaded = bool(read("loaded"))
         # Before the parameters are whole nothing but their own beats may leave.
-        if self._starts:
+        if self._swaps:
             assert not self.sink.offered, (
                 "a tile is offered in the cycle in which the one before comes into use"
             )
@@ -148,14 +169,17 @@ class _Array(Agent):
             self.arriving = None
 
     def drive(self) -> None:
-        starts = self._whole and not self._starts and self._stand.random.random() < 0.3
-        if self._starts:
+        swaps = self._whole and not self._swaps and self._stand.random.random() < 0.3
+        if self._swaps:
             self._whole = False
-        self._starts = starts
+        starts = swaps and self._first_is_next
+        self._starts, self._ends = starts, swaps and not self._expected
+        self._first_is_next = self._ends or (self._first_is_next and not starts)
         if starts:
             self.arriving = self.commands.popleft()
             self.slots.pop(self.arriving.bank, None)
         self._stand.write("started", int(starts))
+        self._stand.write("ended", int(self._ends))
         bank = self.arriving.bank if starts and self.arriving else self._stand.random.randrange(2)
         self._stand.write("started_bank", bank)
         self.sink.drive()
@@ -233,6 +257,9 @@ class _Room(Agent):
         if self._source.moves:
             assert space, "a beat is taken without room"
             self.taken += 1
+        known = self._stand.read("lengths__ready") == 0
+        bins["a length that is known in time"] += known and array.idle
+        bins["a length that comes late"] += not known and array.idle and held > 0
         bins["the buffer is full"] += space == 0
         bins["the buffer is empty, and a tile is wanted"] += held == 0 and self._stand.read("tiles__ready")
         if self._stand.read("started"):
@@ -249,7 +276,9 @@ def _drawn(stand: Stand, config: AcceleratorConfig) -> _Command:
     def part(beats: int) -> list[int]:
         return [draw.getrandbits(config.bus_bits) for _ in range(beats)]
 
-    tiles = [part(config.tile_beats) for _ in range(draw.choice((1, 1, 2, 3)))]
+    whole = config.tile_words(config.columns)
+    tile_beats = draw.choice((whole, draw.randint(1, whole))) * a_word
+    tiles = [part(tile_beats) for _ in range(draw.choice((1, 1, 2, 3)))]
     parameters = part(config.parameter_beats)
     # Records are packed without gaps; a group is `rescale_lanes` of them.
     packed = sum(beat << config.bus_bits * index for index, beat in enumerate(parameters))
@@ -270,23 +299,29 @@ def _drawn(stand: Stand, config: AcceleratorConfig) -> _Command:
 async def _check(config: AcceleratorConfig, stand: Stand, quick: bool) -> None:
     source = Source(stand, "i")
     array = _Array(stand, config)
+    lengths = Source(stand, "lengths")
     room = _Room(stand, config, source, array)
     a_word = config.weight_bits // config.bus_bits
     capacity = config.weight_buffer_bytes // config.bus_bytes
-    for agent in (room, source, _Rescale(stand, config, array), array):
+    for agent in (room, source, lengths, _Rescale(stand, config, array), array):
         stand.add(agent)
     await stand.start()
     bins, bank = stand.bins, None
     for turn in range(16 if quick else 160):
         source.pace.full, array.sink.pace.full = turn % 3 == 0, turn % 4 < 2
+        lengths.pace.full = turn % 2 == 0
         array.stopped = turn % 4 == 1
         while len(array.commands) < 6 or (array.stopped and len(source.queue) <= capacity):
             command = _drawn(stand, config)
             bins["the same bank twice"] += command.bank == bank
             bins["a command of one tile"] += len(command.tiles) == 1
             bins["a command of two tiles"] += len(command.tiles) == 2
+            words = len(command.tiles[0])
+            kind = "tiles of all words" if words == config.tile_words(config.columns) else "short tiles"
+            bins[kind] += 1
             bank = command.bank
             array.commands.append(command)
+            lengths.queue.append(words - 1)
             source.queue.extend(command.beats)
         if array.stopped:
             await stand.until(lambda: stand.read("space") == 0)

@@ -59,7 +59,7 @@ def configurations() -> list[Configuration]:
                 make,
                 partial(_cases, component),
                 mutants=(rows, columns) in ((5, 3), (3, 2), (6, 3), (5, 2), (7, 3)),
-                tile_beats=component.tile_beats,
+                tiles=True,
             )
         )
     return found
@@ -67,11 +67,14 @@ def configurations() -> list[Configuration]:
 
 def _cases(array: MacArray, random: np.random.Generator, quick: bool) -> Cases:
     taps, lines = array.depthwise_taps, array.depthwise_lines
-    uses = _uses(array, 500 if quick else 3_000, random)
+    tiles = 500 if quick else 3_000
+    held = _columns(array, tiles, random)
+    uses = _uses(array, held, random)
     tile_of = np.repeat(np.arange(len(uses)), uses)
     swap = np.zeros(len(tile_of), np.int64)
     swap[np.cumsum(uses) - uses] = 1
     weights, inputs = _operands(array, tile_of, random)
+    weights = np.where(np.arange(array.columns) < held[:, None, None], weights, 0)
     chances, depthwise = _mapping(array, tile_of, weights, random)
     above = _patterns(array.activation, (len(tile_of), lines, array.columns), random)
     for tile, least in zip(_DEPTHWISE_EXTREMES, (1, 0, 1, 0), strict=True):
@@ -102,7 +105,7 @@ def _cases(array: MacArray, random: np.random.Generator, quick: bool) -> Cases:
     expected: dict[str, Integers] = {"sums": wrap(exact, array.sum_bits)}
     if array.tag_bits:
         given["tag"] = expected["tag"] = random.integers(0, 1 << array.tag_bits, len(tile_of))
-    bins = _bins(array, uses, weights, inputs, exact)
+    bins = _bins(array, uses, held, weights, inputs, exact)
     if array.bit_planes:
         given |= {"plane": plane, "negative": negative}
         bins |= _plane_bins(plane == 1, negative == 1, swap == 1)
@@ -111,14 +114,26 @@ def _cases(array: MacArray, random: np.random.Generator, quick: bool) -> Cases:
         given |= {"above": values_of(array.activation)[above]} if lines else {}
         bins |= _depthwise_bins(array, depthwise == 1, swap == 1, chances, exact)
         bins |= _beside_bins(taps, depthwise == 1, beside)
-    side = _beats(weights, array.weight.bits, array.beat_bits, array.tile_beats)
+    side = _beats(array, weights, held)
     return Cases(given, expected, bins, side=side, back_to_back=60)
 
 
-def _uses(array: MacArray, tiles: int, random: np.random.Generator) -> Integers:
+def _columns(array: MacArray, tiles: int, random: np.random.Generator) -> Integers:
+    """Columns whose weights each tile holds: all, or fewer."""
+    held = np.where(random.random(tiles) < 0.5, array.columns, random.integers(1, array.columns + 1, tiles))
+    held[[*_EXTREMES, *_DEPTHWISE_EXTREMES]] = array.columns
+    return held
+
+
+def _tile_beats(array: MacArray, held: Integers) -> Integers:
+    """Words of tiles of so many columns."""
+    return -(-held * array.rows * array.weight.bits // array.beat_bits)
+
+
+def _uses(array: MacArray, held: Integers, random: np.random.Generator) -> Integers:
     """Vectors of each tile: as many as its successor takes to load, so that no cycle is lost; later fewer or more."""
-    beats = array.tile_beats
-    uses = np.where(np.arange(tiles) < 61, beats, random.integers(1, 2 * beats + 3, tiles))
+    beats = np.append(_tile_beats(array, held)[1:], 1)
+    uses = np.where(np.arange(len(held)) < 61, beats, random.integers(1, 2 * array.tile_beats + 3, len(held)))
     uses[61::5] = 1
     uses[_DEPTHWISE_EXTREMES] += array.depthwise_taps
     return uses
@@ -192,19 +207,25 @@ def _extreme(operand: OperandType, least: bool | int) -> int:
     return int(values.argmin() if least else values.argmax())
 
 
-def _beats(weights: Integers, bits: int, beat_bits: int, beats: int) -> Integers:
-    """The words of `w`: tile after tile, each packed from bit 0 up."""
-    tiles = len(weights)
-    flat = weights.reshape(tiles, -1, 1)
-    stream = (flat >> np.arange(bits) & 1).reshape(tiles, -1)
-    padded = np.zeros((tiles, beats * beat_bits), np.int64)
-    padded[:, : stream.shape[1]] = stream
-    return padded.reshape(tiles * beats, beat_bits)
+def _beats(array: MacArray, weights: Integers, held: Integers) -> Integers:
+    """The words of `w`: tile after tile, each packed column by column from bit 0 up; their top bit is a tile's last."""
+    tiles, beats = len(weights), array.tile_beats
+    flat = weights.transpose(0, 2, 1).reshape(tiles, -1, 1)
+    stream = (flat >> np.arange(array.weight.bits) & 1).reshape(tiles, -1)
+    words = np.zeros((tiles, beats * array.beat_bits), np.int64)
+    words[:, : stream.shape[1]] = stream
+    last = _tile_beats(array, held)[:, None] - 1
+    numbers = np.arange(beats)
+    words = np.concatenate(
+        [words.reshape(tiles, beats, -1), (numbers == last)[..., None].astype(np.int64)], axis=2
+    )
+    return words[numbers <= last]
 
 
 def _bins(
-    array: MacArray, uses: Integers, weights: Integers, inputs: Integers, exact: Integers
+    array: MacArray, uses: Integers, held: Integers, weights: Integers, inputs: Integers, exact: Integers
 ) -> dict[str, int]:
+    beats = _tile_beats(array, held)
     operand = values_of(array.activation), values_of(array.weight)
     products = operand[0][:, None] * operand[1][None, :]
     low, high = -(1 << (array.sum_bits - 1)), (1 << (array.sum_bits - 1)) - 1
@@ -212,8 +233,8 @@ def _bins(
         "greatest sum": (exact == products.max() * array.rows).any(axis=1),
         "least sum": (exact == products.min() * array.rows).any(axis=1),
         "a tile used for one vector": uses == 1,
-        "a tile used as long as the next takes to load": uses == array.tile_beats,
-        "a tile used for longer": uses > array.tile_beats,
+        "a tile used as long as the next takes to load": uses[:-1] == beats[1:],
+        "a tile used for longer": uses[:-1] > beats[1:],
         "every weight's every pattern, first element": np.isin(
             np.arange(1 << array.weight.bits), weights[:, 0, 0]
         ),
@@ -221,6 +242,13 @@ def _bins(
             np.arange(1 << array.weight.bits), weights[:, -1, -1]
         ),
     }
+    if array.tile_beats > 1:
+        found["a short tile after a whole one"] = (beats[1:] < array.tile_beats) & (
+            beats[:-1] == array.tile_beats
+        )
+        found["a whole tile after a short one"] = (beats[:-1] < array.tile_beats) & (
+            beats[1:] == array.tile_beats
+        )
     if products.max() * array.rows > high:
         found["wraps above"] = (exact > high).any(axis=1)
     if products.min() * array.rows < low:

@@ -32,7 +32,7 @@ class Configuration:
     make_cases : from a generator of random numbers, and whether few random cases will do
     lanes : how many copies share the work, where the cases are many
     mutants : whether `intaglio.sim.units.mutate` tries this configuration
-    tile_beats : for a unit that waits for weights: words of its stream `w` before an input with `swap` is taken
+    tiles : whether the unit waits for weights: an input with `swap` for the last word of a tile on its stream `w`
     """
 
     name: str
@@ -40,7 +40,7 @@ class Configuration:
     make_cases: Callable[[np.random.Generator, bool], Cases]
     lanes: int = 1
     mutants: bool = False
-    tile_beats: int = 0
+    tiles: bool = False
 
     @cached_property
     def component(self) -> wiring.Component:
@@ -119,7 +119,7 @@ def top(configurations: Sequence[Configuration], selectors: Mapping[str, int] | 
 
 
 def _stand(index: int, configuration: Configuration, selector: int) -> list[str]:
-    s, lanes, tile = f"s{index}", configuration.lanes, configuration.tile_beats
+    s, lanes = f"s{index}", configuration.lanes
     in_bits, out_bits = bits_of(configuration.in_shape), bits_of(configuration.out_shape)
     text = [
         "",
@@ -130,7 +130,7 @@ def _stand(index: int, configuration: Configuration, selector: int) -> list[str]
         f"    wire [{lanes * out_bits - 1}:0] {s}_op;",
     ]
     side, blocked, error = "", "1'b0", "1'b0"
-    if tile:
+    if configuration.tiles:
         beat = bits_of(configuration.component.w.payload.shape())
         swap = sum(bits * count for _, count, bits, _ in _before(configuration.in_shape, "swap"))
         side = f", .w__valid({s}_wv), .w__payload({s}_wp), .w__ready({s}_wr)"
@@ -140,9 +140,9 @@ def _stand(index: int, configuration: Configuration, selector: int) -> list[str]
             f"    wire [{beat - 1}:0] {s}_wp;",
             f"    feeder #(.INDEX({index}), .BITS({beat})) {s}_w (.clk(clk), .go({s}_go[2]), .rewind({s}_rewind),",
             f"        .drive_manually({s}_manual), .unit_valid({s}_wv), .unit_payload({s}_wp), .unit_ready({s}_wr));",
-            f"    tile_gate #(.BEATS({tile})) {s}_gate (.clk(clk), .rst({s}_rst), .w_valid({s}_wv), .w_ready({s}_wr),",
-            f"        .i_valid({s}_iv), .i_ready({s}_ir[0]), .swap({s}_ip[{swap}]), .blocked({blocked}),",
-            f"        .error({error}));",
+            f"    tile_gate {s}_gate (.clk(clk), .rst({s}_rst), .w_valid({s}_wv), .w_ready({s}_wr),",
+            f"        .w_last({s}_wp[{beat - 1}]), .i_valid({s}_iv), .i_ready({s}_ir[0]), .swap({s}_ip[{swap}]),",
+            f"        .blocked({blocked}), .error({error}));",
         ]
     text += [
         f"    stand #(.INDEX({index}), .LANES({lanes}), .IN_BITS({in_bits}), .OUT_BITS({out_bits}),",

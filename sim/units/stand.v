@@ -303,15 +303,14 @@ module feeder #(
     end
 endmodule
 
-// What a unit with tiles of weights waits for: an input with `swap` is taken once a tile of BEATS words is whole, and
+// What a unit with tiles of weights waits for: an input with `swap` is taken once a tile's last word is there, and
 // the next tile's words are taken from the cycle of the swap on.
-module tile_gate #(
-    parameter BEATS = 1
-) (
+module tile_gate (
     input clk,
     input rst,
     input w_valid,
     input w_ready,
+    input w_last,
     input i_valid,
     input i_ready,
     input swap,
@@ -319,7 +318,6 @@ module tile_gate #(
     output error
 );
     reg whole = 0;
-    reg [31:0] beats = 0;
     wire swapped = i_valid && i_ready && swap;
 
     assign blocked = swap && !whole;
@@ -333,13 +331,9 @@ module tile_gate #(
         if (swapped) in_time <= in_time + 1;
         if (rst) begin
             whole <= 0;
-            beats <= 0;
         end else begin
             if (swapped) whole <= 0;
-            if (w_valid && w_ready) begin
-                beats <= beats == BEATS - 1 ? 0 : beats + 1;
-                if (beats == BEATS - 1) whole <= 1;
-            end
+            if (w_valid && w_ready && w_last) whole <= 1;
         end
     end
 endmodule

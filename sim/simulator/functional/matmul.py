@@ -32,13 +32,17 @@ _EXACT_FLOAT32, _EXACT_FLOAT64 = 1 << 24, 1 << 53
 def stream_bytes(values: Values, config: AcceleratorConfig) -> int:
     """Of the weight stream, what a command takes."""
     tiles = 1 if values["one_tile"] else _passes(values)
-    return (tiles * config.tile_beats + config.parameter_beats) * config.bus_bytes
+    return tiles * _tile_bytes(values, config) + config.parameter_beats * config.bus_bytes
+
+
+def _tile_bytes(values: Values, config: AcceleratorConfig) -> int:
+    return values["tile_words"] * config.weight_bits // 8
 
 
 def matmul(state: State, values: Values, stream: bytes) -> None:
     """Runs the command with its part of the weight stream."""
     config, bank = state.config, values["bank"]
-    tile, parameters = config.tile_beats * config.bus_bytes, config.parameter_beats * config.bus_bytes
+    tile, parameters = _tile_bytes(values, config), config.parameter_beats * config.bus_bytes
     state.parameters[bank] = stream[tile : tile + parameters]
     weights = _weights(values, stream[:tile] + stream[tile + parameters :], config)
     if state.watch is not None and values["depthwise"]:
@@ -72,12 +76,14 @@ def _passes(values: Values) -> int:
 
 def _weights(values: Values, stream: bytes, config: AcceleratorConfig) -> Integers:
     """What each pass multiplies by, (digits, passes of a digit or one that serves all, rows, columns)."""
-    kind, digits = config.weight, values["digits"]
-    tiles = np.frombuffer(stream, np.uint8).reshape(-1, config.tile_beats * config.bus_bytes)
-    codes = elements_of(tiles, kind.bits)[:, : config.rows * config.columns]
+    kind, digits, size = config.weight, values["digits"], config.rows * config.columns
+    tiles = np.frombuffer(stream, np.uint8).reshape(-1, _tile_bytes(values, config))
+    codes = elements_of(tiles, kind.bits)[:, :size]
+    # The bits of what a short tile does not hold are 0.
+    codes = np.pad(codes, [(0, 0), (0, size - codes.shape[1])])
     if values["one_tile"]:
         codes = np.repeat(codes, digits, axis=0)
-    weights = _decoded(kind)[codes].reshape(digits, -1, config.rows, config.columns)
+    weights = _decoded(kind)[codes].reshape(digits, -1, config.columns, config.rows).swapaxes(2, 3)
     if kind.is_binary and values["weight_digits"]:
         # A bit of a weight in two's complement instead of 1 or -1, the first digit's that of the sign.
         weights = (weights < 0).astype(np.int64)
