@@ -21,6 +21,8 @@ BLOCK_TILES = 4
 """A block of this many times a tile's beats in cycles a pass keeps the weight bus at most a quarter busy."""
 MOST_BLOCKS = 64
 """Smaller blocks than a layer's 64th hide nothing more."""
+BANK_LATENCY = 32
+"""Cycles, about, in which a bank is neither filled nor drained, between the two and before it is filled again."""
 
 
 @dataclass(frozen=True)
@@ -384,12 +386,11 @@ def matmul_blocks(sweep: Sweep, part: Block, groups: int, config: AcceleratorCon
     """A part of the output, of so many groups of channels, in blocks that fit an accumulator bank, rows as whole as
     they can be.
 
-    Each block has its weights sent again, which is free while a pass takes more cycles than its tile has beats. Small
-    blocks let the rescale, a pooling layer and the next layer begin early, so blocks are as small as keeps the bus
-    mostly idle; a part too small for that is still cut in two where each half hides the loading of its tiles.
-
-    A block that reads its lines anew pays for them: then there are as many as cost least in all, with the rescale of
-    the last group's last block, which nothing hides.
+    There are as many as are done first. While a block is multiplied, the one before is rescaled; where the two take
+    about as long, neither bank is ready in time, and each block waits. Of the first block nothing is rescaled
+    meanwhile, behind the last nothing multiplied: what small blocks make short. A block that reads its lines anew pays
+    for them. Else each has its weights sent again, so they are as many at most as keep the bus mostly idle; a part too
+    small for that is still cut in two where each half hides the loading of its tiles.
     """
     rows, columns, depth = part.rows, part.columns, config.accumulator_depth
     if columns > depth:
@@ -399,16 +400,24 @@ def matmul_blocks(sweep: Sweep, part: Block, groups: int, config: AcceleratorCon
             for row in range(rows)
             for start, size in pieces
         ]
-    vectors = sweep.vectors(columns)
-    least = -(-rows // (depth // columns))
-    if sweep.lines and not sweep.goes_on(columns, config):
-        lines = sweep.passes * groups * sweep.lines * vectors
-        drained = rows * columns * (config.columns // config.rescale_lanes)
-        count = min(range(least, rows + 1), key=lambda blocks: blocks * lines + drained // blocks)
+    least = most = -(-rows // (depth // columns))
+    again = 0 if sweep.goes_on(columns, config) else sweep.lines
+    if again:
+        most = rows
     else:
-        cycles = rows * vectors
+        cycles = rows * sweep.vectors(columns)
         wished = max(cycles // (BLOCK_TILES * config.tile_beats), min(2, cycles // config.tile_beats))
-        count = max(least, min(wished, rows, MOST_BLOCKS), 1)
+        most = max(least, min(wished, rows, MOST_BLOCKS))
+    row_drained = columns * (config.columns // config.rescale_lanes)
+
+    def cycles_of(count: int) -> int:
+        """Twice as many."""
+        multiplied = sweep.passes * sweep.pass_vectors(rows + count * again, columns)
+        drained = rows * row_drained
+        busiest = max(2 * multiplied, 2 * drained, multiplied + drained + count * BANK_LATENCY)
+        return groups * busiest + 4 * drained // count
+
+    count = min(range(least, most + 1), key=cycles_of)
     return [Block(part.row + start, size, part.column, columns) for start, size in split(rows, count)]
 
 
