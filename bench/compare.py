@@ -266,7 +266,8 @@ def _in_digits(network: Network, config: AcceleratorConfig, result: RunResult) -
             digits, of_weights = -(-kind.bits // config.element_bits), weight_digits(layer.weights, config)
             activations = ", ".join(config.activation_types)
             if digits > 1:
-                found.append(InDigits(layer.name, f"{kind} activations", activations, digits, cycles))
+                passes = 1 if config.digits_together(digits, kind.signed) else digits
+                found.append(InDigits(layer.name, f"{kind} activations", activations, passes, cycles))
             if of_weights > 1:
                 wide = f"{layer.weight_type} weights"
                 found.append(InDigits(layer.name, wide, str(config.weight), of_weights, cycles))

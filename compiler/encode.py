@@ -136,6 +136,7 @@ def _matmul(step: Matmul) -> dict[str, int]:
     fields = _walk(step, step.walk) | {
         "digits": step.digits,
         "weight_digits": int(step.weight_digits),
+        "lane_digits": step.lane_digits.bit_length() - 1,
         "last_lanes": step.last_lanes,
         "bank": step.bank,
         "one_tile": int(step.one_tile),

@@ -155,8 +155,8 @@ class DepthwiseMode:
 @dataclass(eq=False, kw_only=True)
 class Matmul(Step):
     """A block of one group of output channels into an accumulator bank. `digits` are the weights' if `weight_digits`,
-    else the activations'. With `lines` its first rows of vectors are read for those after them alone, and unless it
-    `goes_on` with the lines of the one before, lines above them are outside the tensor."""
+    else the activations', of which `lane_digits` lie side by side in a pass. With `lines` its first rows of vectors are read for those after them
+    alone, and unless it `goes_on` with the lines of the one before, lines above them are outside the tensor."""
 
     opcode = Opcode.MATMUL
     walk: Walk
@@ -167,6 +167,7 @@ class Matmul(Step):
     bank: int
     one_tile: bool
     tile_words: int
+    lane_digits: int = 1
     lines: int = 0
     line_lanes: int = 0
     first_output_row: int = 0

@@ -78,9 +78,9 @@ def _dense(weights: Integers, sweep: Sweep, config: AcceleratorConfig) -> Intege
     by_row = _of_lines(weights, sweep)
     by_row = by_row.reshape(*by_row.shape[:4], -1)
     # The high digit goes first and lies last in its value; the other digits' lanes keep weight zero.
-    runs = np.zeros((sweep.digits, *by_row.shape, sweep.digits), np.int64)
+    runs = np.zeros((sweep.digit_turns, *by_row.shape, sweep.digits), np.int64)
     for digit in range(sweep.digits):
-        runs[digit, ..., sweep.digits - 1 - digit] = by_row
+        runs[0 if sweep.together else digit, ..., sweep.digits - 1 - digit] = by_row
     # Each pass has its columns' elements of each line, side by side.
     passes = _of_columns(runs.reshape(*runs.shape[:5], -1), sweep)
     passes = passes.reshape(*passes.shape[:4], -1)
@@ -138,14 +138,14 @@ def _local(window: Accumulation, sweep: Sweep, config: AcceleratorConfig) -> Int
     outputs, kernel_rows, kernel_width = window.weights.shape
     multiplier = outputs * sweep.digits // sweep.source.pixel
     groups = -(-outputs // config.columns)
-    shape = (groups, sweep.digits, kernel_rows, kernel_width, sweep.chunks * config.rows, config.columns)
+    shape = (groups, sweep.digit_turns, kernel_rows, kernel_width, sweep.chunks * config.rows, config.columns)
     tiles = np.zeros(shape, np.int64)
     for output in range(outputs):
         group, column = divmod(output, config.columns)
         channel = output // multiplier - group * config.columns // multiplier
         for digit in range(sweep.digits):
             lane = channel * sweep.digits + sweep.digits - 1 - digit
-            tiles[group, digit, :, :, lane, column] = window.weights[output]
+            tiles[group, 0 if sweep.together else digit, :, :, lane, column] = window.weights[output]
     return tiles.reshape(groups, sweep.digit_passes, config.rows, config.columns)
 
 

@@ -75,8 +75,8 @@ class Sweep:
     """The passes of the array, or the steps of a maximum, over a tensor: kernel rows `kernel_row_step` rows apart, and
     kernel columns so many pixels or elements, or rows.
 
-    In a `depthwise` sweep a pass multiplies `taps` neighbours at once. `digits` are the activations',
-    `weight_digits` the weights'; `last_lanes` of a run's last chunk have weights (0: all).
+    In a `depthwise` sweep a pass multiplies `taps` neighbours at once. `digits` are the activations', a pass each or
+    `together`, `weight_digits` the weights'; `last_lanes` of a run's last chunk have weights (0: all).
 
     With `lines` a pass takes so many kernel rows besides its own, a stride apart, from the line buffer, not depthwise
     `line_lanes` elements of each.
@@ -102,11 +102,17 @@ class Sweep:
     kernel_column_elements: int = 0
     kernel_column_row_step: int = 0
     output_columns: int = 0
+    together: bool = False
+
+    @property
+    def digit_turns(self) -> int:
+        """Passes that an activation takes for its digits."""
+        return 1 if self.together else self.digits
 
     @property
     def digit_passes(self) -> int:
         """Passes of a digit of the weights."""
-        return self.digits * self.kernel_rows * self.kernel_columns * self.chunks
+        return self.digit_turns * self.kernel_rows * self.kernel_columns * self.chunks
 
     @property
     def passes(self) -> int:
@@ -227,7 +233,9 @@ def geometry_of(window: Accumulation) -> Geometry:
     return Geometry(window.kernel, window.stride, window.dilation, (top, left))
 
 
-def matmul_sweep(window: Accumulation, source: Extents, digits: int, config: AcceleratorConfig) -> Sweep:
+def matmul_sweep(
+    window: Accumulation, source: Extents, digits: int, together: bool, config: AcceleratorConfig
+) -> Sweep:
     """The array's passes over a layer's input.
 
     Where a kernel row's pixels are neighbours (no dilation along it), they are one run of elements in memory and pack
@@ -240,7 +248,7 @@ def matmul_sweep(window: Accumulation, source: Extents, digits: int, config: Acc
         if config.weight.is_binary:
             # An array without a zero, of whose lanes most are not used.
             weights = max(weights, 2)
-        return _by_channel_sweep(window, source, digits, weights, config)
+        return _by_channel_sweep(window, source, digits, together, weights, config)
     kernel_rows, kernel_width = window.kernel
     pixel, dilation = source.pixel, window.dilation[1]
     columns, step, chunks = kernel_width, dilation, -(-pixel // config.rows)
@@ -259,6 +267,7 @@ def matmul_sweep(window: Accumulation, source: Extents, digits: int, config: Acc
         digits,
         weight_digits=weights,
         last_lanes=last_lanes if config.weight.is_binary else 0,
+        together=together,
     )
     sweeps = [plain]
     if columns == 1:
@@ -290,7 +299,12 @@ def _side_by_side(sweep: Sweep, length: int, config: AcceleratorConfig) -> Sweep
 
 
 def _by_channel_sweep(
-    window: Accumulation, source: Extents, digits: int, weights: int, config: AcceleratorConfig
+    window: Accumulation,
+    source: Extents,
+    digits: int,
+    together: bool,
+    weights: int,
+    config: AcceleratorConfig,
 ) -> Sweep:
     kernel_rows, kernel_width = window.kernel
     dilation, geometry = window.dilation[1], geometry_of(window)
@@ -300,7 +314,7 @@ def _by_channel_sweep(
     single = Sweep(geometry, source, kernel_rows, apart, kernel_width, step, 1, weight_digits=weights)
     if multiplier > 1 or not config.depthwise_taps:
         chunks = -(-local_channels(window.outputs, multiplier, config) * digits // config.rows)
-        return replace(single, chunks=chunks, digits=digits)
+        return replace(single, chunks=chunks, digits=digits, together=together)
     extent = (kernel_width - 1) * dilation + 1
     taps = min(extent, config.depthwise_taps)
     groups = -(-extent // taps)

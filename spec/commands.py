@@ -220,6 +220,11 @@ FORMATS: dict[Opcode, Format] = {
                 *_WINDOW,
                 Field("digits", 4, "digits of the elements, or of the weights"),
                 Field("weight_digits", 1, "the digits are the weights'"),
+                Field(
+                    "lane_digits",
+                    2,
+                    "2 to this are the digits of an element that lie side by side in a vector, low first",
+                ),
                 Field("last_lanes", 7, "of binary weights: lanes of the last chunk that count (0: all)"),
                 Field("bank", 1, "accumulator bank that is filled"),
                 Field("one_tile", 1, "the first tile serves all passes"),

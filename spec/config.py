@@ -31,6 +31,7 @@ RANGES = {
     "line_buffer_columns": (16, 1024),
     "bus_bits": (64, 128),
     "scratchpad_lanes": (0, 128),
+    "lane_digits": (1, 4),
 }
 """Least and greatest value of each field that has such limits whatever the other fields say."""
 POWERS_OF_TWO = (
@@ -40,6 +41,7 @@ POWERS_OF_TWO = (
     "line_buffer_columns",
     "bus_bits",
     "scratchpad_lanes",
+    "lane_digits",
 )
 
 
@@ -90,6 +92,9 @@ class AcceleratorConfig:
         A depthwise pass then takes `depthwise_taps` of each, ``(line_buffer_rows + 1) * depthwise_taps <= rows``.
     line_buffer_columns : int
         Vectors of such a row, a power of two, 16...1024.
+    lane_digits : int
+        Digits of an unsigned activation wider than an element that the array can take side by side, in one pass; a
+        power of two that divides `rows`, 1...``8 / element_bits``.
     bus_bits : int
         Data bits of the AXI4 master, 64 or 128.
     scratchpad_lanes : int
@@ -111,6 +116,7 @@ class AcceleratorConfig:
     depthwise_taps: int = 0
     line_buffer_rows: int = 0
     line_buffer_columns: int = 128
+    lane_digits: int = 1
     bus_bits: int = 64
     scratchpad_lanes: int = 0
 
@@ -127,6 +133,7 @@ class AcceleratorConfig:
         self._check_rescales()
         self._check_between("depthwise_taps", 0, self.rows // (self.line_buffer_rows + 1))
         self._check_lanes()
+        self._check_lane_digits()
         if 0 < self.scratchpad_lanes < (least := self._least_vector_lanes):
             raise ValueError(
                 f"`scratchpad_lanes` must be 0 or at least {least}, which the array, a beat or the rescale takes, "
@@ -198,6 +205,18 @@ class AcceleratorConfig:
                 f"{self.record_bits} bits fill whole beats of {self.bus_bits}), not {self.rescale_lanes}"
             )
 
+    def _check_lane_digits(self) -> None:
+        digits = self.lane_digits
+        wanted = [
+            (digits * self.element_bits <= RESULT_BITS, f"at most {RESULT_BITS // self.element_bits}"),
+            (self.rows % digits == 0, f"a divisor of `rows`, {self.rows}"),
+            (self.unsigned_activations, "1 where `activation_types` has no unsigned one"),
+            (not self.weight.is_binary, "1 where `weight_type` is binary"),
+        ]
+        for holds, allowed in wanted:
+            if digits > 1 and not holds:
+                raise ValueError(f"`lane_digits` must be {allowed}, not {digits}")
+
     @property
     def bus_bytes(self) -> int:
         """Bytes of a beat of the AXI4 master."""
@@ -255,6 +274,10 @@ class AcceleratorConfig:
     def activation_digits(self) -> bool:
         """Whether activations wider than an element can be run in digits, of which all but the first are unsigned."""
         return self.unsigned_activations
+
+    def digits_together(self, digits: int, signed: bool) -> bool:
+        """Whether so many digits of an activation are taken side by side, in one pass. Then all are unsigned."""
+        return 1 < digits <= self.lane_digits and digits & (digits - 1) == 0 and not signed
 
     @property
     def weight_digits(self) -> bool:

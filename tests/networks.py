@@ -231,7 +231,7 @@ def _wild_type(rng, config):
     if config.signed_activations and config.unsigned_activations:
         return TensorType(int(rng.choice([bits, bits, rng.integers(1, 9)])), bool(rng.integers(2)))
     if config.unsigned_activations:
-        return TensorType(int(rng.choice([bits, bits, rng.integers(1, min(2 * bits, 16) + 1)])), False)
+        return TensorType(int(rng.choice([bits, bits, rng.integers(1, max(2 * bits, 8) + 1)])), False)
     if rng.random() < 0.3:
         return TensorType(int(rng.integers(1, bits)), False)  # its top bit is free: it reads as signed
     return TensorType(int(rng.choice([bits, bits, rng.integers(1, bits + 1)])), True)

@@ -169,6 +169,24 @@ def test_wider_weights_run_in_digits(weight_type, passes):
     check(builder.build(), config)
 
 
+@pytest.mark.parametrize(
+    ("activations", "kind", "lane_digits", "passes"),
+    [
+        (("uint4",), TensorType(8, False), 2, 1),
+        (("uint2",), TensorType(7, False), 4, 1),
+        (("uint2",), TensorType(4, False), 4, 1),
+        (("uint2",), TensorType(6, False), 4, 3),
+        (("uint2",), TensorType(8, False), 2, 4),
+        (("uint4", "int4"), TensorType(8, True), 2, 2),
+    ],
+)
+def test_digits_of_activations_lie_side_by_side_where_they_can(activations, kind, lane_digits, passes):
+    config = machine_of(activation_types=activations, lane_digits=lane_digits, accumulator_bits=24)
+    builder = Builder(9, config, (6, 5, 3), kind).conv(20, (3, 3), padding=(1, 1, 1, 1))
+    program = check(builder.build(), config)
+    assert {values["digits"] for opcode, values in commands(program) if opcode is Opcode.MATMUL} == {passes}
+
+
 def test_signed_results_wider_than_an_element():
     config = machine_of(
         rows=8, columns=7, activation_types=("uint2",), weight_type="int2", rescales=("llsq",)

@@ -208,6 +208,7 @@ def faulty(program, config):
         Opcode.MATMUL: [
             {"output_rows": config.accumulator_depth + 1},
             {"tile_words": config.tile_words(config.columns) + 1},
+            {"lane_digits": config.lane_digits.bit_length()},
         ],
         Opcode.RESCALE: [
             {"scheme": next(scheme for scheme in Scheme if scheme.name.lower() not in config.rescales)},
@@ -311,6 +312,7 @@ def any_commands(rng, config):
         "weight_digits": int(config.weight_digits and rng.integers(2)), "first_output": 0, "output_step": 1,
         "lines": 0, "line_lanes": 0, "first_output_row": 0, "kernel_column_row_step": 0, "goes_on": 0,
         "row_overlap": 0, "last_row_columns": int(config.depthwise_taps and rng.integers(5)),
+        "lane_digits": int(rng.integers(config.lane_digits.bit_length())),
         "tile_words": int(rng.integers(1, config.tile_words(config.columns), endpoint=True)),
     }  # fmt: skip
     if config.line_buffer_rows and rng.integers(2):

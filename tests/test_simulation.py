@@ -35,7 +35,8 @@ MACHINES = {
         accumulator_depth=16, scratchpad_bytes=4096, line_buffer_rows=3, line_buffer_columns=16,
     ),
     "paper": machine_of(
-        rows=32, columns=7, accumulator_bits=16, scratchpad_bytes=8192, line_buffer_rows=2, line_buffer_columns=32
+        rows=32, columns=7, accumulator_bits=16, scratchpad_bytes=8192, line_buffer_rows=2, line_buffer_columns=32,
+        lane_digits=2,
     ),
     "ternary": machine_of(
         rows=7, columns=10, rescale_lanes=2, activation_types=("int8",), weight_type="ternary",
@@ -50,12 +51,12 @@ MACHINES = {
         accumulator_depth=16, scratchpad_bytes=4096, line_buffer_rows=2, line_buffer_columns=32,
     ),
     "llsq": machine_of(
-        rows=9, columns=4, activation_types=("uint2",), weight_type="int2", accumulator_bits=16,
-        accumulator_depth=16, rescales=("llsq",), scratchpad_bytes=4096, bus_bits=128,
+        rows=12, columns=4, activation_types=("uint2",), weight_type="int2", accumulator_bits=16,
+        accumulator_depth=16, rescales=("llsq",), scratchpad_bytes=4096, bus_bits=128, lane_digits=4,
     ),
     "llsq and sbnq": machine_of(
         rows=8, columns=6, rescale_lanes=2, activation_types=("uint4", "int4"), accumulator_bits=20,
-        accumulator_depth=16, rescales=("sbnq", "llsq"), scratchpad_bytes=4096,
+        accumulator_depth=16, rescales=("sbnq", "llsq"), scratchpad_bytes=4096, lane_digits=2,
     ),
 }  # fmt: skip
 NETWORKS = {"single": 16}

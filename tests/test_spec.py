@@ -251,16 +251,19 @@ def test_every_field_of_a_configuration_changes_the_fingerprint():
         "accumulator_depth": 512, "rescales": ("sbnq",), "rescale_lanes": 4, "scratchpad_bytes": 65536,
         "weight_buffer_bytes": 32768, "depthwise_taps": 4,
         "line_buffer_rows": 1, "line_buffer_columns": 64, "bus_bits": 128,
-        "scratchpad_lanes": 64,
+        "scratchpad_lanes": 64, "lane_digits": 2,
     }  # fmt: skip
     assert set(others) == {field.name for field in dataclasses.fields(CONFIG)} - {"name"}
     affine = dataclasses.replace(CONFIG, rescale_lanes=8)
     plain = dataclasses.replace(affine, rescales=("sbnq",))
-    prints = {plain.fingerprint}
+    narrow = dataclasses.replace(plain, activation_types=("uint4",))
+    prints = {plain.fingerprint, narrow.fingerprint}
     for name, value in others.items():
         prints.add((affine if name == "rescales" else plain).fingerprint)
-        prints.add(dataclasses.replace(plain, **{name: value}).fingerprint)
-    assert len(prints) == len(others) + 1
+        prints.add(
+            dataclasses.replace(narrow if name == "lane_digits" else plain, **{name: value}).fingerprint
+        )
+    assert len(prints) == len(others) + 2
 
 
 # The C header
@@ -283,6 +286,8 @@ def test_the_header_compiles_and_says_what_spec_says(tmp_path):
 
 
 # Configurations
+
+NARROW = {"rescales": ("sbnq",), "activation_types": ("uint4",)}
 
 
 @pytest.mark.parametrize(
@@ -367,6 +372,24 @@ def test_the_header_compiles_and_says_what_spec_says(tmp_path):
             {"scratchpad_lanes": 24},
             ValueError,
             "`scratchpad_lanes` must be a power of two between 0 and 128, not 24",
+        ),
+        ({"lane_digits": 3}, ValueError, "`lane_digits` must be a power of two between 1 and 4, not 3"),
+        ({"lane_digits": 2}, ValueError, "`lane_digits` must be at most 1, not 2"),
+        (NARROW | {"lane_digits": 4}, ValueError, "`lane_digits` must be at most 2, not 4"),
+        (
+            NARROW | {"rows": 7, "depthwise_taps": 0, "line_buffer_rows": 0, "lane_digits": 2},
+            ValueError,
+            "`lane_digits` must be a divisor of `rows`, 7, not 2",
+        ),
+        (
+            NARROW | {"activation_types": ("int4",), "lane_digits": 2},
+            ValueError,
+            "`lane_digits` must be 1 where `activation_types` has no unsigned one, not 2",
+        ),
+        (
+            NARROW | {"weight_type": "binary", "lane_digits": 2},
+            ValueError,
+            "`lane_digits` must be 1 where `weight_type` is binary, not 2",
         ),
         (
             {"rows": 64, "columns": 64, "weight_buffer_bytes": 4096},

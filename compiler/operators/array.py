@@ -154,7 +154,8 @@ class ArrayPlan(LayerPlan):
             owner=self.owner,
             walk=sweep.walk(source, place, first_element, pad, self.signed, lines),
             depthwise=sweep.mode(place.columns, lines),
-            digits=sweep.digits * sweep.weight_digits,
+            digits=sweep.digit_turns * sweep.weight_digits,
+            lane_digits=sweep.digits // sweep.digit_turns,
             weight_digits=sweep.weight_digits > 1,
             last_lanes=sweep.last_lanes,
             bank=bank,
@@ -282,7 +283,7 @@ def _widened(window: Accumulation, facts: LayerFacts, config: AcceleratorConfig)
     widened = [window, *(side_by_side(window, source.extents.columns, count) for count in counts)]
 
     def cycles(window: Accumulation) -> int:
-        sweep = matmul_sweep(window, source.extents, source.digits, config)
+        sweep = _sweep(window, source.extents, source, config)
         return pass_cycles(sweep, window, config)
 
     return min(widened, key=cycles)
@@ -303,7 +304,7 @@ def _fold(plan: ArrayPlan, config: AcceleratorConfig) -> Fold | None:
     for count in range(2, config.columns // few + 1):
         if across % count == 0:
             wide = side_by_side(last, extents.columns, count)
-            folds.append(Fold(wide, matmul_sweep(wide, extents, source.digits, config), count))
+            folds.append(Fold(wide, _sweep(wide, extents, source, config), count))
 
     def cycles(fold: Fold) -> int:
         return pass_cycles(fold.sweep, fold.window, config)
@@ -313,6 +314,12 @@ def _fold(plan: ArrayPlan, config: AcceleratorConfig) -> Fold | None:
         return None
     stream, one_tile = block_stream(best.window, best.window.rescale, best.sweep, config)
     return replace(best, stream=stream, one_tile=one_tile)
+
+
+def _sweep(window: Accumulation, seen: Extents, source: Stored, config: AcceleratorConfig) -> Sweep:
+    """The passes over a layer's input."""
+    together = config.digits_together(source.digits, source.type.signed)
+    return matmul_sweep(window, seen, source.digits, together, config)
 
 
 def _plan(
@@ -327,7 +334,7 @@ def _plan(
         geometry_of(window),
         config,
         window,
-        matmul_sweep(window, seen, source.digits, config),
+        _sweep(window, seen, source, config),
         _reads_signed(source, config),
         warnings=warnings,
     )

@@ -67,6 +67,8 @@ class Matmul(wiring.Component):
             depthwise_taps=config.depthwise_taps,
             bit_planes=config.weight.is_binary,
             depthwise_lines=config.line_buffer_rows if config.depthwise_taps else 0,
+            lane_digits=config.lane_digits,
+            digit_bits=config.element_bits,
         )
         self._accumulators = Accumulators(config, self._array.sum_bits)
         drain = self._accumulators.signature.members

@@ -3,7 +3,7 @@
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
-from amaranth.utils import ceil_log2
+from amaranth.utils import ceil_log2, exact_log2
 
 from intaglio.hdl.engines.command import command_signature
 from intaglio.hdl.engines.line_buffer import lines_layout
@@ -87,7 +87,8 @@ class MatmulVectors(wiring.Component):
         lanes, bits = config.operand_lanes, address_bits(config)
         with_lines = config.line_buffer_rows > 0
         depthwise = config.depthwise_taps > 0
-        carried = (*_CARRIED, *(_LINES[:4] if with_lines else ()), *(_ROWS if depthwise else ()))
+        digits = ("lane_digits",) if config.lane_digits > 1 else ()
+        carried = (*_CARRIED, *(_LINES[:4] if with_lines else ()), *(_ROWS if depthwise else ()), *digits)
         m.submodules.window = window = Window(
             Opcode.MATMUL,
             MATMUL_ORDER,
@@ -106,7 +107,9 @@ class MatmulVectors(wiring.Component):
         runs = Signal()
         # A command's fields stand a cycle before it is offered.
         has_tile = command.body.tile_words <= config.tile_words(config.columns)
-        m.d.sync += runs.eq(self._has_lines(command.body) & self._has_rows(command.body) & has_tile)
+        has_digits = command.body.lane_digits <= exact_log2(config.lane_digits)
+        has_lines, has_rows = self._has_lines(command.body), self._has_rows(command.body)
+        m.d.sync += runs.eq(has_lines & has_rows & has_tile & has_digits)
         begins = self._announce(m, runs)
         m.d.comb += [
             window.command.valid.eq(self.command.valid & begins),
@@ -224,6 +227,7 @@ class MatmulVectors(wiring.Component):
                 "depthwise": 1,
                 "beside": config.depthwise_taps,
                 "negative": 1,
+                **({"digits": range(config.lane_digits.bit_length())} if config.lane_digits > 1 else {}),
                 "tag": tag_layout(config),
             }
         )
@@ -255,6 +259,8 @@ class MatmulVectors(wiring.Component):
             described.tag.last_tile.eq(vector.one_tile | passes_last),
             described.tag.mark.eq(vector.mark),
         ]
+        if config.lane_digits > 1:
+            m.d.comb += described.digits.eq(vector.lane_digits)
         if config.line_buffer_rows:
             self._place(m, described.place, vector, ask)
         return described
@@ -334,6 +340,8 @@ class MatmulVectors(wiring.Component):
                 vector.beside.eq(asked.beside),
                 vector.pad.eq(self._extended(asked, asked.pad)),
             ]
+        if self._config.lane_digits > 1:
+            m.d.comb += vector.digits.eq(asked.digits)
         if self._config.weight.is_binary:
             m.d.comb += [
                 vector.plane.eq(asked.tag.weight_digits),

@@ -3,6 +3,7 @@
 from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
+from amaranth.utils import exact_log2
 
 from intaglio.hdl.checks import check_integer
 from intaglio.hdl.units.pipeline import Pipeline
@@ -50,6 +51,11 @@ class MacArray(wiring.Component):
         In the second mapping, vectors that come with each, ``above``: with k taps, row ``l * k + r`` multiplies what
         line l - 1 of the vector taken r before gave, line 0 being the vector itself; rows from
         ``(depthwise_lines + 1) * k`` on must hold zero weights.
+    lane_digits : int
+        A power of two that divides `rows`. With more than 1 a vector says how many digits of a number lie side by side
+        in its rows: ``digits`` of k multiplies the products of row r by ``2**(digit_bits * (r % 2**k))``.
+    digit_bits : int
+        Bits of a digit.
     bit_planes : bool
         For binary weights alone. A vector with ``plane`` high takes a weight's bit b as the number b, and as -b if
         ``negative`` is high as well: one plane of the bits of wider weights.
@@ -64,8 +70,8 @@ class MacArray(wiring.Component):
         if they are more and there is a depthwise mapping), ``swap`` unsigned(1), ``tag`` unsigned(tag_bits),
         only with ``depthwise_taps`` ``depthwise`` unsigned(1), ``beside`` unsigned(depthwise_taps) and ``pad``, of the
         activation's shape, only with ``depthwise_lines`` ``above``
-        (depthwise_lines rows of columns of the activation's shape), and only with ``bit_planes`` ``plane`` and
-        ``negative``, unsigned(1) each.
+        (depthwise_lines rows of columns of the activation's shape), only with ``bit_planes`` ``plane`` and
+        ``negative``, unsigned(1) each, and only with ``lane_digits`` ``digits``.
     o : Out(stream)
         Payload, from the lowest bit: ``sums`` (columns of signed(sum_bits)), ``tag``.
 
@@ -87,6 +93,8 @@ class MacArray(wiring.Component):
         depthwise_taps: int = 0,
         bit_planes: bool = False,
         depthwise_lines: int = 0,
+        lane_digits: int = 1,
+        digit_bits: int = 0,
     ) -> None:
         self.rows = check_integer("rows", rows, 1, 64)
         self.columns = check_integer("columns", columns, 1, 64)
@@ -99,7 +107,13 @@ class MacArray(wiring.Component):
             raise ValueError(f"`activation` must be an integer type, not {self.activation}")
         if accumulator_bits is not None:
             check_integer("accumulator_bits", accumulator_bits, 8, 48)
-        exact_bits = product_bits(self.activation, self.weight) + (self.rows - 1).bit_length()
+        self.lane_digits = check_integer("lane_digits", lane_digits, 1, self.rows)
+        if lane_digits & (lane_digits - 1) or self.rows % lane_digits:
+            raise ValueError(f"`lane_digits` must be a power of two that divides `rows`, not {lane_digits}")
+        self.digit_bits = check_integer("digit_bits", digit_bits, 0, 8)
+        # Rows, each as often as its digit makes it count.
+        products = self.rows // lane_digits * sum(1 << digit_bits * digit for digit in range(lane_digits))
+        exact_bits = product_bits(self.activation, self.weight) + (products - 1).bit_length()
         self.sum_bits = accumulator_bits or exact_bits
         self.tag_bits = check_integer("tag_bits", tag_bits, 0, 256)
         self.beat_bits = check_integer("beat_bits", beat_bits, 8, 1024)
@@ -141,6 +155,7 @@ class MacArray(wiring.Component):
                 ),
                 **({"above": above} if self.depthwise_lines else {}),
                 **({"plane": 1, "negative": 1} if self.bit_planes else {}),
+                **({"digits": range(self.lane_digits.bit_length())} if self.lane_digits > 1 else {}),
             }
         )
 
@@ -174,7 +189,8 @@ class MacArray(wiring.Component):
         if self.bit_planes:
             with m.If(pipeline.transfer):
                 m.d.sync += [plane.eq(self.i.payload.plane), negative.eq(self.i.payload.negative)]
-        stage = pipeline.stage(tag=self.i.payload.tag)
+        along = ("tag", "digits") if self.lane_digits > 1 else ("tag",)
+        stage = pipeline.stage(**{name: self.i.payload[name] for name in along})
 
         if self.bit_planes:
             products = self._plane_products(m, operands, weights, plane, negative)
@@ -182,15 +198,15 @@ class MacArray(wiring.Component):
             products = [
                 [
                     product(operands[row][column], weights[row][column], self.weight)
-                    for row in range(self.rows)
+                    for row in sorted(range(self.rows), key=lambda row: row % self.lane_digits)
                 ]
                 for column in range(self.columns)
             ]
         columns = self._register(m, pipeline, products, "product")
-        stage = pipeline.stage(tag=stage.tag)
+        stage = pipeline.stage(**{name: stage[name] for name in along})
         while True:
-            columns = self._register(m, pipeline, [_add(terms) for terms in columns], "sum")
-            stage = pipeline.stage(tag=stage.tag)
+            columns = self._register(m, pipeline, [self._add(m, terms, stage) for terms in columns], "sum")
+            stage = pipeline.stage(**{name: stage[name] for name in along})
             if len(columns[0]) == 1:
                 break
 
@@ -280,6 +296,34 @@ class MacArray(wiring.Component):
                 m.d.sync += [register.eq(term) for register, term in zip(registers, terms, strict=True)]
         return held
 
+    def _add(self, m: Module, terms: list[Value], stage: data.View) -> list[Value]:
+        """The terms after as many levels of a balanced adder tree as fit between two registers. The terms of each
+        digit's rows follow each other and have a tree of their own; at the roots higher digits count more."""
+        trees = self.lane_digits
+        for _ in range(_LEVELS_PER_STAGE):
+            if len(terms) == 1:
+                break
+            if len(terms) <= trees:
+                terms = self._roots(m, terms, stage)
+                continue
+            size = len(terms) // trees
+            parts = [terms[first : first + size] for first in range(0, len(terms), size)]
+            terms = [total for part in parts for total in _pairs(part)]
+        return terms
+
+    def _roots(self, m: Module, terms: list[Value], stage: data.View) -> list[Value]:
+        """Sums of digits, each with that of the next ones, which count more if there are so many."""
+        together = self.lane_digits // len(terms)
+        added = []
+        for low, high in zip(terms[::2], terms[1::2], strict=True):
+            # Signals of their own: a choice would be emitted with the sum that it is of twice.
+            total = Signal(high.shape(), name=f"digits_{together}")
+            more = Signal(signed(len(high) + self.digit_bits * together), name=f"moved_{together}")
+            counts = stage.digits > exact_log2(together)
+            m.d.comb += [total.eq(high), more.eq(Mux(counts, total << self.digit_bits * together, total))]
+            added.append(low + more)
+        return added
+
     def _weights(self, m: Module) -> tuple[list[list[Value]], Signal]:
         """The tile in use as bits of each weight, and whether the next one is whole in the shadow."""
         active = [
@@ -325,9 +369,7 @@ def _slice(words: list[Signal], start: int, length: int, word_bits: int) -> Valu
     return Cat(words[word][offset:], words[word + 1][: offset + length - word_bits])
 
 
-def _add(terms: list[Value]) -> list[Value]:
-    """The terms after as many levels of a balanced adder tree as fit between two registers."""
-    for _ in range(_LEVELS_PER_STAGE):
-        pairs = [left + right for left, right in zip(terms[::2], terms[1::2], strict=False)]
-        terms = pairs + ([terms[-1]] if len(terms) % 2 else [])
-    return terms
+def _pairs(terms: list[Value]) -> list[Value]:
+    """One level of an adder tree."""
+    pairs = [left + right for left, right in zip(terms[::2], terms[1::2], strict=False)]
+    return pairs + ([terms[-1]] if len(terms) % 2 else [])

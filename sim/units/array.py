@@ -2,7 +2,8 @@
 """Bench of `hdl/units/array.py`: random tiles of weights that change while the array works, and sums at their extremes.
 
 An array with a depthwise mapping is given vectors of both mappings, mixed at random, and lines with them where it takes
-any; one with bit planes, vectors that take its bits for weights of -1 and 1, for 0 and 1, and for 0 and -1.
+any; one with bit planes, vectors that take its bits for weights of -1 and 1, for 0 and 1, and for 0 and -1; one that
+takes digits side by side, vectors of one, of two and so on.
 """
 
 from functools import partial
@@ -27,7 +28,7 @@ _DEPTHWISE_EXTREMES = range(104, 108)
 
 def configurations() -> list[Configuration]:
     # rows, columns, activation, weight, accumulator bits (None: exact), tag bits, beat bits, depthwise taps,
-    # bit planes, depthwise lines
+    # bit planes, depthwise lines, lane digits, bits of a digit
     parameters: list[tuple] = [
         (1, 1, "int8", "int8", None, 0, 8, 0),
         (5, 3, "uint8", "int8", None, 4, 32, 0),
@@ -46,6 +47,9 @@ def configurations() -> list[Configuration]:
         (8, 4, "int8", "int8", 32, 0, 64, 3, False, 1),
         (7, 3, "uint4", "int4", 12, 2, 16, 2, False, 2),
         (4, 5, "int3", "ternary", None, 0, 8, 1, False, 3),
+        (32, 3, "uint2", "int2", None, 0, 64, 0, False, 0, 4, 2),
+        (6, 3, "uint4", "int4", 16, 2, 16, 0, False, 0, 2, 4),
+        (8, 3, "int5", "int4", None, 0, 32, 2, False, 0, 2, 4),
     ]
     found = []
     for rows, columns, activation, weight, bits, tag_bits, beat_bits, taps, *more in parameters:
@@ -53,6 +57,7 @@ def configurations() -> list[Configuration]:
         component = make()
         lines = f"_lines{component.depthwise_lines}" if component.depthwise_lines else ""
         mapping = f"_depthwise{taps}{lines}" if taps else "_planes" if component.bit_planes else ""
+        mapping += f"_digits{component.lane_digits}" if component.lane_digits > 1 else ""
         found.append(
             Configuration(
                 f"array_{rows}x{columns}_{activation}_{weight}_{component.sum_bits}{mapping}",
@@ -94,18 +99,25 @@ def _cases(array: MacArray, random: np.random.Generator, quick: bool) -> Cases:
         plane[np.isin(tile_of, _EXTREMES)] = 0
         bits_of = np.where(negative[:, None, None] == 1, -weights[tile_of], weights[tile_of])
         multiplied = np.where(plane[:, None, None] == 1, bits_of, multiplied)
+    digits = random.integers(0, array.lane_digits.bit_length(), len(tile_of))
+    digits[np.isin(tile_of, [*_EXTREMES, *_DEPTHWISE_EXTREMES])] = array.lane_digits.bit_length() - 1
+    scales = 1 << array.digit_bits * (np.arange(array.rows) % (1 << digits)[:, None])
+    multiplied = multiplied * scales[..., None]
     exact = np.einsum("vr,vrc->vc", activations[:, : array.rows], multiplied)
     if columns is not None and beside is not None:
         beside[np.isin(tile_of, _DEPTHWISE_EXTREMES)] = 0
         which = np.flatnonzero(depthwise)
         seen = values_of(array.activation)[columns]
-        exact[which] = _depthwise(which, taps, seen, beside, pads, values, tile_of)
+        exact[which] = _depthwise(which, taps, seen, beside, pads, multiplied)
 
     given: dict[str, Integers] = {"activations": activations, "swap": swap}
     expected: dict[str, Integers] = {"sums": wrap(exact, array.sum_bits)}
     if array.tag_bits:
         given["tag"] = expected["tag"] = random.integers(0, 1 << array.tag_bits, len(tile_of))
+    if array.lane_digits > 1:
+        given["digits"] = digits
     bins = _bins(array, uses, held, weights, inputs, exact)
+    bins |= count({f"digits of {1 << k}": digits == k for k in range(array.lane_digits.bit_length())})
     if array.bit_planes:
         given |= {"plane": plane, "negative": negative}
         bins |= _plane_bins(plane == 1, negative == 1, swap == 1)
@@ -174,15 +186,14 @@ def _depthwise(
     columns: Integers,
     beside: Integers,
     pads: Integers,
-    values: Integers,
-    tile_of: Integers,
+    multiplied: Integers,
 ) -> list[list[int]]:
-    """The sums of the vectors `which` in the depthwise mapping: of each line `taps` rows of the tile, the line's of
-    this vector first, then those of the vectors before; the pad where those lie beside the row."""
-    lines, tiles, outside, pad = columns.tolist(), values.tolist(), beside.tolist(), pads.tolist()
+    """The sums of the vectors `which` in the depthwise mapping: of each line `taps` rows of what they are `multiplied`
+    with, the line's of this vector first, then those of the vectors before; the pad where those lie beside the row."""
+    lines, tiles, outside, pad = columns.tolist(), multiplied.tolist(), beside.tolist(), pads.tolist()
     sums = []
     for t in which.tolist():
-        w = tiles[tile_of[t]]
+        w = tiles[t]
         products = []
         for line in range(len(lines[t])):
             for r in range(taps):
@@ -228,10 +239,11 @@ def _bins(
     beats = _tile_beats(array, held)
     operand = values_of(array.activation), values_of(array.weight)
     products = operand[0][:, None] * operand[1][None, :]
+    rows = int((1 << array.digit_bits * (np.arange(array.rows) % array.lane_digits)).sum())
     low, high = -(1 << (array.sum_bits - 1)), (1 << (array.sum_bits - 1)) - 1
     found = {
-        "greatest sum": (exact == products.max() * array.rows).any(axis=1),
-        "least sum": (exact == products.min() * array.rows).any(axis=1),
+        "greatest sum": (exact == products.max() * rows).any(axis=1),
+        "least sum": (exact == products.min() * rows).any(axis=1),
         "a tile used for one vector": uses == 1,
         "a tile used as long as the next takes to load": uses[:-1] == beats[1:],
         "a tile used for longer": uses[:-1] > beats[1:],
@@ -249,9 +261,9 @@ def _bins(
         found["a whole tile after a short one"] = (beats[:-1] < array.tile_beats) & (
             beats[1:] == array.tile_beats
         )
-    if products.max() * array.rows > high:
+    if products.max() * rows > high:
         found["wraps above"] = (exact > high).any(axis=1)
-    if products.min() * array.rows < low:
+    if products.min() * rows < low:
         found["wraps below"] = (exact < low).any(axis=1)
     return count(found)
 
@@ -284,7 +296,9 @@ def _depthwise_bins(
     array: MacArray, depthwise: Flags, swap: Flags, chances: npt.NDArray[np.float64], exact: Integers
 ) -> dict[str, int]:
     taps = array.depthwise_taps
-    busy = (array.depthwise_lines + 1) * taps
+    busy = int(
+        (1 << array.digit_bits * (np.arange((array.depthwise_lines + 1) * taps) % array.lane_digits)).sum()
+    )
     products = values_of(array.activation)[:, None] * values_of(array.weight)[None, :]
     after = np.concatenate([depthwise[:1], depthwise[:-1]])
     found = {

@@ -66,6 +66,8 @@ def _matmul_refused(values: Mapping[str, int], config: AcceleratorConfig) -> boo
         return True
     if not config.depthwise_taps and (values["row_overlap"] or values["last_row_columns"]):
         return True
+    if 1 << values["lane_digits"] > config.lane_digits:
+        return True
     if values["tile_words"] > config.tile_words(config.columns):
         return True
     if _lines_refused(values, config):

@@ -84,6 +84,9 @@ def _weights(values: Values, stream: bytes, config: AcceleratorConfig) -> Intege
     if values["one_tile"]:
         codes = np.repeat(codes, digits, axis=0)
     weights = _decoded(kind)[codes].reshape(digits, -1, config.columns, config.rows).swapaxes(2, 3)
+    # Of digits side by side the higher count more.
+    digit = np.arange(config.rows) % (1 << values["lane_digits"])
+    weights = weights << (config.element_bits * digit)[:, None]
     if kind.is_binary and values["weight_digits"]:
         # A bit of a weight in two's complement instead of 1 or -1, the first digit's that of the sign.
         weights = (weights < 0).astype(np.int64)
