@@ -154,9 +154,10 @@ class DepthwiseMode:
 
 @dataclass(eq=False, kw_only=True)
 class Matmul(Step):
-    """A block of one group of output channels into an accumulator bank. `digits` are the weights' if `weight_digits`,
-    else the activations', of which `lane_digits` lie side by side in a pass. With `lines` its first rows of vectors are read for those after them
-    alone, and unless it `goes_on` with the lines of the one before, lines above them are outside the tensor."""
+    """A block of one group of output channels into an accumulator bank. `digits` are the weights' if
+    `weight_digits`, else the activations', of which `lane_digits` lie side by side in a pass. With `lines` its
+    first rows of vectors are read for those after them alone, and unless it `goes_on` with the lines of the one
+    before, lines above them are outside the tensor."""
 
     opcode = Opcode.MATMUL
     walk: Walk
