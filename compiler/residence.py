@@ -46,6 +46,8 @@ class Residence:
         self._outputs = {binding.tensor: binding for binding in layout.outputs}
         self._bits, self._beat = config.element_bits, config.bus_bytes
         self._loaded: dict[str, int] = {}
+        self._pieces: dict[str, list[int]] = {}
+        """Of what is given, the first byte of each piece that is loaded."""
         self._stored: dict[str, int] = {}
         self._tables: set[str] = set()
 
@@ -121,9 +123,11 @@ class Residence:
             return
         address = self._placement.addresses[name]
         wanted = binding.bytes if elements is None else -(-elements * self._bits // 8)
-        ahead = LOADS_AHEAD
-        while (done := self._loaded.get(name, 0)) < binding.bytes and (done < wanted or ahead):
-            ahead -= done >= wanted
+        pieces = self._pieces.setdefault(name, [])
+        ahead = sum(start >= wanted for start in pieces)
+        while (done := self._loaded.get(name, 0)) < binding.bytes and (done < wanted or ahead < LOADS_AHEAD):
+            ahead += done >= wanted
+            pieces.append(done)
             count = min(max(FIRST_LOAD_BYTES, min(done, MOST_LOAD_BYTES)), binding.bytes - done)
             place = address + done * 8 // self._bits
             step = self._load(f"input {name}", binding.address + done, place, count, opens=not done)
