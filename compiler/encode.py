@@ -143,9 +143,11 @@ def _matmul(step: Matmul) -> dict[str, int]:
         "tile_words": step.tile_words,
         "lines": step.lines,
         "line_lanes": step.line_lanes,
+        "line_lanes_step": step.line_lanes_step,
         "first_output_row": step.first_output_row,
         "goes_on": int(step.goes_on),
         "kernel_column_row_step": step.walk.kernel_column_row_step,
+        "kernel_row_column_step": step.walk.kernel_row_column_step,
         "last_row_columns": step.walk.last_row_columns,
     }
     if step.depthwise is not None:

@@ -122,6 +122,7 @@ class Walk:
     kernel_column_step: int
     chunks: int
     kernel_column_row_step: int = 0
+    kernel_row_column_step: int = 0
     last_row_columns: int = 0
     pad: int = 0
     signed: bool = False
@@ -171,6 +172,7 @@ class Matmul(Step):
     lane_digits: int = 1
     lines: int = 0
     line_lanes: int = 0
+    line_lanes_step: int = 0
     first_output_row: int = 0
     goes_on: bool = False
 

@@ -75,6 +75,14 @@ def _digit(window: Accumulation, sweep: Sweep, config: AcceleratorConfig) -> Int
 def _dense(weights: Integers, sweep: Sweep, config: AcceleratorConfig) -> Integers:
     """(groups, passes, rows, columns) of a layer whose outputs read all channels."""
     outputs = len(weights)
+    groups = -(-outputs // config.columns)
+    if sweep.overlap:
+        tiles = np.zeros((groups * config.columns, sweep.digit_passes, config.rows), np.int64)
+        elements = weights.reshape(outputs, weights.shape[1], -1)
+        for number, taken in enumerate(sweep.overlap.passes()):
+            for lane, row, element in taken:
+                tiles[:outputs, number, lane] = elements[:, row, element]
+        return tiles.reshape(groups, config.columns, -1, config.rows).transpose(0, 2, 3, 1)
     by_row = _of_lines(weights, sweep)
     by_row = by_row.reshape(*by_row.shape[:4], -1)
     # The high digit goes first and lies last in its value; the other digits' lanes keep weight zero.
@@ -87,7 +95,6 @@ def _dense(weights: Integers, sweep: Sweep, config: AcceleratorConfig) -> Intege
     lanes = sweep.chunks * config.rows
     passes = np.pad(passes, [(0, 0)] * 4 + [(0, lanes - passes.shape[-1])])
     by_output = np.moveaxis(passes, 1, 0).reshape(outputs, sweep.digit_passes, config.rows)
-    groups = -(-outputs // config.columns)
     by_output = np.pad(by_output, [(0, groups * config.columns - outputs), (0, 0), (0, 0)])
     return by_output.reshape(groups, config.columns, sweep.digit_passes, config.rows).transpose(0, 2, 3, 1)
 

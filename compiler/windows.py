@@ -12,6 +12,7 @@ import numpy as np
 from intaglio.compiler.accumulate import Accumulation
 from intaglio.compiler.digits import weight_digits
 from intaglio.compiler.limits import MOST_STRIDE
+from intaglio.compiler.overlap import Overlap, overlap
 from intaglio.compiler.steps import DepthwiseMode, Walk
 from intaglio.compiler.views import Block, Extents, Interval, View
 from intaglio.network.graph import Integers
@@ -79,7 +80,7 @@ class Sweep:
     `together`, `weight_digits` the weights'; `last_lanes` of a run's last chunk have weights (0: all).
 
     With `lines` a pass takes so many kernel rows besides its own, a stride apart, from the line buffer, not depthwise
-    `line_lanes` elements of each.
+    `line_lanes` elements of each. With an `overlap` these are the first pass's, and what passes take is its.
 
     Of a whole output of `output_columns`, depthwise rows of vectors can follow each other without what lies beside
     them: the pad takes its place, and a row's last outputs end with the first vectors of the next.
@@ -103,6 +104,7 @@ class Sweep:
     kernel_column_row_step: int = 0
     output_columns: int = 0
     together: bool = False
+    overlap: Overlap | None = None
 
     @property
     def digit_turns(self) -> int:
@@ -127,7 +129,7 @@ class Sweep:
         rows = np.arange(self.kernel_rows)[:, None] * step
         rows = rows + np.arange(self.kernel_columns) * self.kernel_column_row_step
         lines = rows[..., None] + np.arange(self.lines, -1, -1) * self.geometry.stride[0] + self._above
-        if self.lines:
+        if self.lines and not self.overlap:
             # The kernel's own columns take the same rows each.
             apart = lines if self.kernel_column_row_step else lines[:, :1]
             _, first = np.unique(apart, return_index=True)
@@ -206,6 +208,7 @@ class Sweep:
             kernel_columns=self.kernel_columns,
             kernel_column_step=self.kernel_column_pixels * pixel + self.kernel_column_elements,
             kernel_column_row_step=self.kernel_column_row_step,
+            kernel_row_column_step=self.overlap.slant if self.overlap else 0,
             chunks=self.chunks,
             pad=pad,
             signed=signed,
@@ -278,7 +281,31 @@ def matmul_sweep(
             # An array without a zero has no weight for a kernel row that is not there.
             and (not config.weight.is_binary or lined.line_rows.min() >= 0)
         ]
+        sweeps += _overlapping(plain, kernel_width * pixel, config)
     return _quickest(sweeps, window, config)
+
+
+def _overlapping(plain: Sweep, length: int, config: AcceleratorConfig) -> list[Sweep]:
+    """The same layer in passes that overlap, where those are fewer."""
+    geometry = plain.geometry
+    if geometry.stride[0] > 1 or geometry.dilation[0] > 1 or plain.digits > 1 or config.weight.is_binary:
+        return []
+    rows = geometry.kernel[0]
+    found = overlap(rows, length, config.line_buffer_rows, config.rows, plain.digit_passes - 1)
+    if found is None:
+        return []
+    return [
+        replace(
+            plain,
+            kernel_rows=rows - found.lines,
+            kernel_columns=found.columns,
+            kernel_column_elements=found.apart,
+            chunks=1,
+            lines=found.lines,
+            line_lanes=found.first,
+            overlap=found,
+        )
+    ]
 
 
 def _side_by_side(sweep: Sweep, length: int, config: AcceleratorConfig) -> Sweep | None:

@@ -245,8 +245,15 @@ FORMATS: dict[Opcode, Format] = {
                     "lines", 2, "rows of vectors before a vector's own that are multiplied together with it"
                 ),
                 Field("line_lanes", 7, "with lines, not depthwise: lanes that a vector takes"),
+                Field("line_lanes_step", 3, "lanes that a vector takes more with each pass"),
                 Field("first_output_row", 2, "the first row of vectors with which sums are kept"),
                 Field("kernel_column_row_step", 8, "rows from a column of the window to the next"),
+                Field(
+                    "kernel_row_column_step",
+                    8,
+                    "elements from a row of the window to the next",
+                    signed=True,
+                ),
                 Field(
                     "goes_on",
                     1,

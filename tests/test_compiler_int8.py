@@ -234,3 +234,15 @@ def test_waits_for_an_engine_left_out_are_noticed(engine):
     machine = Machine(careless, config, {source: builder.samples[source][0]}, np.random.default_rng(0)).run()
     with pytest.raises(AssertionError, match=f"{engine.name}#.*(unordered|whole)|whole at {engine.name}"):
         check_order(careless, machine)
+
+
+@pytest.mark.parametrize(("rows", "passes"), [(2, 3), (3, 4), (4, 6)])
+def test_passes_overlap_where_rows_of_the_kernel_fill_few_vectors(rows, passes):
+    config = int8_machine(line_buffer_rows=1)
+    builder = Int8Builder(5)
+    builder.conv(builder.input((7, 9, 3)), 11, (rows, 3), (1, 1), (1, rows - 2, 1, 1), double=True)
+    program = check(builder.build(), config)
+    matmuls = [values for opcode, values in commands(program) if opcode is Opcode.MATMUL]
+    assert {values["kernel_rows"] * values["kernel_columns"] * values["chunks"] for values in matmuls} == {
+        passes
+    }

@@ -219,8 +219,9 @@ def faulty(program, config):
     if not config.depthwise_taps:
         fields[Opcode.MATMUL] += [{"depthwise": 1}, {"row_overlap": 1}, {"last_row_columns": 1}]
     if not config.line_buffer_rows:
-        names = ("lines", "line_lanes", "first_output_row", "goes_on", "kernel_column_row_step")
-        fields[Opcode.MATMUL] += [{name: 1} for name in names]
+        names = ("lines", "line_lanes", "line_lanes_step", "first_output_row", "goes_on")
+        steps = ("kernel_column_row_step", "kernel_row_column_step")
+        fields[Opcode.MATMUL] += [{name: 1} for name in names + steps]
     else:
         fields[Opcode.MATMUL] += [
             {"lines": 1, "line_lanes": config.rows + 1},
@@ -310,7 +311,8 @@ def any_commands(rng, config):
     matmul = any_window(rng, Opcode.MATMUL, counts) | {
         "digits": 1, "wait_load": 1, "depthwise": int(config.depthwise_taps and rng.integers(2)),
         "weight_digits": int(config.weight_digits and rng.integers(2)), "first_output": 0, "output_step": 1,
-        "lines": 0, "line_lanes": 0, "first_output_row": 0, "kernel_column_row_step": 0, "goes_on": 0,
+        "lines": 0, "line_lanes": 0, "line_lanes_step": 0, "first_output_row": 0, "goes_on": 0,
+        "kernel_column_row_step": 0, "kernel_row_column_step": 0,
         "row_overlap": 0, "last_row_columns": int(config.depthwise_taps and rng.integers(5)),
         "lane_digits": int(rng.integers(config.lane_digits.bit_length())),
         "tile_words": int(rng.integers(1, config.tile_words(config.columns), endpoint=True)),
@@ -320,7 +322,8 @@ def any_commands(rng, config):
         matmul |= {
             "lines": lines, "line_lanes": int(rng.integers(1, config.rows + 1)), "first_output_row": lines,
             "output_rows": matmul["output_rows"] + lines, "kernel_column_row_step": int(rng.integers(3)),
-            "goes_on": int(rng.integers(2)), "last_row_columns": 0,
+            "goes_on": int(rng.integers(2)), "last_row_columns": 0, "line_lanes_step": int(rng.integers(2)),
+            "kernel_row_column_step": int(rng.integers(-3, 4)),
         }  # fmt: skip
     if not (config.signed_activations and config.unsigned_activations):
         matmul["signed"] = int(config.signed_activations)

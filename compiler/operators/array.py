@@ -164,6 +164,7 @@ class ArrayPlan(LayerPlan):
             lines=sweep.lines,
             first_output_row=0 if overlaps else lines,
             line_lanes=sweep.line_lanes,
+            line_lanes_step=sweep.overlap.more if sweep.overlap else 0,
             goes_on=block.goes_on,
             reads=on_chip(sweep.reads(source, place)),
         )

@@ -32,7 +32,8 @@ class LineBuffer(wiring.Component):
     A vector with ``lines`` of 0 passes as it is, and leaves no trace. Another meets the last vectors of its column, as
     many as are ``known``, and vectors of ``pad`` in place of the others, and is kept. A depthwise one goes on with
     them in ``above``, the last row's first. Else its first ``lanes`` lanes go on with those of `lines` vectors behind
-    them, the last row's first, and zeros in the other lanes; lanes past the array's are dropped.
+    them, the last row's first; lanes past the array's are dropped. The lanes behind have the oldest line's other lanes
+    or, on an array of binary weights, which have no zero, nothing.
 
     Latency: 2 cycles. Throughput: one vector a cycle. What is kept is undefined before so many rows have come.
 
@@ -129,7 +130,14 @@ class LineBuffer(wiring.Component):
         joined = row & share
         before = [met.before[line] for line in range(config.line_buffer_rows)]
         for line, earlier in enumerate(before, start=1):
-            moved = _behind(m, earlier & share, place.lanes * line, lane_bits)
+            if not config.weight.is_binary:
+                # Nothing stands behind the oldest.
+                whole = Signal(name=f"oldest_{line}")
+                m.d.comb += whole.eq(place.lines == line)
+                earlier = Mux(whole, earlier, earlier & share)
+            else:
+                earlier = earlier & share
+            moved = _behind(m, earlier, place.lanes * line, lane_bits)
             joined = joined | Mux(place.lines >= line, moved, 0)
         together = (place.lines != 0) & ~depthwise
         m.d.comb += Value.cast(self.o.payload.activations).eq(Mux(together, joined, row))

@@ -33,7 +33,15 @@ _CARRIED = (
     "first_output",
     "output_step",
 )
-_LINES = ("lines", "line_lanes", "first_output_row", "goes_on", "kernel_column_row_step")
+_LINES = (
+    "lines",
+    "line_lanes",
+    "line_lanes_step",
+    "first_output_row",
+    "goes_on",
+    "kernel_column_row_step",
+    "kernel_row_column_step",
+)
 """Fields for machines with a line buffer; all 0 on others."""
 _ROWS = ("row_overlap", "last_row_columns")
 """Fields for machines with the depthwise mapping; all 0 on others."""
@@ -88,7 +96,7 @@ class MatmulVectors(wiring.Component):
         with_lines = config.line_buffer_rows > 0
         depthwise = config.depthwise_taps > 0
         digits = ("lane_digits",) if config.lane_digits > 1 else ()
-        carried = (*_CARRIED, *(_LINES[:4] if with_lines else ()), *(_ROWS if depthwise else ()), *digits)
+        carried = (*_CARRIED, *(_LINES[:5] if with_lines else ()), *(_ROWS if depthwise else ()), *digits)
         m.submodules.window = window = Window(
             Opcode.MATMUL,
             MATMUL_ORDER,
@@ -300,8 +308,11 @@ class MatmulVectors(wiring.Component):
         kept = Const(1, 1)
         if self._config.depthwise_taps:
             kept = ~vector.last.output_rows | (vector.last_row_columns == 0)
+        lanes = Signal.like(place.lanes)
+        more = Mux(command_first, vector.line_lanes, lanes + vector.line_lanes_step)
+        of_vector = Mux(pass_first, more, lanes)
         with m.If(ask):
-            m.d.sync += of_pass.eq(start)
+            m.d.sync += [of_pass.eq(start), lanes.eq(of_vector)]
             with m.If(kept):
                 m.d.sync += after.eq(column + 1)
             with m.If(vector.last.output_columns):
@@ -309,7 +320,7 @@ class MatmulVectors(wiring.Component):
         m.d.comb += [
             place.lines.eq(Mux(kept, vector.lines, 0)),
             place.column.eq(column),
-            place.lanes.eq(vector.line_lanes),
+            place.lanes.eq(of_vector),
             place.known.eq(Mux(vector.goes_on, most, row)),
         ]
 

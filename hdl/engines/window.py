@@ -44,7 +44,8 @@ class Window(wiring.Component):
     carried : tuple of str
         Fields of the command that go with each of its vectors.
     slanted : bool
-        Whether a step of the kernel's columns can go down as well, by the field ``kernel_column_row_step``.
+        Whether a step of the kernel's columns can go down as well, by the field ``kernel_column_row_step``, and one of
+        its rows along the row, by ``kernel_row_column_step``.
     ragged : bool
         Whether the last row can have other than ``output_columns``, by the field ``last_row_columns``.
     holds : bool
@@ -78,6 +79,7 @@ class Window(wiring.Component):
         self._row_steps = {"output_rows": "row_stride", "kernel_rows": "kernel_row_step"}
         if slanted:
             self._row_steps["kernel_columns"] = "kernel_column_row_step"
+        self._slanted = slanted
         self._lanes = lanes
         self._chunk = chunk
         self._address_bits = address_bits
@@ -197,7 +199,10 @@ class Window(wiring.Component):
                 rows.append(_offset(m, f"{name}_row", WINDOW_ROW_BITS, distance, advance, last[name]))
             if name in element_steps:
                 distance = body[element_steps[name]]
-                elements.append(_offset(m, name, WINDOW_ELEMENT_BITS, distance, advance, last[name]))
+                start: Value | int = 0
+                if name == "kernel_columns" and self._slanted:
+                    start = self._slant(m, advance & last[name], last.kernel_rows)
+                elements.append(_offset(m, name, WINDOW_ELEMENT_BITS, distance, advance, last[name], start))
             elif name == "chunks":
                 elements.append(_offset(m, name, WINDOW_ELEMENT_BITS, self._chunk, advance, last[name]))
             if innermost:
@@ -212,6 +217,17 @@ class Window(wiring.Component):
             ended = Mux(passed, will, was)
             advance = pass_ends & ended
         return first, last, sum(rows), sum(elements), pass_last & ended
+
+    def _slant(self, m: Module, advance: Value, last: Value) -> Value:
+        """The offset in elements that the next row of the kernel begins with, so that it need not be added to the
+        others."""
+        offset = Signal(WINDOW_ELEMENT_BITS, name="slant")
+        start = Signal.like(offset, name="slant_next")
+        step = self.command.payload.body.kernel_row_column_step
+        m.d.comb += start.eq(Mux(last, 0, offset + step))
+        with m.If(advance):
+            m.d.sync += offset.eq(start)
+        return start
 
     def _turn(
         self, m: Module, name: str, innermost: bool, advance: Value, first: data.View, last: data.View
@@ -237,11 +253,19 @@ class Window(wiring.Component):
         return turn
 
 
-def _offset(m: Module, loop: str, bits: int, distance: Value | int, advance: Value, last: Value) -> Signal:
-    """Turns of a loop times a distance, without a multiplier."""
+def _offset(
+    m: Module,
+    loop: str,
+    bits: int,
+    distance: Value | int,
+    advance: Value,
+    last: Value,
+    start: Value | int = 0,
+) -> Signal:
+    """Turns of a loop times a distance, without a multiplier; after the last it begins with `start`."""
     offset = Signal(bits, name=f"{loop}_offset")
     with m.If(advance):
-        m.d.sync += offset.eq(Mux(last, 0, offset + distance))
+        m.d.sync += offset.eq(Mux(last, start, offset + distance))
     return offset
 
 

@@ -124,7 +124,13 @@ class _Model(Agent):
             bins["a line that is known, before one that is not"] += 0 < place["known"] < lines
             bins["lines that are not known, where others were kept"] += len(kept) > place["known"]
             if not vector.get("depthwise"):
-                side = [lane for line in (row, *before[:lines]) for lane in line[:own]]
+                # The oldest line's other lanes stand behind it, but where weights have no zero for them.
+                last = own if self._config.weight.is_binary else self._lanes
+                parts = [
+                    *((line, own) for line in (row, *before[: lines - 1])),
+                    *((line, last) for line in before[lines - 1 : lines]),
+                ]
+                side = [lane for line, most in parts for lane in line[:most]]
                 known = len(before) >= lines
                 expected["activations"] = (side + [0] * self._lanes)[: self._lanes] if known else None
         if expected["activations"] is not None and not isinstance(expected["activations"], list):

@@ -68,6 +68,9 @@ RAGGED = (
     "a last row of fewer vectors",
     "a last row of more vectors",
     "one row, of a length of its own",
+    "columns of the kernel that go down",
+    "rows of the kernel that go back",
+    "rows of the kernel that go on",
 )
 
 
@@ -99,13 +102,15 @@ def _window(opcode: Opcode, lanes: int, chunk: int, bits: int) -> Window:
         chunk,
         bits,
         CARRIED[opcode],
+        slanted=_ragged(opcode, lanes),
         ragged=_ragged(opcode, lanes),
         holds=_holds(opcode),
     )
 
 
 def _ragged(opcode: Opcode, lanes: int) -> bool:
-    """Whether the last row may have a length of its own: of one of the two windows of MATMUL."""
+    """Whether the last row may have a length of its own and the kernel is slanted: of one of the two windows of
+    MATMUL."""
     return opcode is Opcode.MATMUL and lanes > 4
 
 
@@ -131,9 +136,11 @@ def _bins(opcode: Opcode, lanes: int) -> list[str]:
     return [bin_ for bin_ in bins if lanes > 1 or not bin_.startswith(apart)]
 
 
-def walk(opcode: Opcode, fields: Mapping[str, int], chunk: int) -> Iterator[tuple[dict[str, int], int, int]]:
+def walk(
+    opcode: Opcode, fields: Mapping[str, int], chunk: int, slanted: bool = False
+) -> Iterator[tuple[dict[str, int], int, int]]:
     """The turns of the loops, the row and the first element of each vector, in order [docs/architecture.md: The
-    window reader, MATMUL, MAX_POOL]."""
+    window reader, MATMUL, MAX_POOL]; the kernel's columns go down and its rows along if `slanted`."""
 
     def turns(name: str) -> range:
         return range(fields[name])
@@ -146,6 +153,9 @@ def walk(opcode: Opcode, fields: Mapping[str, int], chunk: int) -> Iterator[tupl
             + kx * fields["kernel_column_step"]
             + g * chunk
         )
+        if slanted:
+            y += kx * fields["kernel_column_row_step"]
+            pos += ky * fields["kernel_row_column_step"]
         where = dict(zip(LOOPS, (oy, ox, ky, kx, g, digit), strict=True))
         return where, y, pos
 
@@ -186,7 +196,7 @@ def drawn(
             lengths = (0, 0, 1, min(columns, 63), numbers.randint(1, min(columns, 63)), min(columns + 1, 63))
             fields["last_row_columns"] = numbers.choice(lengths) if ragged else 0
         _place(numbers, fields, limits, lanes, chunk)
-        if _fits(fields, chunk):
+        if _fits(fields, chunk, ragged):
             return fields
 
 
@@ -244,7 +254,7 @@ def _go_far(numbers: random.Random, fields: dict[str, int], chunk: int) -> None:
     fields["first_element"] = min(rest - 8 * fields[step], (1 << 19) - 1)
 
 
-def _fits(fields: Mapping[str, int], chunk: int) -> bool:
+def _fits(fields: Mapping[str, int], chunk: int, slanted: bool) -> bool:
     def reach(*parts: tuple[str, int]) -> int:
         return sum((fields[loop] - 1) * distance for loop, distance in parts)
 
@@ -254,6 +264,9 @@ def _fits(fields: Mapping[str, int], chunk: int) -> bool:
         ("kernel_columns", fields["kernel_column_step"]),
         ("chunks", chunk),
     )
+    if slanted:
+        rows += reach(("kernel_columns", fields["kernel_column_row_step"]))
+        elements += reach(("kernel_rows", max(fields["kernel_row_column_step"], 0)))
     return (
         fields["first_row"] + rows <= FARTHEST_ROW and fields["first_element"] + elements <= FARTHEST_ELEMENT
     )
@@ -290,7 +303,11 @@ class _Bench:
         bins["a last row of fewer vectors"] += 1 < ragged < fields["output_columns"]
         bins["a last row of more vectors"] += ragged > fields["output_columns"]
         bins["one row, of a length of its own"] += bool(ragged) and fields["output_rows"] == 1
-        for where, y, pos in walk(self._opcode, fields, self._chunk):
+        down, along = fields.get("kernel_column_row_step", 0), fields.get("kernel_row_column_step", 0)
+        bins["columns of the kernel that go down"] += fields["kernel_columns"] > 1 and down > 0
+        bins["rows of the kernel that go back"] += fields["kernel_rows"] > 1 and along < 0
+        bins["rows of the kernel that go on"] += fields["kernel_rows"] > 1 and along > 0
+        for where, y, pos in walk(self._opcode, fields, self._chunk, _ragged(self._opcode, self._lanes)):
             ends = fields
             if self._opcode is Opcode.MATMUL:
                 ends = {**fields, "output_columns": columns_of(fields, where["output_rows"])}
@@ -415,5 +432,5 @@ def _long(numbers: random.Random, opcode: Opcode, lanes: int, chunk: int) -> dic
         fields = drawn(numbers, opcode, lanes, chunk)
         loop = numbers.choice([loop for loop in order(opcode) if loop != "digits"])
         fields |= dict.fromkeys([each for each in order(opcode)], 1) | {loop: 300 + numbers.randrange(20)}
-        if _fits(fields, chunk):
+        if _fits(fields, chunk, _ragged(opcode, lanes)):
             return fields

@@ -79,7 +79,15 @@ def _matmul_refused(values: Mapping[str, int], config: AcceleratorConfig) -> boo
 
 def _lines_refused(values: Mapping[str, int], config: AcceleratorConfig) -> bool:
     if not config.line_buffer_rows:
-        fields = ("lines", "line_lanes", "first_output_row", "goes_on", "kernel_column_row_step")
+        fields = (
+            "lines",
+            "line_lanes",
+            "line_lanes_step",
+            "first_output_row",
+            "goes_on",
+            "kernel_column_row_step",
+            "kernel_row_column_step",
+        )
         return any(values[name] for name in fields)
     if not values["lines"]:
         return False

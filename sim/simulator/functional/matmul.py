@@ -200,19 +200,20 @@ class _Passes:
         columns). The rows that the next pass meets stay in the line buffer."""
         state, values, config = self._state, self._values, self._state.config
         (rows, ragged), width = rows_of(values), values["output_columns"]
-        own, lanes = values["line_lanes"], config.operand_lanes
+        number, lanes = digit * self._of_a_digit + int(part[0]), config.operand_lanes
+        own = values["line_lanes"] + number * values["line_lanes_step"]
         signed = self._signed(digit)
         addresses = self._addresses(part, np.arange(rows * width), lanes)
         operands = self._operands(addresses, signed, np.int16).reshape(state.count, rows, width, lanes)
         # The rows that were there, and those that came: row r of this pass is row `above` + r.
         above = config.line_buffer_rows
-        columns = self._line_columns(digit * self._of_a_digit + int(part[0]))
+        columns = self._line_columns(number)
         pad = self._operands(np.full((above, width, lanes), state.outside), signed, np.int16)
         before = state.lines[:, ::-1, columns] if values["goes_on"] else pad
         seen = np.concatenate([before, operands], axis=1)
         state.lines[:, :, columns] = seen[:, : -above - 1 : -1]
         if state.watch is not None:
-            self._watch_lines(addresses, weights, columns)
+            self._watch_lines(addresses, weights, columns, own)
         if values["depthwise"]:
             behind = pad[:, :1].repeat(-(-ragged // width), axis=1)
             flat = np.concatenate([seen, behind], axis=1).reshape(state.count, -1, lanes)
@@ -221,7 +222,9 @@ class _Passes:
         total = np.zeros((state.count, rows - first, width, config.columns), weights.dtype)
         for line in range(values["lines"] + 1):
             lines = seen[:, above + first - line : above + rows - line].astype(weights.dtype)
-            of_line = weights[line * own : (line + 1) * own]
+            # Behind the oldest line's lanes are its others, but where weights have no zero for them.
+            oldest = line == values["lines"] and not config.weight.is_binary
+            of_line = weights[line * own : None if oldest else (line + 1) * own]
             total += lines[..., : len(of_line)] @ of_line
         return total.reshape(state.count, self._positions, config.columns)
 
@@ -248,7 +251,7 @@ class _Passes:
         start = number * width
         return np.arange(start, start + width) % self._state.config.line_buffer_columns
 
-    def _watch_lines(self, addresses: Integers, weights: Floats, columns: Integers) -> None:
+    def _watch_lines(self, addresses: Integers, weights: Floats, columns: Integers, own: int) -> None:
         """Tells the watch of what a pass with lines reads, and of lines that nobody wrote."""
         state, values, config = self._state, self._values, self._state.config
         assert state.watch is not None
@@ -256,11 +259,12 @@ class _Passes:
         first = values["first_output_row"]
         if values["row_overlap"] and depthwise:
             first = values["first_output"] // values["output_columns"]
-        each = config.depthwise_taps if depthwise else values["line_lanes"]
+        each = config.depthwise_taps if depthwise else own
+        oldest = None if depthwise or config.weight.is_binary else values["lines"]
         by_row = addresses.reshape(rows, -1, addresses.shape[-1])
         deepest = 0
         for line in range(values["lines"] + 1):
-            of_line = weights[line * each : (line + 1) * each]
+            of_line = weights[line * each : None if line == oldest else (line + 1) * each]
             if of_line.any():
                 # Of the lines that this pass reads itself, those that a kept row meets.
                 used = np.flatnonzero(of_line.any(axis=0 if depthwise else 1))

@@ -30,7 +30,12 @@ def left_open(opcode: Opcode, values: Mapping[str, int], config: AcceleratorConf
     ends = values["row_overlap"] if values["depthwise"] else 0
     if values["lines"] and values["last_row_columns"] > ends:
         return "lines of a last row of vectors that ends more than sums of the row before"
-    return _left_open_by_channel(values, config) if values["depthwise"] else ""
+    if values["depthwise"]:
+        return _left_open_by_channel(values, config)
+    passes = values["digits"] * values["kernel_rows"] * values["kernel_columns"] * values["chunks"]
+    if values["lines"] and values["line_lanes"] + (passes - 1) * values["line_lanes_step"] > config.rows:
+        return "a pass whose vectors take more lanes than the array has"
+    return ""
 
 
 def _left_open_by_channel(values: Mapping[str, int], config: AcceleratorConfig) -> str:

@@ -35,14 +35,15 @@ def window_addresses(
     (positions, passes, lanes)
     """
     kernel_row, kernel_column = taps
-    # MAX_POOL's columns do not go down.
+    # MAX_POOL's columns do not go down, nor its rows along.
     down = kernel_row * values["kernel_row_step"] + kernel_column * values.get("kernel_column_row_step", 0)
     row: Integers
     column: Integers
     row, column = np.divmod(positions[:, None], values["output_columns"])
     y = wrap(values["first_row"] + row * values["row_stride"] + down, WINDOW_ROW_BITS)
     first = values["first_element"] + column * values["column_stride"]
-    first = wrap(first + kernel_column * values["kernel_column_step"] + start, WINDOW_ELEMENT_BITS)
+    along = kernel_row * values.get("kernel_row_column_step", 0)
+    first = wrap(first + kernel_column * values["kernel_column_step"] + along + start, WINDOW_ELEMENT_BITS)
     place = first[..., None] + np.arange(lanes)
     inside = (
         ((y >= 0) & (y < values["height"]))[..., None] & (place >= 0) & (place < values["width_elements"])
