@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 from intaglio.compiler.cost import cost_of
 from intaglio.compiler.encode import encode
 from intaglio.compiler.estimate import Estimate
 from intaglio.compiler.memory import ALIGNMENT, MEMORY_BYTES, Layout, Memory, lay_out, place_steps
-from intaglio.compiler.placement import place_tensors
+from intaglio.compiler.order import sums_follow_the_longer
+from intaglio.compiler.placement import Placement, place_tensors
 from intaglio.compiler.plan import Plans, plan_network
 from intaglio.compiler.program import LayerInfo, Probe, Program, Region, cycles_by_layer
 from intaglio.compiler.schedule import Schedule, Whole, schedule_steps
@@ -26,9 +28,11 @@ class Lowered:
 
     Attributes
     ----------
+    names : of the layers, as the network has them; the plans may be in another order
     addresses : in memory, of the steps that read or write there
     """
 
+    names: tuple[str, ...]
     plans: Plans
     memory: Memory
     layout: Layout
@@ -39,10 +43,8 @@ class Lowered:
     @property
     def layers(self) -> tuple[LayerInfo, ...]:
         marks = self.schedule.marks
-        return tuple(
-            LayerInfo(plan.name, plan.facts.op, plan.facts.macs, marks[plan.name])
-            for plan in self.plans.layers
-        )
+        facts = {plan.name: plan.facts for plan in self.plans.layers}
+        return tuple(LayerInfo(name, facts[name].op, facts[name].macs, marks[name]) for name in self.names)
 
 
 def compile_network(network: Network, config: AcceleratorConfig, base_address: int = 0) -> Program:
@@ -100,13 +102,25 @@ def _lower(network: Network, config: AcceleratorConfig, base_address: int) -> Lo
         raise ValueError(
             f"`base_address` must be a multiple of {ALIGNMENT} below {MEMORY_BYTES:,}, not {base_address}"
         )
-    plans = plan_network(network, config)
-    placement = place_tensors(plans, config)
+    planned = plan_network(network, config)
+    plans, placement = _place(planned, config)
     memory = Memory(base_address)
     layout = lay_out(plans, placement, memory, config)
     schedule = schedule_steps(plans, placement, layout, config)
     waits = Waits(plans.name, schedule.steps, [(whole.step, whole.interval) for whole in schedule.whole])
-    return Lowered(plans, memory, layout, schedule, waits, place_steps(schedule.steps, memory))
+    names = tuple(plan.name for plan in planned.layers)
+    return Lowered(names, plans, memory, layout, schedule, waits, place_steps(schedule.steps, memory))
+
+
+def _place(planned: Plans, config: AcceleratorConfig) -> tuple[Plans, Placement]:
+    """Layers in the order that is quickest, if all tensors fit on chip so; else as they are."""
+    plans = sums_follow_the_longer(planned)
+    if plans is not planned:
+        with suppress(NetworkError):
+            placement = place_tensors(plans, config)
+            if not placement.spilled:
+                return plans, placement
+    return planned, place_tensors(planned, config)
 
 
 def _place_commands(lowered: Lowered, commands: bytes) -> int:

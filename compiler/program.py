@@ -170,15 +170,17 @@ class Program:
 
 
 def cycles_by_layer(layers: Iterable[LayerInfo], stamps: Mapping[int, int], cycles: int) -> tuple[int, ...]:
-    """Cycles of each layer, from the completion of the one before, in a run of `cycles` with these time stamps.
+    """Cycles of each layer, from the completion of the one that was run before it, in a run of `cycles` with these time
+    stamps.
 
     What follows the last stamp (the interrupt, an earlier layer's output on its way to memory) is the last layer's.
     """
     ends = {**stamps, -1: 0, max(stamps, default=-1): cycles}
-    spent, before = [], 0
-    for layer in layers:
-        spent.append(ends[layer.mark] - before)
-        before = ends[layer.mark]
+    marks = [layer.mark for layer in layers]
+    spent, before = [0] * len(marks), 0
+    for place in sorted(range(len(marks)), key=marks.__getitem__):
+        spent[place] = ends[marks[place]] - before
+        before = ends[marks[place]]
     return tuple(spent)
 
 

@@ -22,6 +22,8 @@ BLOCK_TILES = 4
 """A block of this many times a tile's beats in cycles a pass keeps the weight bus at most a quarter busy."""
 MOST_BLOCKS = 64
 """Smaller blocks than a layer's 64th hide nothing more."""
+BLOCK_CYCLES = 8
+"""Cycles, about, that a block costs besides: two lie between MATMULs, and its commands come over the bus."""
 BANK_LATENCY = 32
 """Cycles, about, in which a bank is neither filled nor drained, between the two and before it is filled again."""
 
@@ -456,7 +458,7 @@ def matmul_blocks(sweep: Sweep, part: Block, groups: int, config: AcceleratorCon
         multiplied = sweep.passes * sweep.pass_vectors(rows + count * again, columns)
         drained = rows * row_drained
         busiest = max(2 * multiplied, 2 * drained, multiplied + drained + count * BANK_LATENCY)
-        return groups * busiest + 4 * drained // count
+        return groups * (busiest + 2 * count * BLOCK_CYCLES) + 4 * drained // count
 
     count = min(range(least, most + 1), key=cycles_of)
     return [Block(part.row + start, size, part.column, columns) for start, size in split(rows, count)]

@@ -8,6 +8,7 @@ import pytest
 
 from intaglio import golden
 from intaglio.compiler import compile_network
+from intaglio.compiler.program import cycles_by_layer
 from intaglio.network import AffineRescale, FullyConnected, NetworkError, TensorType
 from intaglio.spec.commands import WAITED, Opcode, encode
 from intaglio.spec.config import AcceleratorConfig
@@ -246,3 +247,16 @@ def test_passes_overlap_where_rows_of_the_kernel_fill_few_vectors(rows, passes):
     assert {values["kernel_rows"] * values["kernel_columns"] * values["chunks"] for values in matmuls} == {
         passes
     }
+
+
+def test_a_sum_follows_the_longer_of_two_layers():
+    """Which is run behind the other, and reported where the network has it."""
+    builder = Int8Builder(6)
+    image = builder.input((6, 6, 8))
+    longer = builder.conv(image, 8, (3, 3), (1, 1), (1, 1, 1, 1), double=True)
+    shorter = builder.conv(image, 8, (1, 1), (1, 1), double=True)
+    builder.add(longer, shorter)
+    program = check(builder.build(), int8_machine())
+    assert [layer.op for layer in program.layers] == ["Conv2D", "Conv2D", "Add"]
+    assert [layer.mark for layer in program.layers] == [1, 0, 2]
+    assert cycles_by_layer(program.layers, {0: 5, 1: 30, 2: 40}, 50) == (25, 5, 20)
