@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 from intaglio.compiler.cost.bus import Client
 from intaglio.compiler.cost.events import Action, Clock
-from intaglio.compiler.cost.timing import FETCH_COMMANDS, Timing
+from intaglio.compiler.cost.timing import FETCH_COMMANDS, FIFO, Timing
 from intaglio.compiler.steps import AnyStep
 from intaglio.compiler.waits import Waits
 from intaglio.spec.commands import FORMATS, QUEUE_DEPTHS, Engine
-from intaglio.spec.limits import QUEUE_DEPTH
+from intaglio.spec.limits import LONG_QUEUE_DEPTH
 
 NEVER = -1.0
 
@@ -115,7 +115,8 @@ class Dispatcher:
         self._held_by = None
         queue.append(command)
         self._sent += 1
-        latency = self._timing.queue if depth == QUEUE_DEPTH else self._timing.long_queue
+        # A register after the other, or a memory.
+        latency = depth if depth <= LONG_QUEUE_DEPTH else FIFO
         self._clock.after(latency, lambda: self._see(command))
         self._assembling = False
         self._assemble(2 + self._command_beats)

@@ -54,8 +54,6 @@ class Timing:
     split : from a transfer to its first burst asked for
     data : from a burst asked for to its first beat at whoever asked
     assembled : from a command's last beat to the verdict on the whole command
-    queue : from a command sent to where it stands at its queue's end, where that is of the shortest
-    long_queue : the same of the others
     start : from there, or from the completion of the last that it waits for, to where its engine sees it
     leave : from a command taken until the one behind it stands there
     shadow : from the last beat of a tile to the tile usable
@@ -79,8 +77,6 @@ class Timing:
     split: int = 4
     data: int = MEMORY_LATENCY + 2
     assembled: int = 4
-    queue: int = 1
-    long_queue: int = 2
     start: int = 1
     leave: int = 1
     shadow: int = 2

@@ -5,7 +5,7 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from intaglio.hdl.storage.fifo import Fifo
-from intaglio.hdl.storage.register_slice import SLICE_DEPTH, RegisterSlice
+from intaglio.hdl.storage.register_queue import RegisterQueue
 from intaglio.spec.commands import FORMATS, QUEUE_DEPTHS, WAITED, Opcode, command_layout
 from intaglio.spec.limits import COMMAND_INDEX_BITS, LONG_QUEUE_DEPTH, SEQUENCE_BITS
 
@@ -33,8 +33,8 @@ class CommandQueue(wiring.Component):
     them into registers. Between a command taken and the next one offered lie two cycles: that one is taken is known
     late in its cycle, and only a register hears of it.
 
-    Depth: the engine's of `QUEUE_DEPTHS`, in registers where two or four commands take fewer than a memory and its
-    output do. Latency: 2 cycles at least where it is `QUEUE_DEPTH`, else 3.
+    Depth: the engine's of `QUEUE_DEPTHS`, in registers up to `LONG_QUEUE_DEPTH`, else in a memory. Latency: a cycle more
+    than the queue's, which is the depth in registers, FIFO_LATENCY in a memory.
 
     Parameters
     ----------
@@ -92,12 +92,9 @@ class CommandQueue(wiring.Component):
             m.submodules.fifo = fifo = Fifo(self._entry, depth)
             wiring.connect(m, wiring.flipped(self.i), fifo.i)
             return fifo.o
-        end = wiring.flipped(self.i)
-        for place in range(0, depth, SLICE_DEPTH):
-            m.submodules[f"slice_{place}"] = register_slice = RegisterSlice(self._entry)
-            wiring.connect(m, end, register_slice.i)
-            end = register_slice.o
-        return end
+        m.submodules.registers = registers = RegisterQueue(self._entry, depth)
+        wiring.connect(m, wiring.flipped(self.i), registers.i)
+        return registers.o
 
 
 def pack_entry(word: Signal, opcode: Opcode, index: Signal) -> Cat:
