@@ -8,11 +8,10 @@ from dataclasses import dataclass
 
 from intaglio.compiler.cost.bus import Client
 from intaglio.compiler.cost.events import Action, Clock
-from intaglio.compiler.cost.timing import FETCH_COMMANDS, FIFO, Timing
+from intaglio.compiler.cost.timing import FETCH_COMMANDS, Timing
 from intaglio.compiler.steps import AnyStep
 from intaglio.compiler.waits import Waits
 from intaglio.spec.commands import FORMATS, QUEUE_DEPTHS, Engine
-from intaglio.spec.limits import LONG_QUEUE_DEPTH
 
 NEVER = -1.0
 
@@ -115,9 +114,8 @@ class Dispatcher:
         self._held_by = None
         queue.append(command)
         self._sent += 1
-        # A register after the other, or a memory.
-        latency = depth if depth <= LONG_QUEUE_DEPTH else FIFO
-        self._clock.after(latency, lambda: self._see(command))
+        # A register after the other.
+        self._clock.after(depth, lambda: self._see(command))
         self._assembling = False
         self._assemble(2 + self._command_beats)
 

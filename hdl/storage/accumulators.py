@@ -142,9 +142,7 @@ class Accumulators(wiring.Component):
         source = Signal(2, reset_less=True)
         same = (tag.bank == self.tag.bank) & (tag.position == self.tag.position)
         with m.If(self.valid):
-            m.d.sync += source.eq(
-                Mux(self.tag.first, 0, Mux(adding & same, 1, Cat(self.tag.bank, C(1, 1))))
-            )
+            m.d.sync += source.eq(Mux(self.tag.first, 0, Mux(adding & same, 1, Cat(self.tag.bank, C(1, 1)))))
         # A signal of its own: each bit taken from the choice itself would be emitted as the whole choice.
         before = Signal(self.read_data.shape())
         choices = (C(0), newest, *(bank.read_data for bank in banks))
