@@ -75,7 +75,7 @@ def test_narrow_multiplications_become_gates(activation, weight, multiplications
 
 @installed
 def test_signed_sums_become_chains_of_carries(tmp_path):
-    """One a pair of terms, and the same sums: Yosys proves it of all pairs of widths; a result is cut or extended, too."""
+    """One a pair of terms, and the same sums, which Yosys proves; a result is cut or extended, too."""
     ports, sums = [], []
     for index, (a, b) in enumerate((a, b) for a in range(1, 8) for b in range(1, 8)):
         bits = max(a, b) + index % 4 - 1

@@ -56,6 +56,7 @@ class Timing:
     assembled : from a command's last beat to the verdict on the whole command
     start : from there, or from the completion of the last that it waits for, to where its engine sees it
     leave : from a command taken until the one behind it stands there
+    write : from LOAD's last beat to its write, with which it is complete
     shadow : from the last beat of a tile to the tile usable
     fill : from MATMUL's command to its first vector in the array
     sums : from a MATMUL's last vector past the array's input to its completion
@@ -79,6 +80,7 @@ class Timing:
     assembled: int = 4
     start: int = 1
     leave: int = 1
+    write: int = 1
     shadow: int = 2
     lanes: int = 3
     pool_fill: int = WINDOW + FIFO
