@@ -217,8 +217,8 @@ class Window(wiring.Component):
         self, m: Module, name: str, innermost: bool, advance: Value, first: data.View, last: data.View
     ) -> Signal:
         """Counts the turns of a loop, and returns which one follows. All others hang on whether the innermost end: they
-        know it from registers. The others are counted from 1, and the one that follows in a register of its own, so that
-        no sum stands before a comparison."""
+        know it from registers. The others are counted from 1, the one that follows in a register of its own, so that no
+        sum stands before a comparison."""
         body = self.command.payload.body
         least = 0 if innermost else 1
         turn = Signal(len(body[name]), init=least, name=f"{name}_turn")
