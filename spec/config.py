@@ -11,7 +11,7 @@ from pathlib import Path
 
 from intaglio.spec.commands import COMMAND_BYTES, SOFTMAX_PLANES, TABLE_ENTRIES
 from intaglio.spec.fingerprint import fingerprint_of
-from intaglio.spec.limits import RESULT_BITS
+from intaglio.spec.limits import REGISTER_BITS, RESULT_BITS
 from intaglio.spec.operand import OperandType
 from intaglio.spec.records import RECORD_SCHEMES, most_accumulator_bits, record_bits
 
@@ -31,6 +31,7 @@ RANGES = {
     "line_buffer_columns": (16, 1024),
     "bus_bits": (64, 128),
     "scratchpad_lanes": (0, 128),
+    "address_bits": (REGISTER_BITS, 2 * REGISTER_BITS),
 }
 """Least and greatest value of each field that has such limits whatever the other fields say."""
 POWERS_OF_TWO = (
@@ -95,6 +96,8 @@ class AcceleratorConfig:
     scratchpad_lanes : int
         Elements that the scratchpad reads or writes at once, a power of two up to 128, and no fewer than a vector of
         the array, a beat or the rescale's results take; 0: as many as these. More serve sums of two operands.
+    address_bits : int
+        Bits of an address of the AXI4 master, 32...64.
     """
 
     name: str
@@ -113,6 +116,7 @@ class AcceleratorConfig:
     line_buffer_columns: int = 128
     bus_bits: int = 64
     scratchpad_lanes: int = 0
+    address_bits: int = 32
 
     def __post_init__(self) -> None:
         self._check_types()
