@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 
-from intaglio.spec import commands, limits, records, registers, regions
+from intaglio.spec import commands, limits, records, regions, registers
 
 __all__ = ["fingerprint_of", "formats"]
 

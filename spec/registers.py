@@ -227,7 +227,7 @@ def _settings() -> tuple[RegisterSpec, ...]:
 
 
 def setting_mask(register: Register, address_bits: int, beat_bytes: int) -> int:
-    """The bits that a register of `SETTINGS` has, on a machine of so many address bits and bytes a beat; others read 0."""
+    """The bits of a register of `SETTINGS` on a machine of so many address bits and bytes a beat; the others read 0."""
     every = (1 << REGISTER_BITS) - 1
     if register is Register.BUS_ATTRIBUTES:
         return next(
