@@ -2,7 +2,7 @@
 
 from intaglio.compiler.estimate import Estimate
 from intaglio.compiler.lower import compile_network, estimate_network
-from intaglio.compiler.program import Binding, LayerInfo, Probe, Program, Region
+from intaglio.compiler.program import Binding, LayerInfo, Probe, Program
 
 __all__ = [
     "Binding",
@@ -10,7 +10,6 @@ __all__ = [
     "LayerInfo",
     "Probe",
     "Program",
-    "Region",
     "compile_network",
     "estimate_network",
 ]

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import assert_never
 
+from intaglio.compiler.addresses import region_of
 from intaglio.compiler.steps import (
     AnyStep,
     Arithmetic,
@@ -58,7 +59,7 @@ def _fields(step: AnyStep, addresses: Mapping[Step, int], config: AcceleratorCon
             return _transfer(step, addresses[step])
         case Weights():
             return {
-                "memory_address": addresses[step],
+                **_memory(addresses[step]),
                 "beats": len(step.stretches[0]) // config.bus_bytes,
                 "times": step.times,
                 "stretches": len(step.stretches),
@@ -87,9 +88,14 @@ def _fields(step: AnyStep, addresses: Mapping[Step, int], config: AcceleratorCon
             assert_never(step)
 
 
+def _memory(address: int) -> dict[str, int]:
+    region, offset = region_of(address)
+    return {"region": region, "memory_offset": offset}
+
+
 def _transfer(step: Transfer, address: int) -> dict[str, int]:
     return {
-        "memory_address": address,
+        **_memory(address),
         "scratchpad_address": step.scratchpad,
         "row_bytes": step.row_bytes,
         "rows": step.rows,

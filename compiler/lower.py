@@ -6,14 +6,15 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
+from intaglio.compiler.addresses import REGION_BYTES
 from intaglio.compiler.cost import cost_of
 from intaglio.compiler.encode import encode
 from intaglio.compiler.estimate import Estimate
-from intaglio.compiler.memory import ALIGNMENT, MEMORY_BYTES, Layout, Memory, lay_out, place_steps
+from intaglio.compiler.memory import Layout, Memory, lay_out, place_steps
 from intaglio.compiler.order import sums_follow_the_longer
 from intaglio.compiler.placement import Placement, place_tensors
 from intaglio.compiler.plan import Plans, plan_network
-from intaglio.compiler.program import LayerInfo, Probe, Program, Region, cycles_by_layer
+from intaglio.compiler.program import LayerInfo, Probe, Program, cycles_by_layer
 from intaglio.compiler.schedule import Schedule, Whole, schedule_steps
 from intaglio.compiler.steps import Step
 from intaglio.compiler.waits import Waits
@@ -47,29 +48,25 @@ class Lowered:
         return tuple(LayerInfo(name, facts[name].op, facts[name].macs, marks[name]) for name in self.names)
 
 
-def compile_network(network: Network, config: AcceleratorConfig, base_address: int = 0) -> Program:
-    """Compile a network for a machine; everything in memory starts at `base_address`, a multiple of 64.
+def compile_network(network: Network, config: AcceleratorConfig) -> Program:
+    """Compile a network for a machine.
 
     Raises NetworkError, in one line, saying what of which layer the machine cannot run or hold, and by how much.
     """
-    lowered = _lower(network, config, base_address)
+    lowered = _lower(network, config)
     memory, layout, waits = lowered.memory, lowered.layout, lowered.waits
     commands = encode(lowered.schedule.steps, waits, lowered.addresses, config)
-    command_address = _place_commands(lowered, commands)
+    command_offset = _place_commands(lowered, commands)
     return Program(
         network=lowered.plans.name,
         config=config.name,
         fingerprint=config.fingerprint,
         commands=commands,
-        command_address=command_address,
-        base_address=base_address,
-        memory_bytes=memory.top - base_address,
+        command_offset=command_offset,
+        region_bytes=memory.region_bytes,
         image=memory.image(),
-        image_address=memory.image_base,
         inputs=layout.inputs,
         outputs=layout.outputs,
-        read_region=Region(layout.read_base, memory.top),
-        write_region=layout.write_region,
         probes=tuple(_probe(whole, waits, config) for whole in lowered.schedule.whole),
         spills=layout.spills,
         layers=lowered.layers,
@@ -82,7 +79,7 @@ def estimate_network(network: Network, config: AcceleratorConfig) -> Estimate:
 
     Raises NetworkError as it does.
     """
-    lowered = _lower(network, config, 0)
+    lowered = _lower(network, config)
     steps = lowered.schedule.steps
     _place_commands(lowered, bytes(COMMAND_BYTES * len(steps)))
     cost = cost_of(steps, lowered.waits, lowered.addresses, config)
@@ -92,19 +89,15 @@ def estimate_network(network: Network, config: AcceleratorConfig) -> Estimate:
         layer_cycles=cycles_by_layer(lowered.layers, dict(enumerate(cost.stamps)), cost.cycles),
         read_bytes=cost.read_beats * config.bus_bytes,
         write_bytes=cost.write_beats * config.bus_bytes,
-        memory_bytes=lowered.memory.top,
+        memory_bytes=sum(lowered.memory.region_bytes.values()),
         warnings=lowered.plans.warnings,
     )
 
 
-def _lower(network: Network, config: AcceleratorConfig, base_address: int) -> Lowered:
-    if base_address % ALIGNMENT or not 0 <= base_address < MEMORY_BYTES:
-        raise ValueError(
-            f"`base_address` must be a multiple of {ALIGNMENT} below {MEMORY_BYTES:,}, not {base_address}"
-        )
+def _lower(network: Network, config: AcceleratorConfig) -> Lowered:
     planned = plan_network(network, config)
     plans, placement = _place(planned, config)
-    memory = Memory(base_address)
+    memory = Memory()
     layout = lay_out(plans, placement, memory, config)
     schedule = schedule_steps(plans, placement, layout, config)
     waits = Waits(plans.name, schedule.steps, [(whole.step, whole.interval) for whole in schedule.whole])
@@ -124,13 +117,15 @@ def _place(planned: Plans, config: AcceleratorConfig) -> tuple[Plans, Placement]
 
 
 def _place_commands(lowered: Lowered, commands: bytes) -> int:
-    """The list's address, the last in memory. Raises NetworkError where it has no room."""
-    address = lowered.memory.place(commands)
-    if lowered.memory.top > MEMORY_BYTES:
-        raise NetworkError(
-            f"network {lowered.plans.name}: it needs {lowered.memory.top:,} bytes of a memory of {MEMORY_BYTES:,}"
-        )
-    return address
+    """The list's offset, the last in the image. Raises NetworkError where a region has no room for all it needs."""
+    offset = lowered.memory.place(commands)
+    for region, size in lowered.memory.region_bytes.items():
+        if size >= REGION_BYTES:
+            raise NetworkError(
+                f"network {lowered.plans.name}: it needs {size:,} bytes of {region.name}, a region of memory "
+                f"has fewer than {REGION_BYTES:,}"
+            )
+    return offset
 
 
 def _probe(whole: Whole, waits: Waits, config: AcceleratorConfig) -> Probe:

@@ -43,7 +43,7 @@ def _run_in_tiles(sender: Sender, plan: ArrayPlan | PartPlan, tiling: Tiling) ->
 def _run_by_channels(sender: Sender, plan: ArrayPlan, channels: int) -> Step:
     """A layer by channel whose windows do not fit: so many channels of them are loaded at a time."""
     residence, source = sender.residence, plan.sources[0]
-    region, stage = residence.regions(plan.inputs[0])[0], residence.stage(plan, 0)
+    place, stage = residence.places(plan.inputs[0])[0], residence.stage(plan, 0)
     target = residence.target(plan, plan.target.whole)
     for block in plan.blocks(plan.target.whole):
         (need,) = plan.needs(block.block)
@@ -52,7 +52,7 @@ def _run_by_channels(sender: Sender, plan: ArrayPlan, channels: int) -> Step:
             view = View.dense(stage, need, min(channels, source.pixel - first))
             count = view.pixel_pitch
             for row in range(need.row, need.row + need.rows):
-                start = region + (row * source.columns + need.column) * source.pixel + first
+                start = place + (row * source.columns + need.column) * source.pixel + first
                 place = view.at(row, need.column)
                 _strips(sender, Load, plan, (start, source.pixel), (place, count), need.columns, count)
             for channel in range(first, first + count, plan.config.columns):
@@ -78,7 +78,7 @@ def _strip_steps(sender: Sender, plan: JoinPlan, operand: int, strip: Strip) -> 
     if not residence.in_memory(plan.output):
         whole = residence.target(plan).address
         if outside:
-            there = (residence.regions(source)[0], strip.count)
+            there = (residence.places(source)[0], strip.count)
             here = (whole + strip.offset, strip.pitch)
             yield _strips(sender, Load, plan, there, here, strip.rows, strip.count)
         else:
@@ -86,16 +86,16 @@ def _strip_steps(sender: Sender, plan: JoinPlan, operand: int, strip: Strip) -> 
             for step in plan.copies(operand, address, whole):
                 yield residence.add(step)
         return
-    for region in residence.regions(plan.output):
-        into = (region + strip.offset, strip.pitch)
+    for place in residence.places(plan.output):
+        into = (place + strip.offset, strip.pitch)
         if outside:
-            yield _through_chip(sender, plan, residence.regions(source)[0], into, strip)
+            yield _through_chip(sender, plan, residence.places(source)[0], into, strip)
         else:
             here = (residence.view(source, plan.sources[operand]).address, strip.count)
             yield _strips(sender, Store, plan, into, here, strip.rows, strip.count)
 
 
-def _through_chip(sender: Sender, plan: JoinPlan, region: int, into: tuple[int, int], strip: Strip) -> Step:
+def _through_chip(sender: Sender, plan: JoinPlan, place: int, into: tuple[int, int], strip: Strip) -> Step:
     """A strip from memory to memory, through a stage on chip; `into` is its place and its pitch there."""
     stage = sender.residence.stage(plan, 0)
     many, piece = max(1, JOIN_ELEMENTS // strip.count), min(strip.count, JOIN_ELEMENTS)
@@ -103,7 +103,7 @@ def _through_chip(sender: Sender, plan: JoinPlan, region: int, into: tuple[int, 
         rows = min(many, strip.rows - row)
         for start in range(0, strip.count, piece):
             size = min(piece, strip.count - start)
-            source = (region + row * strip.count + start, strip.count)
+            source = (place + row * strip.count + start, strip.count)
             _strips(sender, Load, plan, source, (stage, size), rows, size)
             target = (into[0] + row * into[1] + start, into[1])
             step = _strips(sender, Store, plan, target, (stage, size), rows, size)

@@ -10,13 +10,15 @@ import numpy.typing as npt
 
 from intaglio.network import NetworkError, TensorType
 from intaglio.spec.commands import COMMAND_BYTES, FORMATS, Engine, Opcode, decode
+from intaglio.spec.regions import Region
 
 Bytes = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
 class Binding:
-    """Where a tensor lies in memory, and how: dense NHWC, `digits` elements a value, the low one first.
+    """Where a tensor lies in memory (in `region`, `offset` bytes from its base), and how: dense NHWC, `digits` elements
+    a value, the low one first.
 
     Element 0 is in the low bits of byte 0. An 8-bit value on a 4-bit machine is therefore just its byte.
     """
@@ -24,10 +26,16 @@ class Binding:
     tensor: str
     shape: tuple[int, ...]
     type: TensorType
-    address: int
+    region: Region
+    offset: int
     bytes: int
     digits: int
     element_bits: int
+
+    @property
+    def place(self) -> slice:
+        """Its bytes in its region."""
+        return slice(self.offset, self.offset + self.bytes)
 
     @property
     def size(self) -> int:
@@ -66,14 +74,6 @@ class Binding:
     def values_of(self, elements: npt.ArrayLike) -> npt.NDArray[np.generic]:
         """The values of elements as they lie in the scratchpad (unsigned patterns), `digits` a value."""
         return values_of(elements, self.type, self.digits, self.element_bits)
-
-
-@dataclass(frozen=True)
-class Region:
-    """Addresses that the host grants: `base` <= address < `limit`, both multiples of 8."""
-
-    base: int
-    limit: int
 
 
 @dataclass(frozen=True)
@@ -124,8 +124,9 @@ class LayerInfo:
 class Program:
     """A network compiled for one machine.
 
-    Everything lies in memory between `base_address` and `base_address + memory_bytes`. `image` (commands, weights,
-    tables and constants) goes to `image_address` once; inputs go to their bindings before each start.
+    It is independent of where the regions lie. `image` (commands, weights, tables and constants) is all of PROGRAM and
+    is only read; inputs go to their bindings before each start. `region_bytes` are to be granted of each region, whole
+    multiples of 64, 0 of one that the program does not use.
 
     Every tensor that a layer writes is whole on chip at some time (`probes`), or else in memory after it (`spills`).
     """
@@ -134,19 +135,20 @@ class Program:
     config: str
     fingerprint: int
     commands: bytes
-    command_address: int
-    base_address: int
-    memory_bytes: int
+    command_offset: int
+    region_bytes: Mapping[Region, int]
     image: Bytes
-    image_address: int
     inputs: tuple[Binding, ...]
     outputs: tuple[Binding, ...]
-    read_region: Region
-    write_region: Region
     probes: tuple[Probe, ...]
     spills: tuple[Binding, ...]
     layers: tuple[LayerInfo, ...]
     warnings: tuple[str, ...]
+
+    @property
+    def memory_bytes(self) -> int:
+        """Of all regions."""
+        return sum(self.region_bytes.values())
 
     @property
     def command_count(self) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TypeVar
 
+from intaglio.compiler.addresses import address_of
 from intaglio.compiler.memory import Layout
 from intaglio.compiler.operators import Plan, TablePlan
 from intaglio.compiler.operators.layer import Stored
@@ -41,7 +42,7 @@ class Residence:
         self.last_writer: dict[str, Step] = {}
         self.last_store: Step | None = None
         self._placement = placement
-        self._regions = layout.regions
+        self._places = layout.places
         self._given = {binding.tensor: binding for binding in (*layout.inputs, *layout.constants)}
         self._outputs = {binding.tensor: binding for binding in layout.outputs}
         self._bits, self._beat = config.element_bits, config.bus_bytes
@@ -69,9 +70,9 @@ class Residence:
         """Whether it is a stretch of another tensor's pixels."""
         return self._placement.homes[tensor.name].pitch is not None
 
-    def regions(self, tensor: Stored) -> Sequence[int]:
+    def places(self, tensor: Stored) -> Sequence[int]:
         """Where a tensor in memory lies: the first is read back, all are written."""
-        return self._regions[self.storage(tensor)]
+        return self._places[self.storage(tensor)]
 
     def stage(self, plan: Plan, operand: int) -> int:
         """Where parts of an operand in memory come to lie on chip; with -1, of the output."""
@@ -130,7 +131,13 @@ class Residence:
             pieces.append(done)
             count = min(max(FIRST_LOAD_BYTES, min(done, MOST_LOAD_BYTES)), binding.bytes - done)
             place = address + done * 8 // self._bits
-            step = self._load(f"input {name}", binding.address + done, place, count, opens=not done)
+            step = self._load(
+                f"input {name}",
+                address_of(binding.region, binding.offset) + done,
+                place,
+                count,
+                opens=not done,
+            )
             self.last_writer[name] = step
             self._loaded[name] = done + count
         self.written[name] = min(self._loaded[name] * 8 // self._bits, whole)
@@ -159,7 +166,7 @@ class Residence:
             return self.view(source, seen)
         view = View.dense(self.stage(plan, operand), need, seen.pixel)
         if need.positions:
-            self._move(Load, plan, self.regions(source)[0], seen, view)
+            self._move(Load, plan, self.places(source)[0], seen, view)
         return view
 
     # What goes to memory.
@@ -177,7 +184,7 @@ class Residence:
             return
         per_byte = 8 // self._bits
         chip = Interval(address + done * per_byte, address + ready * per_byte)
-        memory = binding.address + done
+        memory = address_of(binding.region, binding.offset) + done
         self.last_store = self.add(
             Store(
                 owner=f"output {name}",
@@ -192,17 +199,17 @@ class Residence:
 
     def store_tile(self, plan: Plan, view: View) -> Step:
         """A tile of an output that lies in memory, to all its places there."""
-        for region in self.regions(plan.output):
-            self.last_store = step = self._move(Store, plan, region, plan.target, view)
+        for place in self.places(plan.output):
+            self.last_store = step = self._move(Store, plan, place, plan.target, view)
         return step
 
     def _move(
-        self, transfer: type[Load | Store], plan: Plan, region: int, extents: Extents, view: View
+        self, transfer: type[Load | Store], plan: Plan, place: int, extents: Extents, view: View
     ) -> Load | Store:
         """A block between its place in a tensor in memory and the scratchpad."""
         block = view.block
         row_bytes, pitch = extents.columns * extents.pixel * self._bits // 8, 0
-        start = region + (block.row * extents.columns + block.column) * extents.pixel * self._bits // 8
+        start = place + (block.row * extents.columns + block.column) * extents.pixel * self._bits // 8
         rows, count = block.rows, block.columns * extents.pixel
         if block.columns == extents.columns:
             rows, count = 1, block.rows * count

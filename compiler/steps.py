@@ -2,7 +2,7 @@
 
 A step says what the machine is to do, which places it reads and writes, and which earlier steps it waits for besides
 those whose places it meets. `encode.py` turns it into fields, `waits.py` into counts of commands to wait for.
-Addresses on chip are in elements, those in memory in bytes.
+Addresses on chip are in elements, those in memory in bytes, counted as `addresses.py` does.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from intaglio.hdl.storage.scratchpad import Scratchpad, write_signature
 from intaglio.hdl.storage.weight_stream import WeightStream
 from intaglio.spec.commands import FORMATS, Engine
 from intaglio.spec.config import AcceleratorConfig
-from intaglio.spec.limits import COMMAND_INDEX_BITS, MEMORY_ADDRESS_BITS
+from intaglio.spec.limits import COMMAND_INDEX_BITS, MEMORY_OFFSET_BITS
 from intaglio.spec.registers import Cause
 
 __all__ = ["READERS", "Core"]
@@ -39,7 +39,7 @@ behind."""
 
 
 class Core(wiring.Component):
-    """Runs the `command_count` commands at `command_address`.
+    """Runs the `command_count` commands at `command_offset` of PROGRAM.
 
     Parameters
     ----------
@@ -49,7 +49,7 @@ class Core(wiring.Component):
 
     Members
     -------
-    command_address, command_count : In
+    command_offset, command_count : In
     readers : Out(ReadClientSignature) array, by READERS
     write_transfer, write_beats, written : the write master's
     fault : Out(FaultSignature)
@@ -78,13 +78,13 @@ class Core(wiring.Component):
         }
         super().__init__(
             {
-                "command_address": In(MEMORY_ADDRESS_BITS),
+                "command_offset": In(MEMORY_OFFSET_BITS),
                 "command_count": In(COMMAND_INDEX_BITS),
                 "readers": Out(ReadClientSignature(config.bus_bits)).array(len(READERS)),
                 "write_transfer": Out(stream.Signature(WRITE_TRANSFER)),
                 "write_beats": Out(stream.Signature(config.bus_bits)),
                 "written": In(1),
-                "fault": Out(FaultSignature()),
+                "fault": Out(FaultSignature(config.address_bits)),
                 "finished": Out(1),
                 "marks": Out(range(len(Engine) + 1)),
                 "progress": Out(1),
@@ -142,7 +142,7 @@ class Core(wiring.Component):
         for opcode, engine in opcodes.items():
             wiring.connect(m, getattr(dispatcher, opcode.name.lower()), engines[engine].command)
         m.d.comb += [
-            dispatcher.address.eq(self.command_address),
+            dispatcher.offset.eq(self.command_offset),
             dispatcher.count.eq(self.command_count),
             self.finished.eq(dispatcher.finished),
             self.marks.eq(dispatcher.marks),

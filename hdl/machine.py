@@ -1,12 +1,12 @@
 """The machine: the core behind its buses, registers, counters and the handling of faults."""
 
-from amaranth.hdl import Module, Mux, ResetInserter, Signal, Value
+from amaranth.hdl import Cat, Module, Mux, ResetInserter, Signal, Value
 from amaranth.lib import enum, wiring
 from amaranth.lib.wiring import Out
 
 from intaglio.hdl.bus.axi import AXI4LiteSignature, AXI4Signature, pass_through
-from intaglio.hdl.bus.axi_read import ReadMaster
-from intaglio.hdl.bus.axi_write import WriteMaster
+from intaglio.hdl.bus.axi_read import READABLE, ReadMaster
+from intaglio.hdl.bus.axi_write import WRITABLE, WriteMaster
 from intaglio.hdl.bus.registers import Registers
 from intaglio.hdl.core import READERS, Core
 from intaglio.hdl.storage.memory import SyncMemory
@@ -14,7 +14,7 @@ from intaglio.hdl.storage.scratchpad import address_bits
 from intaglio.spec.commands import Engine
 from intaglio.spec.config import AcceleratorConfig
 from intaglio.spec.limits import MARKS, REGISTER_BITS, WEIGHTS_QUEUE_DEPTH
-from intaglio.spec.registers import Cause
+from intaglio.spec.registers import BUS_CACHE_SHIFT, REGION_REGISTERS, Cause
 
 __all__ = ["Machine"]
 
@@ -61,15 +61,15 @@ class Machine(wiring.Component):
         self._registers = Registers(config)
         bits = config.bus_bits
         self._reader = ReadMaster(
-            len(READERS), (config.command_beats, _BURST_BEATS, _BURST_BEATS), data_bits=bits
+            len(READERS), (config.command_beats, _BURST_BEATS, _BURST_BEATS), 8, config.address_bits, bits
         )
-        self._writer = WriteMaster(_BURST_BEATS, data_bits=bits)
+        self._writer = WriteMaster(_BURST_BEATS, 8, config.address_bits, bits)
         self._has_probes = probes
         super().__init__(
             {
                 "irq": Out(1),
                 "s_axil": Out(AXI4LiteSignature()),
-                "m_axi": Out(AXI4Signature(data_bits=bits)),
+                "m_axi": Out(AXI4Signature(config.address_bits, bits)),
                 **(self._probes() if probes else {}),
             }
         )
@@ -104,13 +104,9 @@ class Machine(wiring.Component):
             writer.data.valid.eq(core.write_beats.valid),
             writer.data.payload.data.eq(core.write_beats.payload),
             core.write_beats.ready.eq(writer.data.ready),
-            core.command_address.eq(registers.command_address),
+            core.command_offset.eq(registers.command_offset),
             core.command_count.eq(registers.command_count),
             core.written.eq(writer.done),
-            reader.region_base.eq(registers.read_base),
-            reader.region_limit.eq(registers.read_limit),
-            writer.region_base.eq(registers.write_base),
-            writer.region_limit.eq(registers.write_limit),
             reader.flush.eq(flush),
             writer.flush.eq(flush),
             self.irq.eq(registers.irq),
@@ -118,7 +114,9 @@ class Machine(wiring.Component):
         ]
         pass_through(m, reader.bus, self.m_axi)
         pass_through(m, writer.bus, self.m_axi)
-        self._run(m, state, running, flush)
+        begin = Signal()
+        self._grant(m, begin)
+        self._run(m, state, running, flush, begin)
         self._count(m, state != _State.IDLE)
         self._mark(m)
         if self._has_probes:
@@ -132,12 +130,33 @@ class Machine(wiring.Component):
             ]
         return m
 
-    def _run(self, m: Module, state: Signal, running: Signal, flush: Signal) -> None:
+    def _grant(self, m: Module, begin: Signal) -> None:
+        """What the host says of memory to the masters. What the bus is told beside an address is taken as a run begins:
+        an address that an earlier run left there keeps what it was offered with [AXI: A3.2.1]."""
+        registers = self._registers
+        attributes = Signal(REGISTER_BITS)
+        with m.If(begin):
+            m.d.sync += attributes.eq(registers.bus_attributes)
+        for master, regions in ((self._reader, READABLE), (self._writer, WRITABLE)):
+            m.d.comb += [
+                master.protection.eq(attributes),
+                master.cache.eq(attributes >> BUS_CACHE_SHIFT),
+            ]
+            for region in regions:
+                base, high, limit = (
+                    getattr(registers, word.name.lower()) for word in REGION_REGISTERS[region]
+                )
+                m.d.comb += [
+                    getattr(master, f"{region.name.lower()}_base").eq(Cat(base, high)),
+                    getattr(master, f"{region.name.lower()}_limit").eq(limit),
+                ]
+
+    def _run(self, m: Module, state: Signal, running: Signal, flush: Signal, begin: Signal) -> None:
         """A run from its start to its end."""
         core, registers = self._core, self._registers
         quiet = self._reader.idle & self._writer.idle
         stop, stuck = self._stop(m, state)
-        begin, end = Signal(), Signal()
+        end = Signal()
         with m.Switch(state):
             with m.Case(_State.IDLE):
                 with m.If(registers.start):

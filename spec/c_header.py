@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from intaglio.spec.commands import Engine
 from intaglio.spec.limits import (
     MARKS,
-    MEMORY_ADDRESS_BITS,
     REGISTER_BITS,
     SCRATCHPAD_ADDRESS_BITS,
 )
@@ -39,7 +38,6 @@ def harness_header() -> str:
     groups: tuple[Mapping[str, int], ...] = (
         {
             "ENGINES": len(Engine),
-            "MEMORY_ADDRESS_BITS": MEMORY_ADDRESS_BITS,
             "SCRATCHPAD_ADDRESS_BITS": SCRATCHPAD_ADDRESS_BITS,
             "REGISTER_BITS": REGISTER_BITS,
             "REGISTER_BYTES": REGISTER_BYTES,

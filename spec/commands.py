@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from intaglio.spec.limits import (
     LONG_QUEUE_DEPTH,
-    MEMORY_ADDRESS_BITS,
+    MEMORY_OFFSET_BITS,
     QUEUE_DEPTH,
     SCRATCHPAD_ADDRESS_BITS,
     SEQUENCE_BITS,
@@ -22,6 +22,7 @@ from intaglio.spec.limits import (
     WEIGHTS_QUEUE_DEPTH,
     WINDOW_HEIGHT_BITS,
 )
+from intaglio.spec.regions import REGION_BITS, Region
 
 COMMAND_BYTES = 64
 COMMAND_BITS = 8 * COMMAND_BYTES
@@ -87,12 +88,15 @@ SOFTMAX_PLANES = 4
 
 @dataclass(frozen=True)
 class Field:
-    """A field of a command: `bits` wide, two's complement if `signed`; `meaning` is one line for the reader."""
+    """A field of a command: `bits` wide, two's complement if `signed`; `meaning` is one line for the reader. Of a
+    number that names one of `choices` things, others are illegal (0: none is).
+    """
 
     name: str
     bits: int
     meaning: str
     signed: bool = False
+    choices: int = 0
 
     @property
     def min(self) -> int:
@@ -160,12 +164,19 @@ _DESTINATION = (
     _place("pixel_pitch", "elements from a column of the output to the next"),
 )
 
+_REGION = Field(
+    "region",
+    REGION_BITS,
+    "region of memory: " + ", ".join(f"{region.value} {region.name}" for region in Region),
+    choices=len(Region),
+)
 _TRANSFER = (
-    Field("memory_address", MEMORY_ADDRESS_BITS, "byte that row 0 begins with in memory"),
+    _REGION,
+    Field("memory_offset", MEMORY_OFFSET_BITS, "byte of the region that row 0 begins with"),
     _place("scratchpad_address", "element that row 0 begins with in the scratchpad"),
     Field("row_bytes", TRANSFER_BITS, "bytes of a row"),
     Field("rows", 16, "rows"),
-    Field("memory_pitch", MEMORY_ADDRESS_BITS, "bytes from a row to the next in memory"),
+    Field("memory_pitch", MEMORY_OFFSET_BITS, "bytes from a row to the next in memory"),
     _place("scratchpad_pitch", "elements from a row to the next in the scratchpad"),
 )
 
@@ -202,7 +213,10 @@ FORMATS: dict[Opcode, Format] = {
             Opcode.WEIGHTS,
             Engine.WEIGHTS,
             (
-                Field("memory_address", MEMORY_ADDRESS_BITS, "first byte, at a multiple of a beat"),
+                _REGION,
+                Field(
+                    "memory_offset", MEMORY_OFFSET_BITS, "first byte in the region, at a multiple of a beat"
+                ),
                 Field(
                     "beats",
                     TRANSFER_BITS,

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from intaglio.spec.commands import COMMAND_BYTES, SOFTMAX_PLANES, TABLE_ENTRIES
 from intaglio.spec.fingerprint import fingerprint_of
-from intaglio.spec.limits import RESULT_BITS
+from intaglio.spec.limits import REGISTER_BITS, RESULT_BITS
 from intaglio.spec.operand import OperandType
 from intaglio.spec.records import RECORD_SCHEMES, most_accumulator_bits, record_bits
 
@@ -32,6 +32,7 @@ RANGES = {
     "bus_bits": (64, 128),
     "scratchpad_lanes": (0, 128),
     "lane_digits": (1, 4),
+    "address_bits": (REGISTER_BITS, 2 * REGISTER_BITS),
 }
 """Least and greatest value of each field that has such limits whatever the other fields say."""
 POWERS_OF_TWO = (
@@ -100,6 +101,8 @@ class AcceleratorConfig:
     scratchpad_lanes : int
         Elements that the scratchpad reads or writes at once, a power of two up to 128, and no fewer than a vector of
         the array, a beat or the rescale's results take; 0: as many as these. More serve sums of two operands.
+    address_bits : int
+        Bits of an address of the AXI4 master, 32...64.
     """
 
     name: str
@@ -119,6 +122,7 @@ class AcceleratorConfig:
     lane_digits: int = 1
     bus_bits: int = 64
     scratchpad_lanes: int = 0
+    address_bits: int = 32
 
     def __post_init__(self) -> None:
         self._check_types()

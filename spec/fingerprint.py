@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 
-from intaglio.spec import commands, limits, records, registers
+from intaglio.spec import commands, limits, records, regions, registers
 
 __all__ = ["fingerprint_of", "formats"]
 
@@ -22,7 +22,7 @@ def formats() -> dict[str, object]:
             (
                 int(entry.opcode),
                 int(entry.engine),
-                [(field.name, field.bits, field.signed) for field in entry.fields],
+                [(field.name, field.bits, field.signed, field.choices) for field in entry.fields],
                 list(entry.nonzero),
             )
             for entry in commands.FORMATS.values()
@@ -51,6 +51,9 @@ def formats() -> dict[str, object]:
                 [(name, mask) for name, mask, _ in entry.bits],
             )
             for entry in registers.REGISTERS
+        ],
+        "regions": [
+            (region.name, int(region), region.readable, region.writable) for region in regions.Region
         ],
         "version": registers.VERSION_VALUE,
     }

@@ -7,7 +7,7 @@ __all__ = [
     "LIMITS",
     "LONG_QUEUE_DEPTH",
     "MARKS",
-    "MEMORY_ADDRESS_BITS",
+    "MEMORY_OFFSET_BITS",
     "QUEUE_DEPTH",
     "REGISTER_BITS",
     "RESULT_BITS",
@@ -22,7 +22,7 @@ __all__ = [
     "WINDOW_ROW_BITS",
 ]
 
-MEMORY_ADDRESS_BITS = 32
+MEMORY_OFFSET_BITS = 32
 SCRATCHPAD_ADDRESS_BITS = 24
 WINDOW_HEIGHT_BITS = 16
 WINDOW_ROW_BITS = WINDOW_HEIGHT_BITS + 2  # as much again past the end, and a sign
@@ -40,7 +40,7 @@ SOFTMAX_SUM_BITS = 12
 SOFTMAX_ELEMENTS = (1 << SOFTMAX_SUM_BITS) - 1
 
 LIMITS = (
-    ("MEMORY_ADDRESS_BITS", MEMORY_ADDRESS_BITS, "bits of a byte's address in memory"),
+    ("MEMORY_OFFSET_BITS", MEMORY_OFFSET_BITS, "bits of a byte's offset in its region of memory"),
     ("SCRATCHPAD_ADDRESS_BITS", SCRATCHPAD_ADDRESS_BITS, "bits of an element's address in the scratchpad"),
     ("WINDOW_HEIGHT_BITS", WINDOW_HEIGHT_BITS, "bits of the rows of a tensor that a window walks over"),
     ("WINDOW_ROW_BITS", WINDOW_ROW_BITS, "bits, sign included, of the row that a window is at"),

@@ -5,18 +5,26 @@ bits of those that have some; the counters; the causes of a fault.
 from __future__ import annotations
 
 import enum
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from intaglio.spec.commands import Engine
 from intaglio.spec.limits import MARKS, REGISTER_BITS
+from intaglio.spec.regions import Region
 
 __all__ = [
+    "BUS_CACHE_BITS",
+    "BUS_CACHE_SHIFT",
+    "BUS_PROTECTION_BITS",
+    "BUS_RESET",
     "CAUSE_BITS",
     "CONTROL_ABORT",
     "CONTROL_START",
     "COUNTERS",
     "ID_VALUE",
     "INTERRUPT_PENDING",
+    "REGION_REGISTERS",
     "REGISTERS",
     "REGISTER_ADDRESS_BITS",
     "REGISTER_BYTES",
@@ -28,14 +36,16 @@ __all__ = [
     "WATCHDOG_RESET",
     "Access",
     "Cause",
+    "RegionRegisters",
     "Register",
     "RegisterSpec",
+    "setting_mask",
 ]
 
 REGISTER_BYTES = REGISTER_BITS // 8
 REGISTER_ADDRESS_BITS = 12
 ID_VALUE = int.from_bytes(b"INTG", "little")
-VERSION_VALUE = 1
+VERSION_VALUE = 2
 CONTROL_START = 1
 CONTROL_ABORT = 2
 STATUS_BUSY = 1
@@ -43,6 +53,12 @@ STATUS_DONE = 2
 STATUS_FAULT = 4
 INTERRUPT_PENDING = 1
 WATCHDOG_RESET = 1 << 20
+BUS_PROTECTION_BITS = 3
+"""Of BUS_ATTRIBUTES, from bit 0: AxPROT."""
+BUS_CACHE_SHIFT, BUS_CACHE_BITS = 4, 4
+"""Of BUS_ATTRIBUTES: where AxCACHE lies."""
+BUS_RESET = 0b0011 << BUS_CACHE_SHIFT | 0b010
+"""Normal memory, not cacheable, bufferable [AXI: A4.4]; unprivileged, non-secure data [AXI: A4.7]."""
 CAUSE_BITS = 8
 """Of FAULT_CAUSE: those that may be set."""
 
@@ -59,6 +75,7 @@ class Cause(enum.IntEnum):
     WRITE_ERROR = 6
     WATCHDOG = 7
     ABORTED = 8
+    BUS_PROTOCOL = 9
 
     @property
     def meaning(self) -> str:
@@ -70,12 +87,15 @@ _CAUSES = {
     Cause.ILLEGAL_OPCODE: "A command has an opcode that this machine does not implement.",
     Cause.ILLEGAL_FIELD: "A command has a reserved bit set or a count out of range, or asks for something that this "
     "machine does not implement.",
-    Cause.READ_REGION: "A command reads memory outside the region from READ_BASE to READ_LIMIT.",
-    Cause.WRITE_REGION: "A command writes memory outside the region from WRITE_BASE to WRITE_LIMIT.",
+    Cause.READ_REGION: "A command reads memory beyond its region's limit, or in a region that is not read.",
+    Cause.WRITE_REGION: "A command writes memory beyond its region's limit, or in a region that is not "
+    "written.",
     Cause.READ_ERROR: "The bus answered a read with an error.",
     Cause.WRITE_ERROR: "The bus answered a write with an error.",
     Cause.WATCHDOG: "Nothing moved for as many cycles as WATCHDOG says.",
     Cause.ABORTED: "The host aborted the run.",
+    Cause.BUS_PROTOCOL: "The bus answered what was not asked: another ID, a burst's last beat too early or too late, "
+    "or the response to a write before its data.",
 }
 
 
@@ -88,16 +108,14 @@ class Register(enum.IntEnum):
     CONTROL = 0x10
     STATUS = 0x14
     INTERRUPT = 0x18
-    COMMAND_ADDRESS = 0x20
+    COMMAND_OFFSET = 0x20
     COMMAND_COUNT = 0x24
-    READ_BASE = 0x30
-    READ_LIMIT = 0x34
-    WRITE_BASE = 0x38
-    WRITE_LIMIT = 0x3C
+    BUS_ATTRIBUTES = 0x28
     FAULT_CAUSE = 0x40
     FAULT_COMMAND = 0x44
     FAULT_ADDRESS = 0x48
     WATCHDOG = 0x4C
+    FAULT_ADDRESS_HIGH = 0x50
     CYCLES = 0x80
     OVERFLOWS = 0x84
     READ_BEATS = 0x88
@@ -109,6 +127,21 @@ class Register(enum.IntEnum):
     BUSY_POOL = 0xA0
     BUSY_STORE = 0xA4
     BUSY_ELEMENTWISE = 0xA8
+    PROGRAM_BASE = 0x100
+    PROGRAM_BASE_HIGH = 0x104
+    PROGRAM_LIMIT = 0x108
+    INPUT_BASE = 0x110
+    INPUT_BASE_HIGH = 0x114
+    INPUT_LIMIT = 0x118
+    OUTPUT_BASE = 0x120
+    OUTPUT_BASE_HIGH = 0x124
+    OUTPUT_LIMIT = 0x128
+    SCRATCH_BASE = 0x130
+    SCRATCH_BASE_HIGH = 0x134
+    SCRATCH_LIMIT = 0x138
+    STATE_BASE = 0x140
+    STATE_BASE_HIGH = 0x144
+    STATE_LIMIT = 0x148
     MARKS = 0x400
 
 
@@ -135,25 +168,77 @@ class RegisterSpec:
     bits: tuple[tuple[str, int, str], ...] = ()
 
 
-def _settings() -> tuple[RegisterSpec, ...]:
-    meanings = {
-        Register.COMMAND_ADDRESS: "where the command list begins in memory, a multiple of a beat of the bus",
-        Register.COMMAND_COUNT: "commands in the list",
-        Register.READ_BASE: "first address of the region that the machine may read",
-        Register.READ_LIMIT: "first address behind it",
-        Register.WRITE_BASE: "first address of the region that the machine may write",
-        Register.WRITE_LIMIT: "first address behind it",
-        Register.WATCHDOG: "cycles without any progress after which a run is stopped (0: never)",
-    }
-    return tuple(
-        RegisterSpec(
-            register,
-            Access.READ_WRITE,
-            WATCHDOG_RESET if register is Register.WATCHDOG else 0,
-            f"{meaning}; keeps its value while the machine is busy",
-        )
-        for register, meaning in meanings.items()
+class RegionRegisters(NamedTuple):
+    """The registers of a region of memory."""
+
+    base: Register
+    base_high: Register
+    limit: Register
+
+
+REGION_REGISTERS: Mapping[Region, RegionRegisters] = {
+    region: RegionRegisters(
+        Register[f"{region.name}_BASE"],
+        Register[f"{region.name}_BASE_HIGH"],
+        Register[f"{region.name}_LIMIT"],
     )
+    for region in Region
+}
+"""By region."""
+
+
+def _settings() -> tuple[RegisterSpec, ...]:
+    """What the host writes before a start."""
+    kept = "; keeps its value while the machine is busy"
+    words = [
+        (
+            Register.COMMAND_OFFSET,
+            0,
+            "where the command list begins in PROGRAM, a multiple of a beat of the bus",
+            (),
+        ),
+        (Register.COMMAND_COUNT, 0, "commands in the list", ()),
+        (
+            Register.BUS_ATTRIBUTES,
+            BUS_RESET,
+            "what the machine says of its accesses of memory",
+            (
+                ("BUS_PROTECTION", (1 << BUS_PROTECTION_BITS) - 1, "AxPROT"),
+                ("BUS_CACHE", ((1 << BUS_CACHE_BITS) - 1) << BUS_CACHE_SHIFT, "AxCACHE"),
+            ),
+        ),
+        (
+            Register.WATCHDOG,
+            WATCHDOG_RESET,
+            "cycles without any progress after which a run is stopped (0: never)",
+            (),
+        ),
+    ]
+    for region, registers in REGION_REGISTERS.items():
+        words += [
+            (registers.base, 0, f"{region.name}'s first address, whole beats: its low word", ()),
+            (registers.base_high, 0, "its high word, of as many bits as addresses have beyond 32", ()),
+            (registers.limit, 0, f"bytes of {region.name} that are granted, whole beats", ()),
+        ]
+    return tuple(
+        RegisterSpec(register, Access.READ_WRITE, reset, meaning + kept, bits=bits)
+        for register, reset, meaning, bits in words
+    )
+
+
+def setting_mask(register: Register, address_bits: int, beat_bytes: int) -> int:
+    """The bits of a register of `SETTINGS` on a machine of so many address bits and bytes a beat; the others read 0."""
+    every = (1 << REGISTER_BITS) - 1
+    if register is Register.BUS_ATTRIBUTES:
+        return next(
+            sum(mask for _, mask, _ in entry.bits) for entry in REGISTERS if entry.register is register
+        )
+    for registers in REGION_REGISTERS.values():
+        if register is registers.base_high:
+            return (1 << (address_bits - REGISTER_BITS)) - 1
+        if register in registers:
+            return every & -beat_bytes
+    return every
 
 
 def _counters() -> tuple[RegisterSpec, ...]:
@@ -215,7 +300,12 @@ REGISTERS = (
     RegisterSpec(
         Register.FAULT_COMMAND, Access.READ, 0, "the place in the list of the command that was stopped"
     ),
-    RegisterSpec(Register.FAULT_ADDRESS, Access.READ, 0, "its address in memory, where there is one"),
+    RegisterSpec(
+        Register.FAULT_ADDRESS, Access.READ, 0, "its address in memory, where there is one: the low word"
+    ),
+    RegisterSpec(
+        Register.FAULT_ADDRESS_HIGH, Access.READ, 0, "the high word, where addresses have more than 32 bits"
+    ),
     *_counters(),
     RegisterSpec(
         Register.MARKS,

@@ -17,6 +17,7 @@ from intaglio.spec.commands import (
 )
 from intaglio.spec.limits import LIMITS, REGISTER_BITS
 from intaglio.spec.records import RECORDS
+from intaglio.spec.regions import Region
 from intaglio.spec.registers import COUNTERS, REGISTERS, Cause, Register, RegisterSpec
 
 __all__ = ["TABLES", "filled"]
@@ -110,13 +111,19 @@ def _offset(entry: RegisterSpec) -> str:
     return f"{first:#05x}" if entry.count == 1 else f"{first:#05x}…{last:#05x}"
 
 
+def _named(mask: int) -> str:
+    """A register's bits, as a reader names them."""
+    first, last = (mask & -mask).bit_length() - 1, mask.bit_length() - 1
+    return f"bit {first}" if first == last else f"bits {_bits(first, last - first + 1)}"
+
+
 def _registers() -> str:
     rows = []
     for entry in REGISTERS:
         if entry.register in COUNTERS:
             continue
         reset = "" if entry.reset is None else f"{entry.reset:#x}" if entry.reset else "0"
-        bits = "".join(f"; bit {mask.bit_length() - 1}: {meaning}" for _, mask, meaning in entry.bits)
+        bits = "".join(f"; {_named(mask)}: {meaning}" for _, mask, meaning in entry.bits)
         rows.append((_offset(entry), entry.register.name, entry.access.value, reset, entry.meaning + bits))
     return _table(("offset", "register", "access", "after reset", "meaning"), rows)
 
@@ -139,6 +146,13 @@ def _causes() -> str:
     )
 
 
+def _regions() -> str:
+    return _table(
+        ("number", "region", "the machine may", "what is there"),
+        ((region.value, region.name, region.rights, region.meaning) for region in Region),
+    )
+
+
 def _limits() -> str:
     return _table(
         ("limit", "value", "meaning"), ((f"`{name}`", f"{value:,}", text) for name, value, text in LIMITS)
@@ -148,6 +162,7 @@ def _limits() -> str:
 TABLES = {
     "commands": _commands,
     "records": _records,
+    "regions": _regions,
     "registers": _registers,
     "counters": _counters,
     "causes": _causes,

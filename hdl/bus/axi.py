@@ -10,12 +10,12 @@ from amaranth.lib import data, enum, wiring
 from amaranth.lib.wiring import In, Out
 
 from intaglio.hdl.checks import check_integer
-from intaglio.spec.limits import COMMAND_INDEX_BITS, MEMORY_ADDRESS_BITS, REGISTER_BITS
+from intaglio.spec.limits import COMMAND_INDEX_BITS, REGISTER_BITS
 from intaglio.spec.registers import CAUSE_BITS, REGISTER_ADDRESS_BITS
 
 __all__ = [
+    "ADDRESS_BITS",
     "BOUNDARY_BYTES",
-    "FAULT_LAYOUT",
     "AXI4LiteSignature",
     "AXI4ReadSignature",
     "AXI4Signature",
@@ -24,6 +24,7 @@ __all__ = [
     "BusPorts",
     "FaultSignature",
     "Response",
+    "fault_layout",
     "pass_through",
 ]
 
@@ -34,8 +35,8 @@ LENGTH_BITS = 8
 MAX_BURST_BEATS = 1 << LENGTH_BITS
 DATA_BITS = 64
 """Of a memory bus, where nothing else is said."""
-CACHE_NORMAL_BUFFERABLE = 0b0011
-"""Normal memory, not cacheable, bufferable [AXI: A4.4]."""
+ADDRESS_BITS = 32
+"""Of a memory bus, where nothing else is said."""
 
 
 class BurstType(enum.Enum, shape=2):
@@ -108,7 +109,7 @@ class AXI4ReadSignature(_Bus):
     """Channels AR and R of an AXI4 bus, seen by the master."""
 
     def __init__(
-        self, address_bits: int = MEMORY_ADDRESS_BITS, data_bits: int = DATA_BITS, id_bits: int = 1
+        self, address_bits: int = ADDRESS_BITS, data_bits: int = DATA_BITS, id_bits: int = 1
     ) -> None:
         super().__init__(_read_members(address_bits, data_bits, id_bits), address_bits, data_bits)
 
@@ -117,7 +118,7 @@ class AXI4WriteSignature(_Bus):
     """Channels AW, W and B of an AXI4 bus, seen by the master."""
 
     def __init__(
-        self, address_bits: int = MEMORY_ADDRESS_BITS, data_bits: int = DATA_BITS, id_bits: int = 1
+        self, address_bits: int = ADDRESS_BITS, data_bits: int = DATA_BITS, id_bits: int = 1
     ) -> None:
         super().__init__(_write_members(address_bits, data_bits, id_bits), address_bits, data_bits)
 
@@ -126,7 +127,7 @@ class AXI4Signature(_Bus):
     """All five channels of an AXI4 bus, seen by the master."""
 
     def __init__(
-        self, address_bits: int = MEMORY_ADDRESS_BITS, data_bits: int = DATA_BITS, id_bits: int = 1
+        self, address_bits: int = ADDRESS_BITS, data_bits: int = DATA_BITS, id_bits: int = 1
     ) -> None:
         parameters = (address_bits, data_bits, id_bits)
         super().__init__(_write_members(*parameters) | _read_members(*parameters), address_bits, data_bits)
@@ -158,17 +159,16 @@ class AXI4LiteSignature(_Bus):
         super().__init__(members, address_bits, data_bits)
 
 
-FAULT_LAYOUT = data.StructLayout(
-    {"cause": CAUSE_BITS, "command": COMMAND_INDEX_BITS, "address": MEMORY_ADDRESS_BITS}
-)
-"""Why (`intaglio.spec.registers.Cause`), the index of the command in the list, the address in memory."""
+def fault_layout(address_bits: int) -> data.StructLayout:
+    """Why (`intaglio.spec.registers.Cause`), the index of the command in the list, the address in memory."""
+    return data.StructLayout({"cause": CAUSE_BITS, "command": COMMAND_INDEX_BITS, "address": address_bits})
 
 
 class FaultSignature(wiring.Signature):
     """A fault: ``payload`` is one in each cycle in which ``valid`` is high. It has no ``ready``: none is held back."""
 
-    def __init__(self) -> None:
-        super().__init__({"valid": Out(1), "payload": Out(FAULT_LAYOUT)})
+    def __init__(self, address_bits: int = ADDRESS_BITS) -> None:
+        super().__init__({"valid": Out(1), "payload": Out(fault_layout(address_bits))})
 
 
 def pass_through(m: Module, inner, outer) -> None:

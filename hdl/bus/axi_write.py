@@ -1,11 +1,11 @@
 """Writes memory through one AXI4 port, any range of bytes."""
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal
+from amaranth.hdl import Cat, Const, Module, Mux, ResetSignal, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from intaglio.hdl.bus.axi import (
-    CACHE_NORMAL_BUFFERABLE,
+    ADDRESS_BITS,
     DATA_BITS,
     LENGTH_BITS,
     MAX_BURST_BEATS,
@@ -14,17 +14,31 @@ from intaglio.hdl.bus.axi import (
     FaultSignature,
     Response,
 )
-from intaglio.hdl.bus.bursts import BurstSplitter, beat_address_bits, beat_offset_bits, check_outstanding
+from intaglio.hdl.bus.bursts import (
+    BurstSplitter,
+    beat_address_bits,
+    beat_offset_bits,
+    check_outstanding,
+    connect_regions,
+    region_members,
+)
 from intaglio.hdl.checks import check_integer
 from intaglio.hdl.storage.fifo import Fifo
-from intaglio.spec.limits import COMMAND_INDEX_BITS, MEMORY_ADDRESS_BITS, TRANSFER_BITS
-from intaglio.spec.registers import CAUSE_BITS, Cause
+from intaglio.spec.limits import COMMAND_INDEX_BITS, MEMORY_OFFSET_BITS, TRANSFER_BITS
+from intaglio.spec.regions import REGION_BITS, Region
+from intaglio.spec.registers import BUS_CACHE_BITS, BUS_PROTECTION_BITS, Cause
 
-__all__ = ["WRITE_TRANSFER", "WriteMaster"]
+__all__ = ["WRITABLE", "WRITE_TRANSFER", "WriteMaster"]
 
 WRITE_TRANSFER = data.StructLayout(
-    {"address": MEMORY_ADDRESS_BITS, "bytes": TRANSFER_BITS, "command": COMMAND_INDEX_BITS}
+    {
+        "offset": MEMORY_OFFSET_BITS,
+        "bytes": TRANSFER_BITS,
+        "command": COMMAND_INDEX_BITS,
+        "region": REGION_BITS,
+    }
 )
+WRITABLE = tuple(region for region in Region if region.writable)
 
 
 def _write_beat(data_bits: int) -> data.StructLayout:
@@ -52,25 +66,30 @@ class WriteMaster(wiring.Component):
         1...256.
     outstanding : int
         Bursts without a response, a power of two, 2...64.
-    data_bits : int
-        Of the bus, 8 times a power of two.
+    address_bits, data_bits : int
+        Of the bus; data bits are 8 times a power of two.
 
     Members
     -------
     transfer : In(stream)
-        ``address``: of the first byte; ``bytes``: 1 or more; ``command``: the index that a fault reports.
+        ``region``; ``offset``: of the first byte; ``bytes``: 1 or more; ``command``: the index that a fault reports.
     data : In(stream)
         ``data``, for each beat that a transfer touches, in order: lane j is written to the beat's
         address + j, if that byte belongs to the transfer.
     done : Out(1)
         A pulse for each transfer whose last response has come, in order; none for one that failed.
     bus : Out(AXI4WriteSignature)
-    region_base, region_limit : In(MEMORY_ADDRESS_BITS)
-        Every beat that is touched lies in ``[region_base, region_limit)``: a transfer of which one does not is dropped
-        with the fault WRITE_REGION at its first beat. They must not change while anything is pending.
+        Nothing is valid while reset is asserted [AXI: A3.1.2]. A response is taken once the data of its burst have
+        gone out.
+    ... : In
+        `region_members` of the regions that may be written. Every beat that is touched lies in the region that its
+        transfer names: a transfer of which one does not is dropped with the fault WRITE_REGION at its first beat. They
+        must not change while anything is pending.
+    protection, cache : In
+        AWPROT and AWCACHE. They must not change while anything is pending.
     fault : Out(FaultSignature)
-        A pulse: WRITE_REGION, or WRITE_ERROR (any response but OKAY, or another ID) with the address of the burst.
-        Silent during `flush`.
+        WRITE_REGION; or with the address of the burst WRITE_ERROR (any response but OKAY), BUS_PROTOCOL (another ID, or
+        a response before its data, which lasts). Silent during `flush`.
     flush : In(1)
         While high, no burst is issued but the one whose address is on the bus already; data that were promised go out
         without strobes; offered transfers and data are dropped. When `idle` has been high in such a cycle, all is as
@@ -88,10 +107,16 @@ class WriteMaster(wiring.Component):
         If a parameter is of another type or out of range.
     """
 
-    def __init__(self, max_burst_beats: int = 16, outstanding: int = 8, data_bits: int = DATA_BITS) -> None:
+    def __init__(
+        self,
+        max_burst_beats: int = 16,
+        outstanding: int = 8,
+        address_bits: int = ADDRESS_BITS,
+        data_bits: int = DATA_BITS,
+    ) -> None:
         self.outstanding = check_outstanding(outstanding)
         self.max_burst_beats = check_integer("max_burst_beats", max_burst_beats, 1, MAX_BURST_BEATS)
-        bus = AXI4WriteSignature(data_bits=data_bits)
+        bus = AXI4WriteSignature(address_bits, data_bits)
         self._lanes = data_bits // 8
         self._offset_bits = beat_offset_bits(data_bits)
         super().__init__(
@@ -100,9 +125,10 @@ class WriteMaster(wiring.Component):
                 "data": In(stream.Signature(_write_beat(data_bits))),
                 "done": Out(1),
                 "bus": Out(bus),
-                "region_base": In(MEMORY_ADDRESS_BITS),
-                "region_limit": In(MEMORY_ADDRESS_BITS),
-                "fault": Out(FaultSignature()),
+                **region_members(WRITABLE, address_bits),
+                "protection": In(BUS_PROTECTION_BITS),
+                "cache": In(BUS_CACHE_BITS),
+                "fault": Out(FaultSignature(address_bits)),
                 "flush": In(1),
                 "idle": Out(1),
                 "progress": Out(1),
@@ -112,13 +138,17 @@ class WriteMaster(wiring.Component):
 
     def elaborate(self, platform) -> Module:
         m = Module()
-        bits = self.bus.signature.data_bits
+        bits, address_bits = self.bus.signature.data_bits, self.bus.signature.address_bits
         # Lanes of the first byte of a transfer's first beat and of the last byte of its last.
         ends = data.StructLayout({"first_byte": self._offset_bits, "last_byte": self._offset_bits})
-        m.submodules.splitter = splitter = BurstSplitter(self.max_burst_beats, Cause.WRITE_REGION, ends, bits)
+        m.submodules.splitter = splitter = BurstSplitter(
+            self.max_burst_beats, Cause.WRITE_REGION, WRITABLE, ends, address_bits, bits
+        )
         m.submodules.promised = promised = Fifo(_promised_layout(bits), self.outstanding)
         m.submodules.flight = flight = Fifo(
-            data.StructLayout({"beat": beat_address_bits(bits), "last": 1, "command": COMMAND_INDEX_BITS}),
+            data.StructLayout(
+                {"beat": beat_address_bits(address_bits, bits), "last": 1, "command": COMMAND_INDEX_BITS}
+            ),
             self.outstanding,
         )
         m.submodules.filler = filler = _DataFiller(bits)
@@ -126,60 +156,73 @@ class WriteMaster(wiring.Component):
         wiring.connect(m, wiring.flipped(self.data), filler.i)
         self._take(m, splitter)
         self._announce(m, splitter.burst, promised.i, flight.i)
+        self._answers(m, splitter.fault, flight.o)
         bus = self.bus
-        failed = Signal()
         m.d.comb += [
             bus.wdata.eq(filler.data),
             bus.wstrb.eq(filler.strobes),
             bus.wlast.eq(filler.last),
-            bus.wvalid.eq(filler.valid),
+            bus.wvalid.eq(filler.valid & ~ResetSignal()),
             filler.ready.eq(bus.wready),
             filler.flush.eq(self.flush),
-            bus.bready.eq(flight.o.valid),
-            flight.o.ready.eq(bus.bvalid),
-            failed.eq(bus.bvalid & bus.bready & ((bus.bresp != Response.OKAY) | bus.bid.any())),
-            self.done.eq(bus.bvalid & bus.bready & flight.o.payload.last & ~failed & ~self.flush),
-            self.fault.valid.eq((failed | splitter.fault.valid) & ~self.flush),
-            self.fault.payload.eq(splitter.fault.payload),
             self.beat.eq(bus.wvalid & bus.wready),
             self.progress.eq(self.beat | (bus.awvalid & bus.awready) | (bus.bvalid & bus.bready)),
             self.idle.eq(flight.space == self.outstanding),
         ]
-        with m.If(failed):
-            m.d.comb += self.fault.payload.eq(
-                Cat(
-                    Const(Cause.WRITE_ERROR, CAUSE_BITS),
-                    flight.o.payload.command,
-                    Const(0, self._offset_bits),
-                    flight.o.payload.beat,
-                )
-            )
         return m
+
+    def _answers(self, m: Module, refused, flight) -> None:
+        """Responses, and the faults: the bus's, and what was `refused`."""
+        bus = self.bus
+        owed = Signal(range(self.outstanding + 1))
+        """Bursts whose data have gone out and whose response has not come."""
+        sent, answered, early, failed = Signal(), Signal(), Signal(), Signal()
+        broken = early | bus.bid.any()
+        m.d.comb += [
+            sent.eq(self.beat & bus.wlast),
+            # What nobody asked for is dropped in a flush.
+            bus.bready.eq((owed != 0) | (self.flush & self.idle)),
+            answered.eq(bus.bvalid & (owed != 0)),
+            early.eq(bus.bvalid & (owed == 0) & ~sent),
+            failed.eq(early | (answered & ((bus.bresp != Response.OKAY) | bus.bid.any()))),
+            flight.ready.eq(answered),
+            self.done.eq(answered & flight.payload.last & ~failed & ~self.flush),
+            self.fault.valid.eq((failed | refused.valid) & ~self.flush),
+            self.fault.payload.eq(refused.payload),
+        ]
+        m.d.sync += owed.eq(owed + sent - answered)
+        with m.If(failed):
+            m.d.comb += [
+                self.fault.payload.cause.eq(Mux(broken, Cause.BUS_PROTOCOL, Cause.WRITE_ERROR)),
+                self.fault.payload.command.eq(flight.payload.command),
+                self.fault.payload.address.eq(Cat(Const(0, self._offset_bits), flight.payload.beat)),
+            ]
 
     def _take(self, m: Module, splitter: BurstSplitter) -> None:
         """Transfers of bytes as transfers of beats."""
         transfer = self.transfer.payload
-        offset = transfer.address[: self._offset_bits]
+        offset = transfer.offset[: self._offset_bits]
         past = Signal(TRANSFER_BITS + 1)
         """Where the byte after the last lies, counted from the first beat."""
         m.d.comb += [
             past.eq(offset + transfer.bytes),
             splitter.transfer.valid.eq(self.transfer.valid),
-            splitter.transfer.payload.beat.eq(transfer.address[self._offset_bits :]),
+            splitter.transfer.payload.region.eq(transfer.region),
+            splitter.transfer.payload.beat.eq(transfer.offset[self._offset_bits :]),
             splitter.transfer.payload.beats.eq((past + (self._lanes - 1))[self._offset_bits :]),
             splitter.transfer.payload.command.eq(transfer.command),
             splitter.transfer.payload.tag.first_byte.eq(offset),
             splitter.transfer.payload.tag.last_byte.eq(past - 1),
             self.transfer.ready.eq(splitter.transfer.ready),
-            splitter.region_base.eq(self.region_base),
-            splitter.region_limit.eq(self.region_limit),
             splitter.flush.eq(self.flush),
         ]
+        connect_regions(m, WRITABLE, splitter, self)
 
     def _announce(self, m: Module, burst, promised, flight) -> None:
         """Bursts to AW, and what must follow to the queues."""
         bus = self.bus
         payload = burst.payload
+        valid = Signal()
         free = Signal()
         issue = Signal()
         all_bytes = Const(1, 1).replicate(self._lanes)
@@ -187,10 +230,11 @@ class WriteMaster(wiring.Component):
             bus.awid.eq(0),
             bus.awsize.eq(self._offset_bits),
             bus.awburst.eq(BurstType.INCR),
-            bus.awcache.eq(CACHE_NORMAL_BUFFERABLE),
-            bus.awprot.eq(0),
-            # A burst leaves `promised` before its response comes: where `flight` has room, `promised` has.
-            free.eq((~bus.awvalid | bus.awready) & flight.ready & ~self.flush),
+            bus.awcache.eq(self.cache),
+            bus.awprot.eq(self.protection),
+            bus.awvalid.eq(valid & ~ResetSignal()),
+            # A burst leaves `promised` before its response is taken: where `flight` has room, `promised` has.
+            free.eq((~valid | bus.awready) & flight.ready & ~self.flush),
             burst.ready.eq(free),
             issue.eq(free & burst.valid),
             promised.valid.eq(issue),
@@ -205,12 +249,12 @@ class WriteMaster(wiring.Component):
             flight.payload.eq(Cat(payload.beat, payload.last, payload.command)),
         ]
         with m.If(bus.awready):
-            m.d.sync += bus.awvalid.eq(0)
+            m.d.sync += valid.eq(0)
         with m.If(issue):
             m.d.sync += [
                 bus.awaddr.eq(Cat(Const(0, self._offset_bits), payload.beat)),
                 bus.awlen.eq(payload.length),
-                bus.awvalid.eq(1),
+                valid.eq(1),
             ]
 
 

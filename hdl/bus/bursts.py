@@ -1,23 +1,34 @@
-"""Transfers of any length, cut into the bursts of an AXI4 bus, inside the region that the host granted."""
+"""Transfers of any length, cut into the bursts of an AXI4 bus, inside the regions that the host granted."""
 
-from amaranth.hdl import Cat, Const, Module, Mux, ShapeLike, Signal
+from collections.abc import Sequence
+
+from amaranth.hdl import Cat, Const, Module, Mux, ShapeLike, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
 from intaglio.hdl.bus.axi import (
+    ADDRESS_BITS,
     BOUNDARY_BYTES,
     DATA_BITS,
-    FAULT_LAYOUT,
     LENGTH_BITS,
     MAX_BURST_BEATS,
     FaultSignature,
+    fault_layout,
 )
 from intaglio.hdl.checks import check_integer
-from intaglio.spec.limits import COMMAND_INDEX_BITS, MEMORY_ADDRESS_BITS, TRANSFER_BITS
+from intaglio.spec.limits import COMMAND_INDEX_BITS, MEMORY_OFFSET_BITS, TRANSFER_BITS
+from intaglio.spec.regions import REGION_BITS, Region
 from intaglio.spec.registers import CAUSE_BITS, Cause
 
-__all__ = ["BurstSplitter", "beat_address_bits", "beat_offset_bits", "check_outstanding"]
+__all__ = [
+    "BurstSplitter",
+    "beat_address_bits",
+    "beat_offset_bits",
+    "check_outstanding",
+    "connect_regions",
+    "region_members",
+]
 
 
 def beat_offset_bits(data_bits: int) -> int:
@@ -25,9 +36,26 @@ def beat_offset_bits(data_bits: int) -> int:
     return exact_log2(data_bits // 8)
 
 
-def beat_address_bits(data_bits: int) -> int:
+def beat_address_bits(address_bits: int, data_bits: int) -> int:
     """Bits of a beat's address, in beats."""
-    return MEMORY_ADDRESS_BITS - beat_offset_bits(data_bits)
+    return address_bits - beat_offset_bits(data_bits)
+
+
+def region_members(regions: Sequence[Region], address_bits: int) -> dict[str, wiring.Member]:
+    """Inputs of each region: ``NAME_base``, an address, and ``NAME_limit``, bytes from there on; both whole beats."""
+    return {
+        f"{region.name.lower()}_{word}": In(bits)
+        for region in regions
+        for word, bits in (("base", address_bits), ("limit", MEMORY_OFFSET_BITS))
+    }
+
+
+def connect_regions(m: Module, regions: Sequence[Region], inner: object, outer: object) -> None:
+    """Drive the `region_members` of a part from values of the same names."""
+    for region in regions:
+        for word in ("base", "limit"):
+            name = f"{region.name.lower()}_{word}"
+            m.d.comb += getattr(inner, name).eq(getattr(outer, name))
 
 
 def check_outstanding(value: object) -> int:
@@ -41,8 +69,11 @@ def check_outstanding(value: object) -> int:
 class BurstSplitter(wiring.Component):
     """Cuts transfers into bursts: as long as `max_burst_beats`, the 4 KiB boundaries and what is left allow.
 
-    A transfer of which a beat lies outside ``[region_base, region_limit)`` is dropped whole, with a fault; one that
-    runs past the top of the address space is outside as well. A transfer of 0 beats is dropped.
+    A transfer names a region and an offset in it. One of which a beat lies at the region's limit or behind it, or whose
+    region is none of `regions`, is dropped whole, with a fault. A transfer of 0 beats is dropped.
+
+    The check is of offsets alone; the base is added beside it, so that it takes no time, and no burst of what turns
+    out to be refused is offered.
 
     Latency: 3 cycles from a transfer taken to its first burst offered. Throughput: a burst in 2 cycles: in one what is
     left is measured, in the other it moves on; the next transfer's first in 3.
@@ -53,34 +84,47 @@ class BurstSplitter(wiring.Component):
         1...256.
     cause : Cause
         Of the fault.
+    regions : sequence of Region
+        Those that a transfer may name.
     tag_shape : ShapeLike
         Of what every burst of a transfer carries along.
-    data_bits : int
-        Of the bus: 8 times a power of two.
+    address_bits, data_bits : int
+        Of the bus; data bits are 8 times a power of two.
 
     Members
     -------
     transfer : In(stream)
-        Payload: ``beat`` (address of the first beat, in beats), ``beats``, ``command``, ``tag``.
+        Payload: ``region``; ``beat``, the offset of the first beat, in beats; ``beats``, ``command``, ``tag``.
     burst : Out(stream)
-        Payload: ``beat``, ``length`` (beats less one), ``first`` and ``last`` of its transfer, ``command``, ``tag``.
-    region_base, region_limit : In(MEMORY_ADDRESS_BITS)
+        Payload: ``beat`` (its address in beats), ``length`` (beats less one), ``first`` and ``last`` of its transfer,
+        ``command``, ``tag``.
+    ... : In
+        `region_members` of `regions`. They must not change while anything is pending.
     fault : Out(FaultSignature)
-        A pulse, with the address of the transfer's first beat. Latency: 3 cycles from the transfer taken.
+        A pulse, with the address of the transfer's first beat, or 0 where its region is none of `regions`. Latency: 3
+        cycles from the transfer taken.
     flush : In(1)
         While high, transfers and bursts are dropped; the cycle after, all is as after reset.
     """
 
     def __init__(
-        self, max_burst_beats: int, cause: Cause, tag_shape: ShapeLike, data_bits: int = DATA_BITS
+        self,
+        max_burst_beats: int,
+        cause: Cause,
+        regions: Sequence[Region],
+        tag_shape: ShapeLike,
+        address_bits: int = ADDRESS_BITS,
+        data_bits: int = DATA_BITS,
     ) -> None:
         self.max_burst_beats = check_integer("max_burst_beats", max_burst_beats, 1, MAX_BURST_BEATS)
         self._cause = cause
+        self._regions = tuple(regions)
         self._offset_bits = beat_offset_bits(data_bits)
-        self._beat_bits = beat_address_bits(data_bits)
+        self._beat_bits = beat_address_bits(address_bits, data_bits)
         self._transfer = data.StructLayout(
             {
-                "beat": self._beat_bits,
+                "region": REGION_BITS,
+                "beat": MEMORY_OFFSET_BITS - self._offset_bits,
                 "beats": TRANSFER_BITS,
                 "command": COMMAND_INDEX_BITS,
                 "tag": tag_shape,
@@ -96,13 +140,13 @@ class BurstSplitter(wiring.Component):
                 "tag": tag_shape,
             }
         )
+        self._fault = fault_layout(address_bits)
         super().__init__(
             {
                 "transfer": In(stream.Signature(self._transfer)),
                 "burst": Out(stream.Signature(self._burst)),
-                "region_base": In(MEMORY_ADDRESS_BITS),
-                "region_limit": In(MEMORY_ADDRESS_BITS),
-                "fault": Out(FaultSignature()),
+                **region_members(self._regions, address_bits),
+                "fault": Out(FaultSignature(address_bits)),
                 "flush": In(1),
             }
         )
@@ -110,7 +154,9 @@ class BurstSplitter(wiring.Component):
     def elaborate(self, platform) -> Module:
         m = Module()
         left = Signal(self._transfer)
-        """What of the transfer is not yet cut: `beat` and `beats` move on."""
+        """What of the transfer is not yet cut: `beats` moves on, `beat` stays where the transfer begins."""
+        address = Signal(self._beat_bits)
+        """Of what is left, in beats."""
         busy = Signal()
         measured = Signal()
         """`beats`, `last` and `inside` are of what is left now."""
@@ -119,12 +165,11 @@ class BurstSplitter(wiring.Component):
         last = Signal()
         inside = Signal()
         move = Signal()
-        ends = Signal()
-        fault = Signal(FAULT_LAYOUT, reset_less=True)
-        self._measure(m, left, beats, last, inside)
+        fault = Signal(self._fault, reset_less=True)
+        self._measure(m, address, left.beats, beats, last)
+        may = self._check(m, left, inside)
         m.d.comb += [
             move.eq(measured & (~self.burst.valid | self.burst.ready)),
-            ends.eq(last | ~inside),
             self.transfer.ready.eq(~busy | self.flush),
             self.fault.payload.eq(fault),
         ]
@@ -134,45 +179,60 @@ class BurstSplitter(wiring.Component):
         m.d.sync += self.fault.valid.eq(move & ~inside & ~self.flush)
         with m.If(move):
             m.d.sync += [
-                left.beat.eq(left.beat + beats),
+                address.eq(address + beats),
                 left.beats.eq(left.beats - beats),
-                busy.eq(~ends),
+                busy.eq(inside & ~last),
                 first.eq(0),
                 self.burst.valid.eq(inside),
                 self.burst.payload.eq(
-                    Cat(left.beat, (beats - 1)[:LENGTH_BITS], first, last, left.command, left.tag)
+                    Cat(address, (beats - 1)[:LENGTH_BITS], first, last, left.command, left.tag)
                 ),
                 fault.eq(
-                    Cat(Const(self._cause, CAUSE_BITS), left.command, Const(0, self._offset_bits), left.beat)
+                    Cat(Const(self._cause, CAUSE_BITS), left.command, Const(0, self._offset_bits), address)
                 ),
             ]
+        with m.If(~may):
+            m.d.sync += fault.address.eq(0)
+        taken = self.transfer.payload
+        base = self._of_region(taken.region, "base")
         with m.If(self.transfer.valid & self.transfer.ready):
             m.d.sync += [
-                left.eq(self.transfer.payload),
-                busy.eq(self.transfer.payload.beats != 0),
+                left.eq(taken),
+                address.eq(base + taken.beat),
+                busy.eq(taken.beats != 0),
                 first.eq(1),
             ]
         with m.If(self.flush):
             m.d.sync += [busy.eq(0), measured.eq(0), self.burst.valid.eq(0)]
         return m
 
-    def _measure(self, m: Module, left: data.View, beats: Signal, last: Signal, inside: Signal) -> None:
-        """How many beats the next burst has, whether it is the last, and whether what is left lies in the region."""
+    def _of_region(self, region: Value, word: str) -> Value:
+        """A region's base or limit, in beats; any of them for what is none of `regions`."""
+        *others, last = self._regions
+        value = getattr(self, f"{last.name.lower()}_{word}")
+        for other in others:
+            value = Mux(region == other, getattr(self, f"{other.name.lower()}_{word}"), value)
+        return value[self._offset_bits :]
+
+    def _measure(self, m: Module, address: Signal, left: Value, beats: Signal, last: Signal) -> None:
+        """How many beats the next burst has, and whether it is the last."""
         boundary_beats = BOUNDARY_BYTES >> self._offset_bits
         to_boundary = Signal(range(boundary_beats + 1))
         longest = Signal(range(MAX_BURST_BEATS + 1))
-        end = Signal(self._beat_bits + 1)
         m.d.comb += [
-            to_boundary.eq(boundary_beats - left.beat[: boundary_beats.bit_length() - 1]),
+            to_boundary.eq(boundary_beats - address[: boundary_beats.bit_length() - 1]),
             longest.eq(Mux(to_boundary < self.max_burst_beats, to_boundary, self.max_burst_beats)),
-            end.eq(left.beat + left.beats),
         ]
         m.d.sync += [
-            last.eq(left.beats <= longest),
-            beats.eq(Mux(left.beats <= longest, left.beats, longest)),
-            # While bursts are cut off, the end stays and the beginning only grows: each finds the same answer.
-            inside.eq(
-                (Cat(Const(0, self._offset_bits), left.beat) >= self.region_base)
-                & (end <= self.region_limit[self._offset_bits :])
-            ),
+            last.eq(left <= longest),
+            beats.eq(Mux(left <= longest, left, longest)),
         ]
+
+    def _check(self, m: Module, left: data.View, inside: Signal) -> Value:
+        """Whether all that is left is inside; returned at once is whether the region may be used at all. What is left
+        only shrinks: what was found inside stays so."""
+        end = Signal(MEMORY_OFFSET_BITS - self._offset_bits + 1)
+        may = Cat(left.region == region for region in self._regions).any()
+        m.d.comb += end.eq(left.beat + left.beats)
+        m.d.sync += inside.eq(may & (end <= self._of_region(left.region, "limit")))
+        return may

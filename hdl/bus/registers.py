@@ -1,6 +1,6 @@
 """The registers through which a host drives the machine."""
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
+from amaranth.hdl import Cat, Const, Module, Mux, ResetSignal, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
@@ -20,6 +20,7 @@ from intaglio.spec.registers import (
     SETTINGS,
     VERSION_VALUE,
     Register,
+    setting_mask,
 )
 
 __all__ = ["Registers"]
@@ -35,8 +36,9 @@ class Registers(wiring.Component):
 
     Address and data of a write may come in any order; every response is OKAY. Byte lanes below an
     address that is no multiple of 4 are neither written nor read [AXI: A3.4.3].
-    A register that does not exist reads 0. Writes to it, to a read-only register, and to one of `SETTINGS` while `busy`
-    is high are ignored. CONTROL: a start is ignored while busy, an abort while not.
+    A register that does not exist reads 0, and so do bits that a setting lacks (`setting_mask`). Writes to it, to a
+    read-only register, and to one of `SETTINGS` while `busy` is high are ignored. CONTROL: a start is ignored while
+    busy, an abort while not.
 
     Latency: the response is valid 2 cycles after address (and data) are accepted; one read and one write at a time.
 
@@ -50,7 +52,8 @@ class Registers(wiring.Component):
     bus : Out(AXI4LiteSignature)
     irq : Out(1)
         High from `finish` until the host writes 1 to INTERRUPT, or a start.
-    command_address, command_count, read_base, read_limit, write_base, write_limit, watchdog : Out(REGISTER_BITS)
+    command_offset, command_count, program_base, program_base_high, program_limit, ... : Out(REGISTER_BITS)
+        One for each register of `SETTINGS`.
     start, abort : Out(1)
         Pulses. A start clears the interrupt, STATUS and the fault.
     busy : In(1)
@@ -71,6 +74,9 @@ class Registers(wiring.Component):
         if not isinstance(config, AcceleratorConfig):
             raise TypeError(f"`config` must be an AcceleratorConfig, not {config!r}")
         self._fingerprint = config.fingerprint
+        self._masks = {
+            register: setting_mask(register, config.address_bits, config.bus_bytes) for register in SETTINGS
+        }
         super().__init__(
             {
                 "bus": Out(AXI4LiteSignature()),
@@ -80,7 +86,7 @@ class Registers(wiring.Component):
                 "abort": Out(1),
                 "busy": In(1),
                 "finish": In(1),
-                "fault": In(FaultSignature()),
+                "fault": In(FaultSignature(config.address_bits)),
                 **{register.name.lower(): In(REGISTER_BITS) for register in COUNTERS},
                 "mark_enable": Out(1),
                 "mark_address": Out(_MARK_INDEX_BITS),
@@ -110,7 +116,8 @@ class Registers(wiring.Component):
                 Register.INTERRUPT: self.irq,
                 Register.FAULT_CAUSE: fault.cause,
                 Register.FAULT_COMMAND: fault.command,
-                Register.FAULT_ADDRESS: fault.address,
+                Register.FAULT_ADDRESS: fault.address[:REGISTER_BITS],
+                Register.FAULT_ADDRESS_HIGH: fault.address[REGISTER_BITS:],
                 **{register: getattr(self, register.name.lower()) for register in SETTINGS + COUNTERS},
             },
         )
@@ -156,7 +163,7 @@ class Registers(wiring.Component):
                     with m.Case(register >> _OFFSET_BITS):
                         setting = getattr(self, register.name.lower())
                         with m.If(~self.busy):
-                            m.d.sync += setting.eq((setting & ~strobes) | bits)
+                            m.d.sync += setting.eq(((setting & ~strobes) | bits) & self._masks[register])
 
 
 def _lanes(address: Value) -> Value:
@@ -186,34 +193,39 @@ class _Port(wiring.Component):
         bus = self.bus
         address_held = Signal()
         data_held = Signal()
+        answering = Signal()
         m.d.comb += [
             bus.awready.eq(~address_held),
             bus.wready.eq(~data_held),
-            self.write.eq(address_held & data_held & ~bus.bvalid),
+            # Nothing is valid while reset is asserted [AXI: A3.1.2].
+            bus.bvalid.eq(answering & ~ResetSignal()),
+            self.write.eq(address_held & data_held & ~answering),
         ]
         with m.If(bus.awvalid & bus.awready):
             m.d.sync += [address_held.eq(1), self.write_address.eq(bus.awaddr)]
         with m.If(bus.wvalid & bus.wready):
             m.d.sync += [data_held.eq(1), self.write_data.eq(bus.wdata), self.write_strobes.eq(bus.wstrb)]
         with m.If(bus.bready):
-            m.d.sync += bus.bvalid.eq(0)
+            m.d.sync += answering.eq(0)
         with m.If(self.write):
-            m.d.sync += [address_held.eq(0), data_held.eq(0), bus.bvalid.eq(1)]
+            m.d.sync += [address_held.eq(0), data_held.eq(0), answering.eq(1)]
 
         read_held = Signal()
         fetched = Signal()
+        returning = Signal()
         m.d.comb += [
             bus.arready.eq(~read_held & ~fetched),
-            self.read.eq(read_held & ~bus.rvalid),
+            bus.rvalid.eq(returning & ~ResetSignal()),
+            self.read.eq(read_held & ~returning),
         ]
         with m.If(bus.arvalid & bus.arready):
             m.d.sync += [read_held.eq(1), self.read_address.eq(bus.araddr)]
         m.d.sync += fetched.eq(self.read)
         with m.If(bus.rready):
-            m.d.sync += bus.rvalid.eq(0)
+            m.d.sync += returning.eq(0)
         with m.If(self.read):
             m.d.sync += read_held.eq(0)
         with m.If(fetched):
             lanes = Cat(bit.replicate(8) for bit in _lanes(self.read_address))
-            m.d.sync += [bus.rdata.eq(self.read_data & lanes), bus.rvalid.eq(1)]
+            m.d.sync += [bus.rdata.eq(self.read_data & lanes), returning.eq(1)]
         return m

@@ -20,7 +20,8 @@ from intaglio.spec.commands import (
     Opcode,
     command_layout,
 )
-from intaglio.spec.limits import COMMAND_INDEX_BITS, MEMORY_ADDRESS_BITS, SEQUENCE_BITS
+from intaglio.spec.limits import COMMAND_INDEX_BITS, MEMORY_OFFSET_BITS, SEQUENCE_BITS
+from intaglio.spec.regions import Region
 from intaglio.spec.registers import Cause
 
 __all__ = ["FETCH_COMMANDS", "Dispatcher"]
@@ -30,7 +31,7 @@ FETCH_COMMANDS = 4
 
 
 class Dispatcher(wiring.Component):
-    """Fetches `count` commands from `address` and queues each for its engine, in order, when the queue has room.
+    """Fetches `count` commands from `offset` of PROGRAM and queues each for its engine, in order, when that has room.
 
     Throughput: a command in two cycles more than it has beats, if the bus brings it.
 
@@ -41,7 +42,7 @@ class Dispatcher(wiring.Component):
 
     Members
     -------
-    address, count : In
+    offset, count : In
         The command list; stable while the machine runs.
     transfer : Out(stream of READ_TRANSFER)
     beats : In(stream of read_beat)
@@ -64,7 +65,7 @@ class Dispatcher(wiring.Component):
         self._fifo = Fifo(data_bits, FETCH_COMMANDS * self._beats)
         super().__init__(
             {
-                "address": In(MEMORY_ADDRESS_BITS),
+                "offset": In(MEMORY_OFFSET_BITS),
                 "count": In(COMMAND_INDEX_BITS),
                 "transfer": Out(stream.Signature(READ_TRANSFER)),
                 "beats": In(stream.Signature(read_beat(data_bits))),
@@ -124,7 +125,8 @@ class Dispatcher(wiring.Component):
         asked = Signal(COMMAND_INDEX_BITS)
         m.d.comb += [
             self.transfer.valid.eq(asked != self.count),
-            self.transfer.payload.address.eq(self.address + asked * COMMAND_BYTES),
+            self.transfer.payload.region.eq(Region.PROGRAM),
+            self.transfer.payload.offset.eq(self.offset + asked * COMMAND_BYTES),
             self.transfer.payload.beats.eq(self._beats),
             self.transfer.payload.command.eq(asked),
         ]
@@ -184,7 +186,7 @@ class Dispatcher(wiring.Component):
 
 
 def _legal(word: Value, opcode: Opcode) -> Value:
-    """Whether reserved bits are zero and counts are not."""
+    """Whether reserved bits are zero, counts are not, and numbers name something."""
     places = command_layout(opcode)
     end = max(start + field.bits for start, field in places.values())
     reserved = [(start, field.bits) for name, (start, field) in places.items() if "reserved" in name]
@@ -192,4 +194,7 @@ def _legal(word: Value, opcode: Opcode) -> Value:
     zero = [word[start : start + bits] == 0 for start, bits in reserved]
     counts = [places[name] for name in FORMATS[opcode].nonzero]
     nonzero = [word[start : start + field.bits] != 0 for start, field in counts]
-    return Cat(*zero, *nonzero).all()
+    named = [
+        word[start : start + field.bits] < field.choices for start, field in places.values() if field.choices
+    ]
+    return Cat(*zero, *nonzero, *named).all()

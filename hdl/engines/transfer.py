@@ -20,7 +20,7 @@ from intaglio.spec.commands import Opcode
 from intaglio.spec.config import AcceleratorConfig
 from intaglio.spec.limits import (
     COMMAND_INDEX_BITS,
-    MEMORY_ADDRESS_BITS,
+    MEMORY_OFFSET_BITS,
     TRANSFER_BITS,
     WEIGHTS_QUEUE_DEPTH,
 )
@@ -35,11 +35,11 @@ class _Rows:
         self, m: Module, config: AcceleratorConfig, command: data.View, step: Value, name: str
     ) -> None:
         row = Signal(len(command.body.rows), name=f"{name}_row")
-        memory = Signal(MEMORY_ADDRESS_BITS, name=f"{name}_memory_offset")
+        memory = Signal(MEMORY_OFFSET_BITS, name=f"{name}_memory_offset")
         scratchpad = Signal(address_bits(config), name=f"{name}_scratchpad_offset")
         body = command.body
         self.last = last_turn(m, row, body.rows, step, name=f"{name}_row_last")
-        self.address = (body.memory_address + memory)[:MEMORY_ADDRESS_BITS]
+        self.offset = (body.memory_offset + memory)[:MEMORY_OFFSET_BITS]
         self.element = (body.scratchpad_address + scratchpad)[: address_bits(config)]
         with m.If(step):
             m.d.sync += [
@@ -57,7 +57,7 @@ class _Beats:
     ) -> None:
         bits = beat_offset_bits(config.bus_bits)
         beat = Signal(TRANSFER_BITS - bits + 1, name=f"{name}_beat")
-        offset = rows.address[:bits]
+        offset = rows.offset[:bits]
         # The row's end in bytes from the start of its first beat.
         end = offset + row_bytes
         self.last = ((beat + 1) << bits) >= end
@@ -119,8 +119,9 @@ class Load(wiring.Component):
         asking = _Rows(m, config, command, asked, "asking")
         m.d.comb += [
             self.transfer.valid.eq(self.command.valid & ~all_asked),
-            self.transfer.payload.address.eq(asking.address),
-            self.transfer.payload.beats.eq(_beats_of(config, asking.address, command.body.row_bytes)),
+            self.transfer.payload.region.eq(command.body.region),
+            self.transfer.payload.offset.eq(asking.offset),
+            self.transfer.payload.beats.eq(_beats_of(config, asking.offset, command.body.row_bytes)),
             self.transfer.payload.command.eq(command.index),
             asked.eq(self.transfer.valid & self.transfer.ready),
         ]
@@ -189,7 +190,7 @@ class Weights(wiring.Component):
     done, done_mark : Out(1)
         A command's last beat has been taken. (Its mark is that of the oldest command that is not complete.)
     fault, fault_command : Out
-        A command's address is no multiple of a beat.
+        A command's offset is no multiple of a beat.
     busy : Out(1)
     """
 
@@ -214,7 +215,7 @@ class Weights(wiring.Component):
         command, body = self.command.payload, self.command.payload.body
         time = Signal(len(body.times))
         stretch = Signal(len(body.stretches))
-        offset = Signal(MEMORY_ADDRESS_BITS - self._offset_bits)
+        offset = Signal(MEMORY_OFFSET_BITS - self._offset_bits)
         """Beats from the first stretch to the one at hand."""
         asked = Signal()
         last_time = last_turn(m, time, body.times, asked, name="last_time")
@@ -223,10 +224,11 @@ class Weights(wiring.Component):
         m.submodules.under_way = under_way = Fifo(
             data.StructLayout({"ends": 1, "mark": 1}), WEIGHTS_QUEUE_DEPTH
         )
-        aligned = body.memory_address[: self._offset_bits] == 0
+        aligned = body.memory_offset[: self._offset_bits] == 0
         m.d.comb += [
             self.transfer.valid.eq(self.command.valid & aligned & under_way.i.ready),
-            self.transfer.payload.address.eq(body.memory_address + Cat(Const(0, self._offset_bits), offset)),
+            self.transfer.payload.region.eq(body.region),
+            self.transfer.payload.offset.eq(body.memory_offset + Cat(Const(0, self._offset_bits), offset)),
             self.transfer.payload.beats.eq(body.beats),
             self.transfer.payload.command.eq(command.index),
             asked.eq(self.transfer.valid & self.transfer.ready),
@@ -302,7 +304,8 @@ class Store(wiring.Component):
         asking = _Rows(m, config, command, asked, "asking")
         m.d.comb += [
             self.transfer.valid.eq(self.command.valid & ~all_asked),
-            self.transfer.payload.address.eq(asking.address),
+            self.transfer.payload.region.eq(command.body.region),
+            self.transfer.payload.offset.eq(asking.offset),
             self.transfer.payload.bytes.eq(command.body.row_bytes),
             self.transfer.payload.command.eq(command.index),
             asked.eq(self.transfer.valid & self.transfer.ready),

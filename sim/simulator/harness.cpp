@@ -1,8 +1,8 @@
 // The Verilated machine with a memory behind it, as a shared library for Python (ctypes).
 //
 // The memory: one AXI4 port; R and W each move a beat a cycle, LATENCY cycles from an address to its first data
-// and from the last data to B, at most 8 bursts in flight each way, answers in order. Addresses past its end answer
-// DECERR. The library owns the clock, so that nothing of Python runs in a cycle.
+// and from the last data to B, at most 8 bursts in flight each way, answers in order. It lies in stretches wherever it is
+// told; a burst that is not inside one answers DECERR. The library owns the clock, so that nothing of Python runs in a cycle.
 //
 // Probes: a copy of the scratchpad is kept from what the machine writes, and a tensor is taken from it when the command
 // that completes it does. That reads ports which the machine has for this, and changes no cycle.
@@ -42,9 +42,13 @@ static_assert(BEAT_BYTES == 8 || BEAT_BYTES == 16, "buses that machines have");
 
 struct Burst {
     uint64_t due;  // cycle of the first data
-    uint64_t address;
+    uint8_t* bytes;  // none where no memory answers
     uint32_t beats;
-    bool failed;
+};
+
+struct Stretch {
+    uint64_t base;
+    std::vector<uint8_t> bytes;
 };
 
 struct Response {
@@ -61,8 +65,8 @@ struct Probe {
 
 class Harness {
 public:
-    Harness(uint64_t memory_bytes, uint32_t latency, uint32_t scratchpad_elements, uint32_t lanes, uint32_t element_bits)
-        : memory(memory_bytes), latency(latency), lanes(lanes), element_bits(element_bits), scratchpad(scratchpad_elements) {
+    Harness(uint32_t latency, uint32_t scratchpad_elements, uint32_t lanes, uint32_t element_bits)
+        : latency(latency), lanes(lanes), element_bits(element_bits), scratchpad(scratchpad_elements) {
 #ifdef TRACE
         context.traceEverOn(true);
 #endif
@@ -75,13 +79,20 @@ public:
     void reset(int count) {
         top->s_axil_awvalid = top->s_axil_wvalid = top->s_axil_arvalid = 0;
         top->s_axil_bready = top->s_axil_rready = 0;
-        top->rst = 1;
-        for (int i = 0; i < count; i++) cycle();
-        top->rst = 0;
+        // Nothing is valid while reset is asserted [AXI: A3.1.2].
         reads.clear();
         writes.clear();
         responses.clear();
         read_beat = write_beat = 0;
+        top->rst = 1;
+        for (int i = 0; i < count; i++) cycle();
+        top->rst = 0;
+    }
+
+    // Memory from an address on; its bytes stay where they are.
+    uint8_t* add_memory(uint64_t base, uint64_t size) {
+        memory.push_back({base, std::vector<uint8_t>(size)});
+        return memory.back().bytes.data();
     }
 
     bool write_register(uint32_t address, uint32_t value) {
@@ -175,7 +186,6 @@ public:
 
     uint64_t completed_by(int engine) const { return completed[engine]; }
 
-    std::vector<uint8_t> memory;
     uint64_t cycles = 0;
     uint64_t written_cycle = 0;  // in which the machine took the last write of a register
     uint64_t taken = 0;          // probes since the last `arm`
@@ -194,11 +204,11 @@ private:
         top->m_axi_rvalid = reading;
         if (reading) {
             const Burst& burst = reads.front();
-            if (burst.failed)
-                std::memset(&top->m_axi_rdata, 0, BEAT_BYTES);
+            if (burst.bytes)
+                std::memcpy(&top->m_axi_rdata, burst.bytes + BEAT_BYTES * read_beat, BEAT_BYTES);
             else
-                std::memcpy(&top->m_axi_rdata, &memory[burst.address + BEAT_BYTES * read_beat], BEAT_BYTES);
-            top->m_axi_rresp = burst.failed ? DECERR : OKAY;
+                std::memset(&top->m_axi_rdata, 0, BEAT_BYTES);
+            top->m_axi_rresp = burst.bytes ? OKAY : DECERR;
             top->m_axi_rlast = read_beat + 1 == burst.beats;
         }
         top->m_axi_arready = reads.size() < BURSTS_IN_FLIGHT;
@@ -243,31 +253,38 @@ private:
     }
 
     // What AXI forbids, and what this memory does not know.
-    void check(uint32_t address, uint32_t beats, int size, int kind) {
-        const uint64_t first = address & ~(BEAT_BYTES - 1u);
+    void check(uint64_t address, uint32_t beats, int size, int kind) {
+        if (top->rst) bus_error = "VALID while reset is asserted";
+        const uint64_t first = address & ~static_cast<uint64_t>(BEAT_BYTES - 1);
         if (first / PAGE_BYTES != (first + BEAT_BYTES * beats - 1) / PAGE_BYTES) bus_error = "a burst crosses 4 KiB";
         if (size != BEAT_SIZE) bus_error = "a burst of beats that are not as wide as the bus";
         if (kind != INCREMENTING) bus_error = "a burst whose addresses do not increment";
     }
 
-    Burst burst(uint64_t address, uint32_t beats) const {
+    Burst burst(uint64_t address, uint32_t beats) {
         address &= ~static_cast<uint64_t>(BEAT_BYTES - 1);
-        return {cycles + latency, address, beats, address + BEAT_BYTES * beats > memory.size()};
+        const uint64_t size = BEAT_BYTES * static_cast<uint64_t>(beats);
+        for (Stretch& stretch : memory) {
+            const uint64_t offset = address - stretch.base;
+            if (address >= stretch.base && offset <= stretch.bytes.size() && size <= stretch.bytes.size() - offset)
+                return {cycles + latency, stretch.bytes.data() + offset, beats};
+        }
+        return {cycles + latency, nullptr, beats};
     }
 
     void store() {
         const Burst& target = writes.front();
-        if (!target.failed) {
+        if (target.bytes) {
             uint8_t data[BEAT_BYTES];
             std::memcpy(data, &top->m_axi_wdata, BEAT_BYTES);
-            uint8_t* place = &memory[target.address + BEAT_BYTES * write_beat];
+            uint8_t* place = target.bytes + BEAT_BYTES * write_beat;
             for (uint32_t lane = 0; lane < BEAT_BYTES; lane++)
                 if (top->m_axi_wstrb >> lane & 1) place[lane] = data[lane];
         }
         const bool last = ++write_beat == target.beats;
         if (top->m_axi_wlast != last) bus_error = "WLAST on another beat than the last";
         if (last) {
-            responses.push_back({cycles + latency, target.failed ? DECERR : OKAY});
+            responses.push_back({cycles + latency, target.bytes ? OKAY : DECERR});
             writes.pop_front();
             write_beat = 0;
         }
@@ -314,6 +331,7 @@ private:
     const uint32_t lanes;
     const uint32_t element_bits;
     std::vector<uint8_t> scratchpad;
+    std::vector<Stretch> memory;
     std::deque<Burst> reads;
     std::deque<Burst> writes;
     std::deque<Response> responses;
@@ -330,13 +348,15 @@ private:
 
 extern "C" {
 
-void* harness_create(uint64_t memory_bytes, uint32_t latency, uint32_t elements, uint32_t lanes, uint32_t element_bits) {
+void* harness_create(uint32_t latency, uint32_t elements, uint32_t lanes, uint32_t element_bits) {
     if (lanes > 8 * MASK_BYTES || lanes * element_bits > 8 * DATA_BYTES) return nullptr;
-    return new Harness(memory_bytes, latency, elements, lanes, element_bits);
+    return new Harness(latency, elements, lanes, element_bits);
 }
 uint32_t harness_beat_bytes() { return BEAT_BYTES; }
 void harness_destroy(void* handle) { delete static_cast<Harness*>(handle); }
-uint8_t* harness_memory(void* handle) { return static_cast<Harness*>(handle)->memory.data(); }
+uint8_t* harness_add_memory(void* handle, uint64_t base, uint64_t size) {
+    return static_cast<Harness*>(handle)->add_memory(base, size);
+}
 uint64_t harness_cycles(void* handle) { return static_cast<Harness*>(handle)->cycles; }
 void harness_reset(void* handle, int cycles) { static_cast<Harness*>(handle)->reset(cycles); }
 int harness_write_register(void* handle, uint32_t address, uint32_t value) {

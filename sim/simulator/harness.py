@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
@@ -19,9 +20,9 @@ MEMORY_LATENCY_CYCLES = 32
 _HANDLE, _U64, _U32, _INT = ctypes.c_void_p, ctypes.c_uint64, ctypes.c_uint32, ctypes.c_int
 _FUNCTIONS = {
     "beat_bytes": (_U32, ()),
-    "create": (_HANDLE, (_U64, _U32, _U32, _U32, _U32)),
+    "create": (_HANDLE, (_U32, _U32, _U32, _U32)),
     "destroy": (None, (_HANDLE,)),
-    "memory": (ctypes.POINTER(ctypes.c_uint8), (_HANDLE,)),
+    "add_memory": (ctypes.POINTER(ctypes.c_uint8), (_HANDLE, _U64, _U64)),
     "cycles": (_U64, (_HANDLE,)),
     "reset": (None, (_HANDLE, _INT)),
     "write_register": (_INT, (_HANDLE, _U32, _U32)),
@@ -56,7 +57,8 @@ class Harness:
     Parameters
     ----------
     library : of `intaglio.sim.simulator.build`
-    memory_bytes : a multiple of the bus's width; addresses beyond answer with an error
+    memory : stretches of memory, by whatever their user calls them: the address that each begins at and its bytes, a
+        multiple of the bus's width; addresses elsewhere answer with an error
     elements, lanes, element_bits : of the scratchpad that the top's probes tell of
     latency : cycles from an address to its first data, and from the last data to the response
 
@@ -69,13 +71,13 @@ class Harness:
 
     Members
     -------
-    memory : the memory's bytes, shared with the simulation
+    memory : the bytes of each stretch, shared with the simulation
     """
 
     def __init__(
         self,
         library: Path,
-        memory_bytes: int,
+        memory: Mapping[int, tuple[int, int]],
         elements: int,
         lanes: int,
         element_bits: int,
@@ -83,30 +85,33 @@ class Harness:
     ) -> None:
         self._library = _load(library)
         beat = self._library.harness_beat_bytes()
-        if memory_bytes <= 0 or memory_bytes % beat:
-            raise ValueError(f"`memory_bytes` must be a positive multiple of {beat}, not {memory_bytes}")
+        for _, size in memory.values():
+            if size <= 0 or size % beat:
+                raise ValueError(f"`memory` must have positive multiples of {beat} bytes, not {size}")
         if elements <= 0 or elements & (elements - 1):
             raise ValueError(f"`elements` must be a power of two, not {elements}")
         if lanes < 1 or not 1 <= element_bits <= 8:
             raise ValueError(f"`lanes` must be at least 1 of 1 to 8 bits, not {lanes} of {element_bits}")
         if latency < 1:
             raise ValueError(f"`latency` must be at least 1, not {latency}")
-        self._handle = ctypes.c_void_p(
-            self._library.harness_create(memory_bytes, latency, elements, lanes, element_bits)
-        )
+        self._handle = ctypes.c_void_p(self._library.harness_create(latency, elements, lanes, element_bits))
         if not self._handle:
             raise ValueError(
                 f"`lanes`: {lanes} of {element_bits} bits are more than the machine's probes carry"
             )
-        pointer = self._library.harness_memory(self._handle)
-        self.memory: npt.NDArray[np.uint8] = np.ctypeslib.as_array(pointer, shape=(memory_bytes,))
+        self.memory: dict[int, npt.NDArray[np.uint8]] = {
+            name: np.ctypeslib.as_array(
+                self._library.harness_add_memory(self._handle, base, size), shape=(size,)
+            )
+            for name, (base, size) in memory.items()
+        }
         self._probed = np.zeros(0, np.uint8)
 
     def close(self) -> None:
         """Ends the simulation; `memory` is gone then."""
         if self._handle:
             self.close_trace()
-            self.memory = np.zeros(0, np.uint8)
+            self.memory = {}
             self._library.harness_destroy(self._handle)
             self._handle = ctypes.c_void_p()
 

@@ -10,11 +10,22 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from intaglio.compiler.program import LayerInfo, Program, cycles_by_layer
+from intaglio.compiler.program import Binding, LayerInfo, Program, cycles_by_layer
 from intaglio.sim.simulator.harness import MEMORY_LATENCY_CYCLES, Harness
+from intaglio.sim.simulator.memory_map import MemoryMap
 from intaglio.spec.commands import FORMATS, Engine, Opcode
 from intaglio.spec.config import AcceleratorConfig
-from intaglio.spec.registers import CONTROL_START, COUNTERS, STATUS_DONE, WATCHDOG_RESET, Cause, Register
+from intaglio.spec.limits import REGISTER_BITS
+from intaglio.spec.regions import Region
+from intaglio.spec.registers import (
+    CONTROL_START,
+    COUNTERS,
+    REGION_REGISTERS,
+    STATUS_DONE,
+    WATCHDOG_RESET,
+    Cause,
+    Register,
+)
 
 RESET_CYCLES = 2
 SLICE_CYCLES = 200_000
@@ -73,6 +84,7 @@ class Simulator:
     program : compiled for it
     trace : where to write an FST trace of the first inference; the library must have been built for it
     latency : cycles from an address to its first data, and from the last data to the response
+    memory_map : where the program's regions lie and what is granted of them; as `MemoryMap.of` says where None
 
     Raises
     ------
@@ -87,21 +99,22 @@ class Simulator:
         program: Program,
         trace: Path | None = None,
         latency: int = MEMORY_LATENCY_CYCLES,
+        memory_map: MemoryMap | None = None,
     ) -> None:
         self._program = program
-        memory_bytes = program.base_address + program.memory_bytes
-        memory_bytes += -memory_bytes % config.bus_bytes
+        self._map = memory_map or MemoryMap.of(program, config)
         self._harness = Harness(
             library,
-            memory_bytes,
+            {
+                region: (self._map.bases[region], size)
+                for region, size in program.region_bytes.items()
+                if size
+            },
             config.scratchpad_elements,
             config.vector_lanes,
             config.element_bits,
             latency,
         )
-        self._initial = np.full(memory_bytes, UNSET, np.uint8)
-        image = program.image_address
-        self._initial[image : image + len(program.image)] = program.image
         self._taps = [
             (probe, self._harness.add_probe(probe.engine, probe.sequence, probe.address, probe.elements))
             for probe in program.probes
@@ -148,21 +161,17 @@ class Simulator:
     def start(self, inputs: Mapping[str, npt.NDArray], cycles: int = 0) -> None:
         """The first part of `infer`: resets, starts, and runs for some cycles."""
         program = self._program
-        memory = self._harness.memory
-        memory[:] = self._initial
+        for region, memory in self._harness.memory.items():
+            memory[:] = program.image if region is Region.PROGRAM else UNSET
         for binding in program.inputs:
-            memory[binding.address : binding.address + binding.bytes] = binding.pack(
-                np.asarray(inputs[binding.tensor])[None]
-            )[0]
+            packed = binding.pack(np.asarray(inputs[binding.tensor])[None])[0]
+            self._harness.memory[binding.region][binding.place] = packed
         self._harness.reset(RESET_CYCLES)
         self._harness.arm()
         for register, value in (
-            (Register.COMMAND_ADDRESS, program.command_address),
+            (Register.COMMAND_OFFSET, program.command_offset),
             (Register.COMMAND_COUNT, program.command_count),
-            (Register.READ_BASE, program.read_region.base),
-            (Register.READ_LIMIT, program.read_region.limit),
-            (Register.WRITE_BASE, program.write_region.base),
-            (Register.WRITE_LIMIT, program.write_region.limit),
+            *grants(self._map),
             (Register.CONTROL, CONTROL_START),
         ):
             self._write(register, value)
@@ -201,27 +210,25 @@ class Simulator:
         return self._harness.cycles_since_write
 
     def _collect(self) -> Inference:
-        program, memory = self._program, self._harness.memory
+        program = self._program
         counters = {register.name.lower(): self._read(register) for register in COUNTERS}
         cycles = counters["cycles"]
         marks = {layer.mark for layer in program.layers if layer.mark >= 0}
         stamps = {mark: self._read(Register.MARKS + 4 * mark) for mark in marks}
         spent = layer_cycles(program.layers, stamps, cycles)
-        outputs = {
-            binding.tensor: binding.unpack(memory[binding.address : binding.address + binding.bytes])[0]
-            for binding in program.outputs
-        }
+        outputs = {binding.tensor: self._stored(binding) for binding in program.outputs}
         tensors = {probe.tensor: probe.values_of(self._harness.probed[place]) for probe, place in self._taps}
-        tensors |= {
-            binding.tensor: binding.unpack(memory[binding.address : binding.address + binding.bytes])[0]
-            for binding in program.spills
-        }
+        tensors |= {binding.tensor: self._stored(binding) for binding in program.spills}
         return Inference(outputs, tensors, cycles, spent, counters)
+
+    def _stored(self, binding: Binding) -> npt.NDArray:
+        return binding.unpack(self._harness.memory[binding.region][binding.place])[0]
 
     def _raise_fault(self) -> None:
         cause = self._read(Register.FAULT_CAUSE)
         index = self._read(Register.FAULT_COMMAND)
-        address = self._read(Register.FAULT_ADDRESS)
+        high = self._read(Register.FAULT_ADDRESS_HIGH)
+        address = high << REGISTER_BITS | self._read(Register.FAULT_ADDRESS)
         raise MachineStopped(fault_text(cause, index, address))
 
     def _write(self, register: int, value: int) -> None:
@@ -233,6 +240,19 @@ class Simulator:
         if value is None:
             raise MachineStopped(f"the machine does not answer a read of register {int(register):#x}")
         return value
+
+
+def grants(memory_map: MemoryMap) -> list[tuple[Register, int]]:
+    """What a host writes to grant a machine its regions: registers and their values."""
+    written = []
+    for region, registers in REGION_REGISTERS.items():
+        base = memory_map.bases.get(region, 0)
+        written += [
+            (registers.base, base & ((1 << REGISTER_BITS) - 1)),
+            (registers.base_high, base >> REGISTER_BITS),
+            (registers.limit, memory_map.limits.get(region, 0)),
+        ]
+    return written
 
 
 def layer_cycles(layers: Iterable[LayerInfo], stamps: Mapping[int, int], cycles: int) -> tuple[int, ...]:

@@ -11,12 +11,13 @@ import numpy.typing as npt
 from intaglio.compiler.program import Binding, Program
 from intaglio.sim.simulator.functional.interpreter import Interpreter, ListOrder, Order, Stopped
 from intaglio.sim.simulator.functional.legality import Grant
-from intaglio.sim.simulator.functional.storage import InferencesDiffer, Memory, State, Watch
+from intaglio.sim.simulator.functional.storage import InferencesDiffer, Memory, State, Watch, region_starts
 from intaglio.sim.simulator.inferences import Inferences
 from intaglio.sim.simulator.machine import UNSET, MachineStopped
+from intaglio.sim.simulator.memory_map import MemoryMap
 from intaglio.spec.commands import COMMAND_BYTES, Engine
 from intaglio.spec.config import AcceleratorConfig
-from intaglio.spec.registers import Cause
+from intaglio.spec.regions import Region
 
 _MEMORY_BYTES = 256 << 20
 """What a batch may take."""
@@ -35,18 +36,15 @@ def batch_size(program: Program, config: AcceleratorConfig) -> int:
     each = (
         config.scratchpad_elements
         + config.accumulator_depth * (2 * 8 * config.columns + _SUM_BYTES * max(config.rows, config.columns))
-        + len(_own(program, program.base_address + program.memory_bytes))
+        + len(_own(program))
         + _TENSOR_COPIES * tensors
     )
     return max(1, min(_MEMORY_BYTES // each, _MOST_INFERENCES))
 
 
-def _own(program: Program, size: int) -> range:
-    """Addresses whose bytes differ between inferences: what is written, and inputs."""
-    ends = [(program.write_region.base, program.write_region.limit)]
-    ends += [(binding.address, binding.address + binding.bytes) for binding in program.inputs]
-    ends = [(first, min(end, size)) for first, end in ends if first < min(end, size)]
-    return range(min((first for first, _ in ends), default=0), max((end for _, end in ends), default=0))
+def _own(program: Program) -> range:
+    """Of the regions one behind the other, what may differ between inferences: all but the image."""
+    return range(program.region_bytes[Region.PROGRAM], program.memory_bytes)
 
 
 class FunctionalMachine:
@@ -54,27 +52,28 @@ class FunctionalMachine:
 
     Whatever a run does not write holds `UNSET` bytes before it.
 
+    Parameters
+    ----------
+    program : compiled for the machine
+    config : the machine
+    memory_map : where its regions lie and what is granted; as `MemoryMap.of` says where None
+
     Raises
     ------
     ValueError
         Where the program was compiled for another machine.
     """
 
-    def __init__(self, program: Program, config: AcceleratorConfig) -> None:
-        if program.fingerprint != config.fingerprint:
-            raise ValueError(f"the program was compiled for another machine than {config.name}")
+    def __init__(
+        self, program: Program, config: AcceleratorConfig, memory_map: MemoryMap | None = None
+    ) -> None:
+        memory_map = memory_map or MemoryMap.of(program, config)
         self._program, self._config = program, config
-        size = program.base_address + program.memory_bytes
-        self._content = np.full(size + -size % config.bus_bytes, UNSET, np.uint8)
-        self._content[program.image_address :][: len(program.image)] = program.image
-        self._own = _own(program, len(self._content))
-        beat = config.bus_bytes
-        self._reads = Grant(
-            program.read_region, len(self._content), beat, Cause.READ_REGION, Cause.READ_ERROR
-        )
-        self._writes = Grant(
-            program.write_region, len(self._content), beat, Cause.WRITE_REGION, Cause.WRITE_ERROR
-        )
+        self._starts = region_starts(program.region_bytes)
+        self._content = np.full(program.memory_bytes, UNSET, np.uint8)
+        self._content[self._starts[Region.PROGRAM] :][: len(program.image)] = program.image
+        self._reads = Grant.reads(memory_map, program.region_bytes, config)
+        self._writes = Grant.writes(memory_map, program.region_bytes, config)
 
     def infer(self, inputs: Mapping[str, npt.NDArray]) -> Inferences:
         """Runs the program on inferences, batch first.
@@ -124,10 +123,9 @@ class FunctionalMachine:
 
     def state(self, inputs: Mapping[str, npt.NDArray], count: int, watch: Watch | None = None) -> State:
         """The machine before a start, with inputs in memory."""
-        memory = Memory(self._content, self._own, count)
+        memory = Memory(self._content, self._starts, _own(self._program), count)
         for binding in self._program.inputs:
-            addresses = np.arange(binding.address, binding.address + binding.bytes)
-            memory.write(addresses, binding.pack(inputs[binding.tensor]))
+            memory.write(_places(memory, binding), binding.pack(inputs[binding.tensor]))
         return State(self._config, memory, count, watch)
 
     def interpreter(
@@ -146,14 +144,20 @@ class FunctionalMachine:
 
     def _fetch(self, state: State, index: int) -> bytes:
         """A command, as it lies in memory. Raises Stopped where that may not be read."""
-        address = self._program.command_address + index * COMMAND_BYTES
-        starts = np.array([address])
-        if refused := self._reads.refused(starts, COMMAND_BYTES):
+        offset = self._program.command_offset + index * COMMAND_BYTES
+        starts = np.array([offset])
+        if refused := self._reads.refused(Region.PROGRAM, starts, COMMAND_BYTES):
             raise Stopped(refused[0], index, refused[1])
         state.read_beats += self._reads.beats(starts, COMMAND_BYTES)
-        return state.memory.common(address, address + COMMAND_BYTES).tobytes()
+        first = self._starts[Region.PROGRAM] + offset
+        return state.memory.common(first, first + COMMAND_BYTES).tobytes()
 
 
 def stored(state: State, binding: Binding) -> npt.NDArray:
     """A tensor in memory, batch first."""
-    return binding.unpack(state.memory.read(np.arange(binding.address, binding.address + binding.bytes)))
+    return binding.unpack(state.memory.read(_places(state.memory, binding)))
+
+
+def _places(memory: Memory, binding: Binding) -> npt.NDArray:
+    first = memory.starts[binding.region] + binding.offset
+    return np.arange(first, first + binding.bytes)

@@ -20,8 +20,9 @@ from intaglio.sim.simulator.functional.arithmetic import (
 from intaglio.sim.simulator.functional.storage import Bytes, Space, State, bytes_of, elements_of, numbers
 from intaglio.sim.simulator.functional.windows import Values, window_addresses
 from intaglio.spec.commands import OPERAND_SHIFT, SOFTMAX_PLANES, TABLE_ENTRIES, Operation, Scheme
-from intaglio.spec.limits import MEMORY_ADDRESS_BITS, RESULT_BITS
+from intaglio.spec.limits import MEMORY_OFFSET_BITS, RESULT_BITS
 from intaglio.spec.records import record_layout
+from intaglio.spec.regions import Region
 
 _SLAB = 1 << 20
 """Elements of an inference that a command works on at a time."""
@@ -37,17 +38,17 @@ def _parts(count: int, each: int) -> Iterator[Integers]:
 # LOAD, STORE.
 
 
-def row_addresses(values: Values) -> Integers:
-    """Where each row of a LOAD or a STORE begins in memory."""
-    offsets = np.arange(values["rows"]) * values["memory_pitch"]
-    return (values["memory_address"] + offsets) % (1 << MEMORY_ADDRESS_BITS)
+def row_offsets(values: Values) -> Integers:
+    """Where each row of a LOAD or a STORE begins in its region."""
+    rows = np.arange(values["rows"]) * values["memory_pitch"]
+    return (values["memory_offset"] + rows) % (1 << MEMORY_OFFSET_BITS)
 
 
 def _rows(state: State, values: Values) -> Iterator[tuple[Integers, Integers]]:
     """Bytes in memory, (rows, bytes), and their elements, (rows, elements), a few rows at a time."""
     size = state.config.scratchpad_elements
     count = values["row_bytes"] * 8 // state.config.element_bits
-    starts = row_addresses(values)
+    starts = state.memory.starts[Region(values["region"])] + row_offsets(values)
     for rows in _parts(values["rows"], count):
         elements = values["scratchpad_address"] + rows * values["scratchpad_pitch"]
         yield (

@@ -93,7 +93,7 @@ class Interpreter:
     fetch : the 64 bytes of the command at a place in the list
     count : commands in the list
     state : what they work on
-    reads, writes : the regions that the host granted
+    reads, writes : what the host granted
     order : which of the orders that waits and queues permit
     completed : called with an engine and how many commands it has completed, right after each
 
@@ -210,8 +210,8 @@ class Interpreter:
         if opcode not in (Opcode.LOAD, Opcode.STORE, Opcode.WEIGHTS):
             return
         grant = self._writes if opcode is Opcode.STORE else self._reads
-        starts, size = transfer_of(opcode, values, self._state.config)
-        if refused := grant.refused(starts, size):
+        region, starts, size = transfer_of(opcode, values, self._state.config)
+        if refused := grant.refused(region, starts, size):
             raise Stopped(refused[0], index, refused[1])
         beats = grant.beats(starts, size) * values.get("times", 1)
         if opcode is Opcode.STORE:
@@ -226,8 +226,8 @@ class Interpreter:
         beat, beats = self._state.config.bus_bytes, values["beats"]
         turn, place = divmod(self._moved, beats)
         count = self._order.beats(min(self._room(), beats - place))
-        starts, _ = transfer_of(Opcode.WEIGHTS, values, self._state.config)
-        first = int(starts[turn // values["times"]]) + beat * place
+        region, starts, _ = transfer_of(Opcode.WEIGHTS, values, self._state.config)
+        first = self._state.memory.starts[region] + int(starts[turn // values["times"]]) + beat * place
         self.stream += self._state.memory.common(first, first + beat * count).tobytes()
         if self._state.watch is not None:
             self._state.touch(np.arange(first, first + beat * count), Space.MEMORY)

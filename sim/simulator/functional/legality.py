@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
-from intaglio.compiler.program import Region
 from intaglio.sim.simulator.functional.arithmetic import Integers
-from intaglio.sim.simulator.functional.commands import row_addresses
+from intaglio.sim.simulator.functional.commands import row_offsets
 from intaglio.sim.simulator.functional.windows import positions_of
+from intaglio.sim.simulator.memory_map import MemoryMap
 from intaglio.spec.commands import (
     COMMAND_BITS,
     FORMATS,
@@ -22,7 +22,8 @@ from intaglio.spec.commands import (
     command_layout,
 )
 from intaglio.spec.config import AcceleratorConfig
-from intaglio.spec.limits import MEMORY_ADDRESS_BITS, SOFTMAX_ELEMENTS
+from intaglio.spec.limits import MEMORY_OFFSET_BITS, SOFTMAX_ELEMENTS
+from intaglio.spec.regions import Region
 from intaglio.spec.registers import Cause
 
 __all__ = ["Grant", "refused_at_dispatch", "refused_by_engine"]
@@ -30,7 +31,7 @@ __all__ = ["Grant", "refused_at_dispatch", "refused_by_engine"]
 
 def refused_at_dispatch(command: bytes, config: AcceleratorConfig) -> Cause:
     """Why a command gets into no engine's queue: an opcode that the machine does not have, a reserved bit, a count of
-    0; NONE where it does.
+    0, a region that there is not; NONE where it does.
     """
     word = int.from_bytes(command, "little")
     opcodes = [int(opcode) for opcode in FORMATS if opcode is not Opcode.ELEMENTWISE or config.affine]
@@ -43,13 +44,15 @@ def refused_at_dispatch(command: bytes, config: AcceleratorConfig) -> Cause:
         end = max(end, start + field.bits)
         if ("reserved" in name and value) or (name in FORMATS[opcode].nonzero and not value):
             return Cause.ILLEGAL_FIELD
+        if field.choices and value >= field.choices:
+            return Cause.ILLEGAL_FIELD
     return Cause.ILLEGAL_FIELD if word >> end and end < COMMAND_BITS else Cause.NONE
 
 
 def refused_by_engine(opcode: Opcode, values: Mapping[str, int], config: AcceleratorConfig) -> bool:
     """Whether the engine finds a field that this machine cannot run (ILLEGAL_FIELD)."""
     if opcode is Opcode.WEIGHTS:
-        return bool(values["memory_address"] % config.bus_bytes)
+        return bool(values["memory_offset"] % config.bus_bytes)
     if opcode is Opcode.MATMUL:
         return _matmul_refused(values, config)
     if opcode is Opcode.RESCALE:
@@ -117,44 +120,69 @@ def _elementwise_refused(values: Mapping[str, int]) -> bool:
 
 @dataclass(frozen=True)
 class Grant:
-    """A region that the host granted, and the memory that is there.
+    """What the host granted for reading, or for writing, and the memory that is there.
 
     Parameters
     ----------
-    outside, missing : causes of a transfer that leaves the region, and of one that no memory answers
+    memory_map : where regions lie, and their limits
+    there : bytes of each region that a memory answers
+    regions : those that the machine may read, or write
+    outside, missing : causes of a transfer that leaves its region or has no right there, and of one that no memory
+        answers
     """
 
-    region: Region
-    memory_bytes: int
-    beat_bytes: int
+    memory_map: MemoryMap
+    there: Mapping[Region, int]
+    regions: Collection[Region]
+    config: AcceleratorConfig
     outside: Cause
     missing: Cause
 
-    def refused(self, starts: Integers, size: int) -> tuple[Cause, int] | None:
-        """Of transfers of `size` bytes from each of `starts`, the first that cannot be, and the address that the fault
-        names: the transfer's first beat, or the first beat that no memory answers (a machine names its burst's).
+    @classmethod
+    def reads(cls, memory_map: MemoryMap, there: Mapping[Region, int], config: AcceleratorConfig) -> Grant:
+        may = [region for region in Region if region.readable]
+        return cls(memory_map, there, may, config, Cause.READ_REGION, Cause.READ_ERROR)
+
+    @classmethod
+    def writes(cls, memory_map: MemoryMap, there: Mapping[Region, int], config: AcceleratorConfig) -> Grant:
+        may = [region for region in Region if region.writable]
+        return cls(memory_map, there, may, config, Cause.WRITE_REGION, Cause.WRITE_ERROR)
+
+    def refused(self, region: Region, starts: Integers, size: int) -> tuple[Cause, int] | None:
+        """Of transfers of `size` bytes from each of the offsets `starts`, the first that cannot be, and the address
+        that the fault names: the transfer's first beat, or the first beat that no memory answers (a machine names its
+        burst's); 0 where the region may not be used.
         """
-        beat = self.beat_bytes
+        if region not in self.regions:
+            return self.outside, 0
+        beat, there = self.config.bus_bytes, self.there.get(region, 0)
+        limit = self.memory_map.limits.get(region, 0)
         first, end = starts // beat * beat, -(-(starts + size) // beat) * beat
-        outside = (first < self.region.base) | (end > self.region.limit // beat * beat)
-        missing = end > self.memory_bytes
+        outside, missing = end > limit, end > there
         if not (outside | missing).any():
             return None
         place = int(np.argmax(outside | missing))
         if outside[place]:
-            return self.outside, int(first[place])
-        return self.missing, max(int(first[place]), self.memory_bytes)
+            return self.outside, self._address(region, int(first[place]))
+        return self.missing, self._address(region, max(int(first[place]), there))
+
+    def _address(self, region: Region, offset: int) -> int:
+        return (self.memory_map.bases.get(region, 0) + offset) % (1 << self.config.address_bits)
 
     def beats(self, starts: Integers, size: int) -> int:
         """Beats on the bus of such transfers."""
-        first, end = starts // self.beat_bytes, -(-(starts + size) // self.beat_bytes)
+        beat = self.config.bus_bytes
+        first, end = starts // beat, -(-(starts + size) // beat)
         return int((end - first).sum())
 
 
-def transfer_of(opcode: Opcode, values: Mapping[str, int], config: AcceleratorConfig) -> tuple[Integers, int]:
-    """Where the transfers of a LOAD, STORE or WEIGHTS begin in memory, each once, and the bytes of each."""
+def transfer_of(
+    opcode: Opcode, values: Mapping[str, int], config: AcceleratorConfig
+) -> tuple[Region, Integers, int]:
+    """The transfers of a LOAD, STORE or WEIGHTS: their region, the offset of each, once, and the bytes of each."""
+    region = Region(values["region"])
     if opcode is Opcode.WEIGHTS:
         size = values["beats"] * config.bus_bytes
-        starts = values["memory_address"] + size * np.arange(values["stretches"])
-        return starts % (1 << MEMORY_ADDRESS_BITS), size
-    return row_addresses(values), values["row_bytes"]
+        starts = values["memory_offset"] + size * np.arange(values["stretches"])
+        return region, starts % (1 << MEMORY_OFFSET_BITS), size
+    return region, row_offsets(values), values["row_bytes"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Mapping
 from typing import Protocol
 
 import numpy as np
@@ -12,6 +13,7 @@ from intaglio.sim.simulator.functional.arithmetic import Integers
 from intaglio.sim.simulator.machine import UNSET
 from intaglio.spec.commands import SOFTMAX_PLANES, TABLE_ENTRIES
 from intaglio.spec.config import AcceleratorConfig
+from intaglio.spec.regions import Region
 
 Bytes = npt.NDArray[np.uint8]
 
@@ -42,34 +44,36 @@ class InferencesDiffer(Exception):
 
 
 class Memory:
-    """Bytes of which a part is each inference's own and the rest common to all.
+    """The regions' bytes, one region behind the other, of which a part is each inference's own and the rest common to
+    all.
 
     Parameters
     ----------
     content : (bytes,) the same for all inferences at first
-    own : addresses that differ, all that are written among them
+    starts : where each region begins in it
+    own : places that differ, all that are written among them
     count : inferences
     """
 
-    def __init__(self, content: Bytes, own: range, count: int) -> None:
-        self.size = len(content)
+    def __init__(self, content: Bytes, starts: Mapping[Region, int], own: range, count: int) -> None:
+        self.size, self.starts = len(content), starts
         self._common = content
         self._first, self._end = own.start, own.stop
         self._own = np.repeat(content[None, own.start : own.stop], count, axis=0)
 
-    def read(self, addresses: Integers) -> Bytes:
-        """The bytes there, (inferences, *shape of `addresses`)."""
-        inside = (addresses >= self._first) & (addresses < self._end)
+    def read(self, places: Integers) -> Bytes:
+        """The bytes there, (inferences, *shape of `places`)."""
+        inside = (places >= self._first) & (places < self._end)
         if inside.all():
-            return self._own[:, addresses - self._first]
-        common = np.repeat(self._common[addresses][None], len(self._own), axis=0)
+            return self._own[:, places - self._first]
+        common = np.repeat(self._common[places][None], len(self._own), axis=0)
         if inside.any():
-            common[:, inside] = self._own[:, addresses[inside] - self._first]
+            common[:, inside] = self._own[:, places[inside] - self._first]
         return common
 
-    def write(self, addresses: Integers, values: Bytes) -> None:
+    def write(self, places: Integers, values: Bytes) -> None:
         """`values` has an axis of inferences, or one that stands for all."""
-        self._own[:, addresses - self._first] = values
+        self._own[:, places - self._first] = values
 
     def common(self, first: int, end: int) -> Bytes:
         """What all inferences have from `first` up to `end`. Raises InferencesDiffer where they do not agree."""
@@ -150,6 +154,15 @@ class State:
             depth = self.config.accumulator_depth
             touched = np.append(np.arange(positions) + bank * depth, 2 * depth + bank)
             self.touch(touched, Space.BANKS, written=written)
+
+
+def region_starts(sizes: Mapping[Region, int]) -> dict[Region, int]:
+    """Where each region begins in what a `Memory` holds, of their sizes."""
+    starts, end = {}, 0
+    for region in Region:
+        starts[region] = end
+        end += sizes.get(region, 0)
+    return starts
 
 
 def numbers(patterns: Bytes, bits: int, signed: bool) -> npt.NDArray[np.uint8] | npt.NDArray[np.int8]:
