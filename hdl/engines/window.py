@@ -201,7 +201,7 @@ class Window(wiring.Component):
                 distance = body[element_steps[name]]
                 start: Value | int = 0
                 if name == "kernel_columns" and self._slanted:
-                    start = self._slant(m, advance & last[name], last.kernel_rows)
+                    start = self._slant(m, advance, last)
                 elements.append(_offset(m, name, WINDOW_ELEMENT_BITS, distance, advance, last[name], start))
             elif name == "chunks":
                 elements.append(_offset(m, name, WINDOW_ELEMENT_BITS, self._chunk, advance, last[name]))
@@ -218,15 +218,15 @@ class Window(wiring.Component):
             advance = pass_ends & ended
         return first, last, sum(rows), sum(elements), pass_last & ended
 
-    def _slant(self, m: Module, advance: Value, last: Value) -> Value:
+    def _slant(self, m: Module, advance: Value, last: data.View) -> Value:
         """The offset in elements that the next row of the kernel begins with, so that it need not be added to the
         others."""
         offset = Signal(WINDOW_ELEMENT_BITS, name="slant")
         start = Signal.like(offset, name="slant_next")
         step = self.command.payload.body.kernel_row_column_step
-        m.d.comb += start.eq(Mux(last, 0, offset + step))
+        m.d.comb += start.eq(Mux(last.kernel_rows, 0, offset + step))
         with m.If(advance):
-            m.d.sync += offset.eq(start)
+            m.d.sync += offset.eq(Mux(last.kernel_columns, start, offset))
         return start
 
     def _turn(
