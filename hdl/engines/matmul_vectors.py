@@ -158,12 +158,12 @@ class MatmulVectors(wiring.Component):
         m.submodules.ahead = ahead = RegisterSlice(self.lengths.payload.shape())
         wiring.connect(m, ahead.o, wiring.flipped(self.lengths))
         told = Signal()
-        gone = self.command.valid & self.command.ready
         m.d.comb += [
             ahead.i.valid.eq(self.command.valid & runs & ~told),
             ahead.i.payload.eq(self.command.payload.body.tile_words - 1),
         ]
-        m.d.sync += told.eq((told | (ahead.i.valid & ahead.i.ready)) & ~gone)
+        # Between a command taken and the next none is offered.
+        m.d.sync += told.eq(self.command.valid & (told | (runs & ahead.i.ready)))
         return runs & (told | ahead.i.ready)
 
     def _has_lines(self, body: data.View) -> Value:

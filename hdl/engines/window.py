@@ -201,8 +201,11 @@ class Window(wiring.Component):
                 distance = body[element_steps[name]]
                 start: Value | int = 0
                 if name == "kernel_columns" and self._slanted:
-                    start = self._slant(m, advance & last[name], last.kernel_rows)
+                    slant, start = self._slant(m, last.kernel_rows)
                 elements.append(_offset(m, name, WINDOW_ELEMENT_BITS, distance, advance, last[name], start))
+            elif name == "kernel_rows" and self._slanted:
+                with m.If(advance):
+                    m.d.sync += slant.eq(start)
             elif name == "chunks":
                 elements.append(_offset(m, name, WINDOW_ELEMENT_BITS, self._chunk, advance, last[name]))
             if innermost:
@@ -218,16 +221,14 @@ class Window(wiring.Component):
             advance = pass_ends & ended
         return first, last, sum(rows), sum(elements), pass_last & ended
 
-    def _slant(self, m: Module, advance: Value, last: Value) -> Value:
-        """The offset in elements that the next row of the kernel begins with, so that it need not be added to the
-        others."""
-        offset = Signal(WINDOW_ELEMENT_BITS, name="slant")
-        start = Signal.like(offset, name="slant_next")
+    def _slant(self, m: Module, last: Value) -> tuple[Signal, Signal]:
+        """The offsets in elements that this row of the kernel and the next begin with, so that they need not be added
+        to the others."""
+        slant = Signal(WINDOW_ELEMENT_BITS)
+        start = Signal.like(slant, name="next_slant")
         step = self.command.payload.body.kernel_row_column_step
-        m.d.comb += start.eq(Mux(last, 0, offset + step))
-        with m.If(advance):
-            m.d.sync += offset.eq(start)
-        return start
+        m.d.comb += start.eq(Mux(last, 0, slant + step))
+        return slant, start
 
     def _turn(
         self, m: Module, name: str, innermost: bool, advance: Value, first: data.View, last: data.View

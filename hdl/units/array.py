@@ -339,8 +339,13 @@ class MacArray(wiring.Component):
             swap.eq(self.i.valid & self.i.ready & self.i.payload.swap),
             self.w.ready.eq(~full | swap),
         ]
+        # Of the tile in the shadow; a tile that ends early leaves words of another there.
+        held = [Signal(name=f"held_{beat}") for beat in range(self.tile_beats)]
         with m.If(swap):
-            m.d.sync += [full.eq(0), *(now.eq(later) for now, later in zip(active, shadow, strict=True))]
+            m.d.sync += [
+                full.eq(0),
+                *(now.eq(Mux(here, later, 0)) for now, later, here in zip(active, shadow, held, strict=True)),
+            ]
         with m.If(self.w.valid & self.w.ready):
             m.d.sync += [
                 position.eq(Mux(self.w.payload.last, 0, position + 1)),
@@ -348,10 +353,9 @@ class MacArray(wiring.Component):
             ]
             for beat, register in enumerate(shadow):
                 with m.If(position == beat):
-                    m.d.sync += register.eq(self.w.payload.bits)
-                # What no beat of this tile brings.
+                    m.d.sync += [register.eq(self.w.payload.bits), held[beat].eq(1)]
                 with m.Elif(position == 0):
-                    m.d.sync += register.eq(0)
+                    m.d.sync += held[beat].eq(0)
 
         bits = self.weight.bits
         flat = [
