@@ -110,8 +110,8 @@ class ReadMaster(wiring.Component):
         ARPROT and ARCACHE. They must not change while anything is pending.
     fault : Out(FaultSignature)
         READ_REGION is a pulse; others last as long as the client is offered such a beat, a cycle later, with the
-        address of its burst: READ_ERROR (any response but OKAY), BUS_PROTOCOL (another ID, or the last beat too early or
-        too late). A beat that nobody asked for is BUS_PROTOCOL as well. Silent during `flush`.
+        address of its burst: READ_ERROR (any response but OKAY), BUS_PROTOCOL (another ID, or the last beat too early
+        or too late). A beat that nobody asked for is BUS_PROTOCOL as well. Silent during `flush`.
     flush : In(1)
         While high, no burst is issued but the one whose address is on the bus already, arriving data and offered
         transfers are dropped. When `idle` has been high in such a cycle, all is as after reset.
