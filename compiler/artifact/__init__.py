@@ -2,7 +2,15 @@
 
 from intaglio.compiler.artifact.c_sources import c_sources, identifier
 from intaglio.compiler.artifact.describe import described
-from intaglio.compiler.artifact.model import Artifact, SelfTest, StoredTensor, artifact_of, crc_of, self_tests
+from intaglio.compiler.artifact.model import (
+    Artifact,
+    SelfTest,
+    StoredTensor,
+    artifact_of,
+    crc_of,
+    self_tests,
+    storing_layers,
+)
 from intaglio.compiler.artifact.reader import decode, recognised
 from intaglio.compiler.artifact.writer import encode
 
@@ -19,4 +27,5 @@ __all__ = [
     "identifier",
     "recognised",
     "self_tests",
+    "storing_layers",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -110,6 +110,12 @@ class Artifact:
             binding = tensor.binding
             found[tensor.name] = Tensor(tensor.name, binding.shape, binding.type, scale, zero_point)
         return found
+
+
+def storing_layers(network: Network) -> Network:
+    """The network whose outputs are joined by the outputs of all its layers."""
+    names = (*network.outputs, *(layer.output for layer in network.layers))
+    return replace(network, outputs=tuple(dict.fromkeys(names)))
 
 
 def artifact_of(
