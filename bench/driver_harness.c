@@ -2,7 +2,8 @@
  *
  *     machine LIBRARY LATENCY ELEMENTS LANES ELEMENT_BITS     the harness's library, as `harness_create` takes it
  *     memory BASE BYTES                         of the machine's bus, from an address on
- *     registers FINGERPRINT                     instead: registers that answer as a machine at rest, for what needs no more
+ *     dump BASE FILE                            what that memory holds
+ *     registers FINGERPRINT                     instead: registers that hold what is written, for what needs no more
  *     open | load FILE | loads FILE | bind REGION ADDRESS BYTES | state
  *     start | poll | wait TICKS | abort | interrupt | result | layers | fault | test TICKS
  *     poke REGISTER VALUE
@@ -44,7 +45,7 @@ typedef struct {
 static stretch stretches[MOST_STRETCHES];
 static unsigned stretch_count;
 static void *machine; /* NULL: registers alone */
-static uint32_t fingerprint;
+static uint32_t registers[1024]; /* where there is no machine: what was written is read */
 static intaglio_device device;
 static intaglio_program program;
 static uint8_t *artifact; /* of `program` */
@@ -64,22 +65,15 @@ static uint32_t read32(void *context, uint32_t offset)
             fail("the machine does not answer a read");
         return value;
     }
-    switch (offset) {
-    case INTAGLIO_REGISTER_ID:
-        return INTAGLIO_ID;
-    case INTAGLIO_REGISTER_VERSION:
-        return INTAGLIO_VERSION;
-    case INTAGLIO_REGISTER_FINGERPRINT:
-        return fingerprint;
-    default:
-        return 0;
-    }
+    return registers[offset / 4];
 }
 
 static void write32(void *context, uint32_t offset, uint32_t value)
 {
     (void)context;
-    if (machine && !harness.write_register(machine, offset, value))
+    if (!machine)
+        registers[offset / 4] = value;
+    else if (!harness.write_register(machine, offset, value))
         fail("the machine does not answer a write");
 }
 
@@ -166,9 +160,9 @@ static void add_memory(uint64_t base, uint64_t bytes)
     stretch *one = &stretches[stretch_count++];
     if (stretch_count > MOST_STRETCHES)
         fail("too many stretches of memory");
-    *one = (stretch){base, bytes, harness.add_memory(machine, base, bytes),
-                     aligned_alloc(64, (size_t)(bytes + 63u) / 64u * 64u)};
-    if (!one->cached)
+    *one = (stretch){base, bytes, NULL, aligned_alloc(64, (size_t)(bytes + 63u) / 64u * 64u)};
+    one->memory = machine ? harness.add_memory(machine, base, bytes) : malloc((size_t)bytes);
+    if (!one->cached || !one->memory)
         fail("no memory");
     memset(one->memory, 0xa5, (size_t)bytes);
     memset(one->cached, 0x5a, (size_t)bytes);
@@ -194,6 +188,14 @@ static void keep(const char *path, const void *data, size_t bytes)
     FILE *file = fopen(path, "wb");
     if (!file || fwrite(data, 1, bytes, file) != bytes || fclose(file))
         fail(path);
+}
+
+static void dump(uint64_t base, const char *path)
+{
+    for (unsigned i = 0; i < stretch_count; i++)
+        if (stretches[i].base == base)
+            keep(path, stretches[i].memory, (size_t)stretches[i].bytes);
+    printf("0\n");
 }
 
 /* Reads all that an artifact says, as a user would; what a wrong index reads is seen by the sanitizers. */
@@ -400,8 +402,13 @@ int main(void)
         } else if (sscanf(line, "memory %" SCNu64 " %" SCNu64, n, n + 1) == 2) {
             add_memory(n[0], n[1]);
             printf("0\n");
-        } else if (sscanf(line, "registers %" SCNu32, &fingerprint) == 1) {
+        } else if (sscanf(line, "registers %" SCNu64, n) == 1) {
+            registers[INTAGLIO_REGISTER_ID / 4] = INTAGLIO_ID;
+            registers[INTAGLIO_REGISTER_VERSION / 4] = INTAGLIO_VERSION;
+            registers[INTAGLIO_REGISTER_FINGERPRINT / 4] = (uint32_t)n[0];
             printf("0\n");
+        } else if (sscanf(line, "dump %" SCNu64 " %s", n, to) == 2) {
+            dump(*n, to);
         } else if (sscanf(line, "loads %s", from) == 1) {
             load_many(from);
         } else if (sscanf(line, "load %s", from) == 1) {
@@ -419,7 +426,10 @@ int main(void)
         fflush(stdout);
     }
     free(artifact);
-    for (unsigned i = 0; i < stretch_count; i++)
+    for (unsigned i = 0; i < stretch_count; i++) {
         free(stretches[i].cached);
+        if (!machine)
+            free(stretches[i].memory);
+    }
     return 0;
 }

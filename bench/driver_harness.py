@@ -37,7 +37,7 @@ def compilers() -> list[str]:
 
 
 def build(folder: Path) -> Path:
-    """The program, in this folder."""
+    """The program, in this folder. Needs gcc."""
     objects = []
     for source in SOURCES:
         objects.append(folder / f"{source.stem}.o")
@@ -106,7 +106,7 @@ class Driver:
         return self.status("open")
 
     def registers(self, fingerprint: int) -> str:
-        """Instead: registers of a machine at rest."""
+        """Instead: a machine's registers, which hold what is written."""
         self.ask("registers", fingerprint)
         return self.status("open")
 
@@ -124,6 +124,12 @@ class Driver:
                 self.ask("memory", places[region], size)
                 status = self.status("bind", region, places[region], size)
                 assert status == "OK", f"{region.name}: {status}"
+
+    def dump(self, base: int) -> bytes:
+        """What the stretch of the machine's memory holds that begins there."""
+        path = self._folder / "dump"
+        self.ask("dump", base, path)
+        return path.read_bytes()
 
     def convert(self, what: str, tensor: int, values: npt.NDArray[Any], kind: Any) -> npt.NDArray[Any]:
         """One of the conversions, from values to values."""
