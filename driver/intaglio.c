@@ -24,12 +24,18 @@ static const uint8_t RECORD_BYTES[INTAGLIO_PARTS] = {
     [INTAGLIO_PART_CONTENTS] = 1,
 };
 
-static uint32_t read_register(const intaglio_device *device, uint32_t offset)
+#if defined(__GNUC__)
+#define OUT_OF_LINE __attribute__((noinline)) /* what is called in many places is shorter so */
+#else
+#define OUT_OF_LINE
+#endif
+
+OUT_OF_LINE static uint32_t read_register(const intaglio_device *device, uint32_t offset)
 {
     return device->port->read32(device->port->context, offset);
 }
 
-static void write_register(const intaglio_device *device, uint32_t offset, uint32_t value)
+OUT_OF_LINE static void write_register(const intaglio_device *device, uint32_t offset, uint32_t value)
 {
     device->port->write32(device->port->context, offset, value);
 }
@@ -50,7 +56,7 @@ static void clean(const intaglio_program *program, uint32_t region)
         port->clean(port->context, bound->memory, bound->bytes);
 }
 
-static const uint8_t *record(const intaglio_program *program, uint32_t part, uint32_t index)
+OUT_OF_LINE static const uint8_t *record(const intaglio_program *program, uint32_t part, uint32_t index)
 {
     return program->artifact + program->offset[part] + index * RECORD_BYTES[part];
 }
@@ -85,12 +91,12 @@ int intaglio_interrupt(intaglio_device *device)
 /* ---- Is an artifact what it says? Each function: 1 if so. Parts that come first are looked at first. ---- */
 
 /* Whether `first` and so many behind it are below `limit`. */
-static int inside(uint32_t first, uint32_t count, uint32_t limit)
+OUT_OF_LINE static int inside(uint32_t first, uint32_t count, uint32_t limit)
 {
     return first <= limit && count <= limit - first;
 }
 
-static int is_string(const intaglio_program *program, uint32_t offset)
+OUT_OF_LINE static int is_string(const intaglio_program *program, uint32_t offset)
 {
     return offset < program->count[INTAGLIO_PART_STRINGS];
 }
@@ -322,28 +328,27 @@ intaglio_status intaglio_get_region(const intaglio_program *program, uint32_t nu
     return INTAGLIO_OK;
 }
 
+/* The fields of intaglio_tensor behind its name are words in the order of the record's. */
+#define TENSOR_WORDS ((INTAGLIO_BYTES_OF_TENSORS - INTAGLIO_AT_TENSORS_ROLE) / 4u)
+typedef char tensors_are_alike[offsetof(intaglio_tensor, axis) - offsetof(intaglio_tensor, role) ==
+                                       INTAGLIO_AT_TENSORS_AXIS - INTAGLIO_AT_TENSORS_ROLE &&
+                                   INTAGLIO_AT_TENSORS_AXIS + 4u == INTAGLIO_BYTES_OF_TENSORS
+                               ? 1
+                               : -1];
+
+static void words(const uint8_t *from, void *to, uint32_t count)
+{
+    for (uint32_t *word = to; count--; from += 4)
+        *word++ = intaglio_word(from);
+}
+
 intaglio_status intaglio_get_tensor(const intaglio_program *program, uint32_t index, intaglio_tensor *tensor)
 {
     if (index >= program->count[INTAGLIO_PART_TENSORS])
         return INTAGLIO_NONE_SUCH;
     const uint8_t *entry = record(program, INTAGLIO_PART_TENSORS, index);
     tensor->name = string(program, FIELD(entry, TENSORS_NAME));
-    tensor->role = FIELD(entry, TENSORS_ROLE);
-    tensor->kind = FIELD(entry, TENSORS_KIND);
-    tensor->bits = FIELD(entry, TENSORS_BITS);
-    tensor->edge_kind = FIELD(entry, TENSORS_EDGE_KIND);
-    tensor->edge_bits = FIELD(entry, TENSORS_EDGE_BITS);
-    tensor->digits = FIELD(entry, TENSORS_DIGITS);
-    tensor->element_bits = FIELD(entry, TENSORS_ELEMENT_BITS);
-    tensor->region = FIELD(entry, TENSORS_REGION);
-    tensor->offset = FIELD(entry, TENSORS_OFFSET);
-    tensor->bytes = FIELD(entry, TENSORS_BYTES);
-    tensor->elements = FIELD(entry, TENSORS_ELEMENTS);
-    tensor->rank = FIELD(entry, TENSORS_RANK);
-    tensor->shape = FIELD(entry, TENSORS_SHAPE);
-    tensor->scales = FIELD(entry, TENSORS_SCALES);
-    tensor->scale = FIELD(entry, TENSORS_SCALE);
-    tensor->axis = FIELD(entry, TENSORS_AXIS);
+    words(entry + INTAGLIO_AT_TENSORS_ROLE, (uint8_t *)tensor + offsetof(intaglio_tensor, role), TENSOR_WORDS);
     return INTAGLIO_OK;
 }
 
@@ -536,39 +541,21 @@ void intaglio_get_fault(const intaglio_program *program, intaglio_fault *fault)
 
 /* ---- A fault in words ---- */
 
-/* A line that is written as far as it fits, and counted as a whole. */
-typedef struct {
-    char *text;
-    size_t bytes, length;
-} line;
-
-static void add(line *to, const char *text)
+/* The digits of a number, which end before `end`; the first of them. */
+static char *digits(char *end, uint64_t number, uint32_t base)
 {
-    for (; *text; text++, to->length++)
-        if (to->length + 1 < to->bytes)
-            to->text[to->length] = *text;
-}
-
-static void add_decimal(line *to, uint32_t number)
-{
-    char digits[11];
-    char *first = digits + sizeof digits;
-    *--first = 0;
+    *--end = 0;
+    if (base == 16) {
+        do
+            *--end = "0123456789abcdef"[number & 15u];
+        while (number >>= 4);
+        return end;
+    }
+    uint32_t rest = (uint32_t)number; /* a count; 64 bits in base 10 would want a division of the library's */
     do
-        *--first = (char)('0' + number % 10u);
-    while (number /= 10u);
-    add(to, first);
-}
-
-static void add_hexadecimal(line *to, uint64_t number)
-{
-    char digits[17];
-    char *first = digits + sizeof digits;
-    *--first = 0;
-    do
-        *--first = "0123456789abcdef"[number & 15u];
-    while (number >>= 4);
-    add(to, first);
+        *--end = (char)('0' + rest % 10u);
+    while (rest /= 10u);
+    return end;
 }
 
 size_t intaglio_fault_text(const intaglio_fault *fault, char *text, size_t bytes)
@@ -578,20 +565,24 @@ size_t intaglio_fault_text(const intaglio_fault *fault, char *text, size_t bytes
         INTAGLIO_CAUSES(NAME)
 #undef NAME
     };
-    line to = {text, bytes, 0};
-    add(&to, fault->cause < sizeof names / sizeof names[0] ? names[fault->cause] : "unknown cause");
-    add(&to, " at command ");
-    add_decimal(&to, fault->command);
-    if (fault->owner && *fault->owner) {
-        add(&to, " (");
-        add(&to, fault->owner);
-        add(&to, ")");
-    }
-    if (fault->address) {
-        add(&to, ", address 0x");
-        add_hexadecimal(&to, fault->address);
-    }
+    const int owned = fault->owner && *fault->owner, placed = fault->address != 0;
+    char command[11], address[17];
+    const char *const pieces[] = {
+        fault->cause < sizeof names / sizeof names[0] ? names[fault->cause] : "unknown cause",
+        " at command ",
+        digits(command + sizeof command, fault->command, 10),
+        owned ? " (" : "",
+        owned ? fault->owner : "",
+        owned ? ")" : "",
+        placed ? ", address 0x" : "",
+        placed ? digits(address + sizeof address, fault->address, 16) : "",
+    };
+    size_t length = 0;
+    for (uint32_t piece = 0; piece < sizeof pieces / sizeof pieces[0]; piece++)
+        for (const char *from = pieces[piece]; *from; from++, length++)
+            if (length + 1 < bytes)
+                text[length] = *from;
     if (bytes)
-        text[to.length < bytes ? to.length : bytes - 1] = 0;
-    return to.length;
+        text[length < bytes ? length : bytes - 1] = 0;
+    return length;
 }
