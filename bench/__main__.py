@@ -8,6 +8,7 @@
 `python -m bench area [CONFIG ...]`: what machines are made of, in estimated transistors.
 `python -m bench silicon [CONFIG ...] [--liberty L]`: area by part and longest paths on a chip, and docs/silicon.md.
 `python -m bench compare --data DIR`: every trained network on its machine, and docs/schemes.md from that.
+`python -m bench driver`: the C driver's size, and every network run by it.
 `python -m bench against REV`: whether the machines are those of another revision, but for names.
 """
 
@@ -16,6 +17,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import tempfile
 import time
 from contextlib import nullcontext
 from functools import partial
@@ -31,6 +33,7 @@ from bench import (
     area,
     compare,
     cycles,
+    driver,
     ecp5,
     emission,
     litert,
@@ -412,6 +415,46 @@ def against_revision(
     if not equal:
         say(f"bench: differs from {revision}")
         raise typer.Exit(1)
+
+
+@app.command("driver")
+def with_driver(
+    sizes: Annotated[bool, typer.Option(help="How large the driver is for RV32IMC.")] = True,
+    networks_too: Annotated[
+        bool, typer.Option("--networks/--no-networks", help="Run the networks; builds their machines.")
+    ] = True,
+) -> None:
+    """The C driver: its size, and the embedded networks and MLPerf Tiny's run by it, layer by layer."""
+    try:
+        if sizes:
+            _console().print(driver.sizes())
+        if networks_too:
+            wrong = _by_driver()
+            if wrong:
+                say(f"bench: tensors differ in {', '.join(wrong)}")
+                raise typer.Exit(1)
+    except (driver.SizeError, NetworkError, BuildError) as error:
+        say(f"bench: {error}")
+        raise typer.Exit(1) from error
+
+
+def _by_driver() -> list[str]:
+    """Prints a row a network; the names of those that are not right."""
+    if not SHARED.is_dir():
+        say("bench: MLPerf Tiny's networks, ../shared beside the repository, are absent: left out")
+    table = Table(title="networks run by the driver", title_justify="left")
+    for heading in ("network", "config", "self-tests", "tensors equal", "cycles"):
+        table.add_column(heading, justify="left" if heading in ("network", "config") else "right")
+    wrong = []
+    with tempfile.TemporaryDirectory() as folder:
+        for row in driver.networks(SHARED, Path(folder)):
+            say(f"bench: {row.network}")
+            table.add_row(
+                row.network, row.config, f"{row.tests}", f"{row.equal} of {row.wanted}", f"{row.cycles:,}"
+            )
+            wrong += [row.network] if row.equal != row.wanted else []
+    _console().print(table)
+    return wrong
 
 
 @app.command("emission")

@@ -105,8 +105,9 @@ intaglio_status intaglio_self_test(intaglio_program *program, uint32_t timeout, 
     const uint32_t tests = program->count[INTAGLIO_PART_TEST_INPUTS];
     const size_t crc_bytes = ((size_t)is.outputs + program->count[INTAGLIO_PART_LAYERS]) * 4u;
     const uint8_t *crcs = program->artifact + program->offset[INTAGLIO_PART_TEST_CRCS];
-    *report = (intaglio_report){0, 0, 0, INTAGLIO_ABSENT, INTAGLIO_ABSENT, 0, 0};
-    for (; report->test < tests; report->test++, crcs += crc_bytes) {
+    report->tests = report->equal = report->expected = report->found = 0;
+    report->output = report->layer = INTAGLIO_ABSENT;
+    for (report->test = 0; report->test < tests; report->test++, crcs += crc_bytes) {
         intaglio_status status = run(program, &is, report->test, timeout);
         report->tests++;
         if (!status)

@@ -27,6 +27,7 @@ __all__ = [
     "Role",
     "Word",
     "offsets",
+    "record_bytes",
     "words_of",
 ]
 
@@ -146,7 +147,7 @@ _TENSOR = (
     Word("edge_kind", "what the model's file takes or gives at this place: 0, 1 as `kind`, 2 floating point"),
     Word("edge_bits", "of such a value"),
     Word("digits", "elements a value, the low one first"),
-    Word("element_bits", "of an element, 2, 4 or 8; element 0 is in the low bits of byte 0, without gaps"),
+    Word("element_bits", "of an element, 1, 2, 4 or 8; element 0 is in the low bits of byte 0, without gaps"),
     Word("region", "that holds it"),
     Word("offset", "from the region's base, in bytes"),
     Word("bytes", "of the whole tensor; bits of the last one that no element takes are undefined"),
@@ -185,6 +186,11 @@ RECORDS_OF: dict[Part, tuple[Word, ...]] = {
 def words_of(fields: tuple[Word, ...]) -> int:
     """Words of a record of these fields."""
     return sum(field.count for field in fields)
+
+
+def record_bytes(part: Part) -> int:
+    """Bytes of a part's record; 0 of one that holds none."""
+    return words_of(RECORDS_OF[part]) * WORD_BYTES if part in RECORDS_OF else 0
 
 
 def offsets(fields: tuple[Word, ...]) -> dict[str, int]:

@@ -59,6 +59,10 @@ def test_the_drivers_headers_are_current(header: str) -> None:
     assert spec_main(["--check", str(Path(__file__).parents[1] / "driver" / header)]) == 0
 
 
+def test_the_page_of_the_layout_is_current() -> None:
+    assert spec_main(["--check", str(Path(__file__).parents[1] / "docs" / "artifact.md")]) == 0
+
+
 def test_a_stale_header_is_told(tmp_path: Path) -> None:
     path = tmp_path / "intaglio_artifact.h"
     assert spec_main(["--write", str(path)]) == 0

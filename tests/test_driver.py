@@ -26,7 +26,15 @@ from bench.driver_harness import (
 )
 from intaglio import golden, session
 from intaglio.compiler import compile_network
-from intaglio.compiler.artifact import Artifact, artifact_of, decode, encode, self_tests, storing_layers
+from intaglio.compiler.artifact import (
+    Artifact,
+    artifact_of,
+    c_sources,
+    decode,
+    encode,
+    self_tests,
+    storing_layers,
+)
 from intaglio.network import NetworkError, TensorType
 from intaglio.network.inputs import conform
 from intaglio.sim.simulator.build import build as build_machine
@@ -551,3 +559,15 @@ def test_a_fault_of_another_version(driver: Driver) -> None:
     assert driver.ask("fault") == (
         "unknown cause at command 2: The cause is unknown: the machine is of another version."
     )
+
+
+def test_the_pages_firmware_compiles(tmp_path: Path) -> None:
+    page = (DRIVER.parent / "docs" / "driver.md").read_text()
+    (block,) = page.split("```c\n")[1:]
+    artifact = every_type()
+    header, source = c_sources(artifact, CONTENT, "model")
+    for name, text in (("firmware.c", block.split("```")[0]), ("model.h", header), ("model.c", source)):
+        (tmp_path / name).write_text(text)
+    for name in ("firmware.c", "model.c"):
+        command = ["gcc", *STRICT, "-Os", f"-I{DRIVER}", "-c", name]
+        subprocess.run(command, cwd=tmp_path, check=True)
