@@ -419,42 +419,32 @@ def against_revision(
 
 @app.command("driver")
 def with_driver(
-    sizes: Annotated[bool, typer.Option(help="How large the driver is for RV32IMC.")] = True,
     networks_too: Annotated[
         bool, typer.Option("--networks/--no-networks", help="Run the networks; builds their machines.")
     ] = True,
+    write: Annotated[bool, typer.Option("--write", help="Write the page, too.")] = False,
 ) -> None:
-    """The C driver: its size, and the embedded networks and MLPerf Tiny's run by it, layer by layer."""
-    try:
-        if sizes:
-            _console().print(driver.sizes())
-        if networks_too:
-            wrong = _by_driver()
-            if wrong:
-                say(f"bench: tensors differ in {', '.join(wrong)}")
-                raise typer.Exit(1)
-    except (driver.SizeError, NetworkError, BuildError) as error:
-        say(f"bench: {error}")
-        raise typer.Exit(1) from error
-
-
-def _by_driver() -> list[str]:
-    """Prints a row a network; the names of those that are not right."""
+    """The C driver: its size for RV32IMC, and the embedded networks and MLPerf Tiny's run by it, layer by layer."""
     if not SHARED.is_dir():
         say("bench: MLPerf Tiny's networks, ../shared beside the repository, are absent: left out")
-    table = Table(title="networks run by the driver", title_justify="left")
-    for heading in ("network", "config", "self-tests", "tensors equal", "cycles"):
-        table.add_column(heading, justify="left" if heading in ("network", "config") else "right")
-    wrong = []
-    with tempfile.TemporaryDirectory() as folder:
-        for row in driver.networks(SHARED, Path(folder)):
-            say(f"bench: {row.network}")
-            table.add_row(
-                row.network, row.config, f"{row.tests}", f"{row.equal} of {row.wanted}", f"{row.cycles:,}"
-            )
-            wrong += [row.network] if row.equal != row.wanted else []
-    _console().print(table)
-    return wrong
+    rows = []
+    try:
+        size = driver.sizes()
+        _console().print(size.table(f"the driver for RV32IMC, -Os; bar of the core: {driver.CORE_BYTES:,}"))
+        with tempfile.TemporaryDirectory() as folder:
+            for row in driver.networks(SHARED, Path(folder)) if networks_too else ():
+                say(f"bench: {row.network}: {row.equal} of {row.wanted} tensors equal")
+                rows.append(row)
+        if write:
+            page = DOCS / driver.PAGE
+            page.write_text(fill(page.read_text("utf-8"), driver.blocks(size, rows)), "utf-8")
+    except (driver.SizeError, NetworkError, BuildError, OSError, ValueError) as error:
+        say(f"bench: {error}")
+        raise typer.Exit(1) from error
+    _console().print(driver.grid(rows).table("networks run by the driver"))
+    if wrong := [row.network for row in rows if row.equal != row.wanted]:
+        say(f"bench: tensors differ in {', '.join(wrong)}")
+        raise typer.Exit(1)
 
 
 @app.command("emission")

@@ -7,18 +7,18 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.table import Table
-
 from bench.driver_harness import DRIVER, TIMEOUT, Driver, build, one_behind_the_other
+from bench.page import Grid
 from intaglio import artifacts, session
 from intaglio.demo import embedded
 from intaglio.sim.simulator.build import build as build_machine
 from intaglio.spec.artifact import Role
 
+PAGE = "driver.md"
 CORE_BYTES = 4096
 """Bar of the driver without explanations, values and self-test."""
 TESTS = 2
@@ -84,23 +84,18 @@ def _run(*command: str) -> str:
         raise SizeError(f"{Path(command[0]).name}: {said.strip().splitlines()[0]}") from error
 
 
-def sizes() -> Table:
-    """A table of compilers. Raises SizeError where there is none, or one fails."""
+def sizes() -> Grid:
+    """Files and compilers. Raises SizeError where there is none, or one fails."""
     made = compilers()
     if not made:
         raise SizeError("no compiler for RISC-V: install gcc-riscv64-unknown-elf, or the extra soc")
-    table = Table(
-        title=f"the driver, bytes for RV32IMC, -Os (bar of the core: {CORE_BYTES:,})", title_justify="left"
-    )
-    table.add_column("files")
-    for compiler in made:
-        table.add_column(compiler.name, justify="right")
+    rows: list[list[str]] = []
     sources: tuple[str, ...] = ()
     for part, files in PARTS.items():
         sources += files
         with tempfile.TemporaryDirectory() as folder:
-            table.add_row(part, *(_shown(compiler, sources, Path(folder)) for compiler in made))
-    return table
+            rows.append([part, *(_shown(compiler, sources, Path(folder)) for compiler in made)])
+    return Grid(["bytes", *(compiler.name for compiler in made)], rows)
 
 
 def _shown(compiler: Compiler, sources: tuple[str, ...], folder: Path) -> str:
@@ -119,6 +114,22 @@ class Row:
     equal: int
     wanted: int
     cycles: int
+
+
+def grid(rows: Sequence[Row]) -> Grid:
+    return Grid(
+        ["network", "config", "self-tests", "tensors equal", "of", "cycles"],
+        [
+            [row.network, row.config, f"{row.tests}", f"{row.equal}", f"{row.wanted}", f"{row.cycles:,}"]
+            for row in rows
+        ],
+        left=2,
+    )
+
+
+def blocks(size: Grid, rows: Sequence[Row]) -> dict[str, str]:
+    """Of the page."""
+    return {"size": size.markdown(), "networks": grid(rows).markdown()}
 
 
 def networks(shared: Path, folder: Path) -> Iterator[Row]:
