@@ -5,8 +5,9 @@
  *     dump BASE FILE                            what that memory holds
  *     registers FINGERPRINT                     instead: registers that hold what is written, for what needs no more
  *     open | load FILE | loads FILE | bind REGION ADDRESS BYTES | state
- *     start | poll | wait TICKS | abort | interrupt | result | layers | fault | test TICKS
+ *     start | poll | wait TICKS | abort | interrupt | result | layers | fault BYTES | test TICKS
  *     poke REGISTER VALUE
+ *     range TENSOR FIRST COUNT | crc TENSOR FROM
  *     put TENSOR FROM TO | get TENSOR FROM TO                        bytes, to and from the memory that is bound
  *     quantize, floats, pack, integers TENSOR FROM TO                values to stored bytes and back
  *
@@ -296,13 +297,36 @@ static void print_layers(void)
     printf("\n");
 }
 
-static void print_fault(void)
+/* In so many bytes: the text's length, and as much of it as fits; what goes beyond them the sanitizers see. */
+static void print_fault(size_t bytes)
 {
-    char text[512];
+    char *text = malloc(bytes ? bytes : 1);
     intaglio_fault fault;
+    if (!text)
+        fail("no memory");
+    *text = 0;
     intaglio_get_fault(&program, &fault);
-    intaglio_fault_text(&fault, text, sizeof text);
-    printf("%s: %s\n", text, intaglio_cause_text(fault.cause));
+    const size_t length = intaglio_fault_text(&fault, text, bytes);
+    printf("%zu %s: %s\n", length, text, intaglio_cause_text(fault.cause));
+    free(text);
+}
+
+/* Whether a tensor has so many values from the first on: nothing is touched where it has not. */
+static void print_range(uint32_t index, uint32_t first, uint32_t count)
+{
+    intaglio_tensor tensor;
+    uint8_t *bytes;
+    int64_t *values = calloc(1, sizeof *values);
+    float *floats = calloc(1, sizeof *floats);
+    if (!values || !floats || intaglio_get_tensor(&program, index, &tensor) || !(bytes = calloc(tensor.bytes, 1)))
+        fail("no such tensor, or no memory");
+    printf("%d %d %d %d\n", (int)intaglio_read_integers(&tensor, bytes, first, count, values),
+           (int)intaglio_write_integers(&tensor, bytes, first, count, values),
+           (int)intaglio_read_floats(&program, &tensor, bytes, first, count, floats),
+           (int)intaglio_write_floats(&program, &tensor, bytes, first, count, floats));
+    free(bytes);
+    free(values);
+    free(floats);
 }
 
 /* Values of a tensor from a file, to a file. */
@@ -348,6 +372,17 @@ static void convert(const char *what, uint32_t index, const char *from, const ch
     free(data);
 }
 
+static void print_crc(uint32_t index, const char *from)
+{
+    size_t bytes;
+    intaglio_tensor tensor;
+    uint8_t *data = content(from, &bytes);
+    if (intaglio_get_tensor(&program, index, &tensor) || bytes != tensor.bytes)
+        fail("another tensor");
+    printf("%u\n", intaglio_tensor_crc(&tensor, data));
+    free(data);
+}
+
 static void bind(uint32_t region, uint64_t address, uint32_t bytes)
 {
     uint8_t *memory = NULL; /* what lies outside the machine's memory is none of the processor's */
@@ -382,7 +417,9 @@ static void obey(const char *what, uint64_t first, uint64_t second, uint64_t thi
     else if (!strcmp(what, "layers"))
         print_layers();
     else if (!strcmp(what, "fault"))
-        print_fault();
+        print_fault((size_t)first);
+    else if (!strcmp(what, "range"))
+        print_range((uint32_t)first, (uint32_t)second, (uint32_t)third);
     else if (!strcmp(what, "test"))
         print_test((uint32_t)first);
     else if (!strcmp(what, "poke"))
@@ -409,11 +446,14 @@ int main(void)
             printf("0\n");
         } else if (sscanf(line, "dump %" SCNu64 " %s", n, to) == 2) {
             dump(*n, to);
+        } else if (sscanf(line, "crc %" SCNu64 " %s", n, from) == 2) {
+            print_crc((uint32_t)*n, from);
         } else if (sscanf(line, "loads %s", from) == 1) {
             load_many(from);
         } else if (sscanf(line, "load %s", from) == 1) {
             load_one(from);
-        } else if (sscanf(line, "%s %" SCNu64 " %s %s", what, n, from, to) == 4 && strcmp(what, "bind")) {
+        } else if (sscanf(line, "%s %" SCNu64 " %s %s", what, n, from, to) == 4 && strcmp(what, "bind") &&
+                   strcmp(what, "range")) {
             convert(what, (uint32_t)*n, from, to);
         } else {
             n[0] = n[1] = n[2] = 0;

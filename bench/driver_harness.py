@@ -125,6 +125,10 @@ class Driver:
                 status = self.status("bind", region, places[region], size)
                 assert status == "OK", f"{region.name}: {status}"
 
+    def fault(self, bytes: int = 512) -> str:
+        """The last fault in words, in a text of so many bytes, and what it means."""
+        return self.ask("fault", bytes).split(" ", 1)[1]
+
     def dump(self, base: int) -> bytes:
         """What the stretch of the machine's memory holds that begins there."""
         path = self._folder / "dump"

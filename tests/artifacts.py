@@ -4,15 +4,27 @@ from __future__ import annotations
 
 import random
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 
-from intaglio.compiler.artifact import Artifact, SelfTest, StoredTensor
+from intaglio.compiler.artifact import Artifact, SelfTest, StoredTensor, encode
 from intaglio.compiler.artifact.writer import sealed
 from intaglio.compiler.program import Binding, LayerInfo, Program
 from intaglio.network import TensorType
-from intaglio.spec.artifact import HEADER, HEADER_BYTES, PART_ENTRY, Kind, Part, Role, offsets, words_of
+from intaglio.spec.artifact import (
+    ABSENT,
+    HEADER,
+    HEADER_BYTES,
+    PART_ENTRY,
+    RECORDS_OF,
+    Kind,
+    Part,
+    Role,
+    offsets,
+    record_bytes,
+    words_of,
+)
 from intaglio.spec.commands import COMMAND_BYTES
 from intaglio.spec.regions import Region
 
@@ -119,10 +131,11 @@ def resealed(content: bytes | bytearray) -> bytes:
     return sealed(made)
 
 
-def with_word(content: bytes, place: int, value: int) -> bytes:
-    """With another word at a place, and right checksums."""
+def with_words(content: bytes, words: Mapping[int, int]) -> bytes:
+    """With other words at some places, and right checksums."""
     made = bytearray(content)
-    made[place : place + 4] = (value & 0xFFFF_FFFF).to_bytes(4, "little")
+    for place, value in words.items():
+        made[place : place + 4] = (value & 0xFFFF_FFFF).to_bytes(4, "little")
     return resealed(made)
 
 
@@ -171,3 +184,64 @@ def _moved(rng: random.Random, content: bytearray) -> bytes:
     source, target = rng.randrange(len(content) - size), rng.randrange(len(content) - size)
     content[target : target + size] = content[source : source + size]
     return resealed(content)
+
+
+EVERY = every_type()
+CONTENT, NAME = encode(EVERY), EVERY.name
+
+
+def record(part: Part, index: int, field: str) -> int:
+    """Where a record's field lies in CONTENT."""
+    return (
+        word(CONTENT, entry(part, "offset")) + index * record_bytes(part) + offsets(RECORDS_OF[part])[field]
+    )
+
+
+REFUSED = {
+    "of version 9 of the format, 1 is read": {PLACES["version"]: 9},
+    "addresses of 31 bits": {PLACES["address_bits"]: 31},
+    "flags that are not known": {PLACES["flags"]: 2},
+    "list of commands goes beyond": {PLACES["command_offset"]: 128},
+    "list of commands is empty": {PLACES["command_count"]: 0},
+    "misaligned": {PLACES["command_offset"]: 4},
+    "owners are not as many": {PLACES["command_count"]: 1},
+    "part LAYERS does not follow": {entry(Part.LAYERS, "offset"): 320},
+    "part LAYERS has not as many records": {entry(Part.LAYERS, "count"): 9},
+    "the network's name: no string begins": {PLACES["name"]: 1 << 31},
+    "the string at .* is no UTF-8": {PLACES["name"]: word(CONTENT, PLACES["name"]) + len(NAME.encode()) - 1},
+    "self-tests are not as many": {entry(Part.TEST_CRCS, "count"): 1},
+    "self-tests are not as many or": {entry(Part.TEST_INPUTS, "count"): ABSENT},
+    "regions are not those": {record(Part.REGIONS, 1, "region"): 2},
+    "region OUTPUT: its rights": {record(Part.REGIONS, 2, "rights"): 3},
+    "region INPUT: its alignment": {record(Part.REGIONS, 1, "alignment"): 48},
+    "region INPUT: its alignment is": {record(Part.REGIONS, 1, "alignment"): 0},
+    "region STATE: its contents": {record(Part.REGIONS, 4, "contents_bytes"): 129},
+    "region STATE: its contents are": {record(Part.REGIONS, 4, "contents"): ABSENT},
+    "tensor tensor 0: its role": {record(Part.TENSORS, 0, "role"): 3},
+    "not in the order of their roles": {record(Part.TENSORS, 0, "role"): 1},
+    "tensor tensor 0: its kind": {record(Part.TENSORS, 0, "kind"): 2},
+    "tensor tensor 1: .* hold no value": {record(Part.TENSORS, 1, "bits"): 33},
+    "tensor tensor 1: 0 elements": {record(Part.TENSORS, 1, "digits"): 0},
+    "tensor tensor 1: .* of 3 bits": {record(Part.TENSORS, 1, "element_bits"): 3},
+    "tensor tensor 1: its shape": {record(Part.TENSORS, 1, "elements"): 26},
+    "tensor tensor 1: its shape is": {record(Part.TENSORS, 1, "shape"): ABSENT},
+    "tensor tensor 1: its elements do not": {record(Part.TENSORS, 1, "bytes"): 1},
+    "tensor tensor 1: it has not as many scales": {record(Part.TENSORS, 1, "scale"): ABSENT},
+    "tensor tensor 2: its scales are not": {record(Part.TENSORS, 2, "axis"): 7},
+    "tensor tensor 1: it goes beyond its region": {record(Part.TENSORS, 1, "offset"): ABSENT},
+    "a scale is no positive": {record(Part.SCALES, 0, "scale"): 0},
+    "a scale is no": {record(Part.SCALES, 0, "scale"): 0x7FC00000},
+    "layer first: there is no time stamp 256": {record(Part.LAYERS, 0, "mark"): 256},
+    "layer first: there is no tensor 64": {record(Part.LAYERS, 0, "tensor"): 64},
+    "tensor tensor 12: 5 elements of 8 bits": {
+        record(Part.TENSORS, 12, "digits"): 5, record(Part.TENSORS, 12, "element_bits"): 8,
+        record(Part.TENSORS, 12, "bytes"): 5 * EVERY.stored[12].binding.size,
+    },
+    "not in the order of their": {record(Part.TENSORS, 22, "role"): 2, record(Part.TENSORS, 63, "role"): 1},
+    # 27 modulo 2**64.
+    "tensor tensor 1: its shape is not": {
+        record(Part.DIMENSIONS, 1, "dimension"): 4188163, record(Part.DIMENSIONS, 2, "dimension"): 4194307,
+        record(Part.DIMENSIONS, 3, "dimension"): 4200451,
+    },
+}  # fmt: skip
+"""Words that make the artifact contradict itself, by what Python says of it then: a regular expression."""

@@ -44,14 +44,22 @@ from intaglio.spec.commands import encode as command
 from intaglio.spec.config import AcceleratorConfig
 from intaglio.spec.regions import Region
 from intaglio.spec.registers import COUNTERS, Cause, Register
-from tests.artifacts import FINGERPRINT, PLACES, damaged, entry, every_type, with_word
+from tests.artifacts import (
+    CONTENT,
+    FINGERPRINT,
+    PLACES,
+    REFUSED,
+    damaged,
+    entry,
+    every_type,
+    with_words,
+)
 
 pytestmark = pytest.mark.skipif(not shutil.which("gcc"), reason="gcc is not installed")
 
 MODELS = Path(intaglio.__file__).parent / "models"
 TINY = Path(__file__).with_name("tiny.toml")
 TESTS = 2
-CONTENT = encode(every_type())
 
 
 @pytest.fixture(scope="module")
@@ -161,6 +169,14 @@ def test_every_changed_byte_is_found(driver: Driver) -> None:
     assert driver.load_each([CONTENT]) == ["OK"]
 
 
+@pytest.mark.parametrize("said", REFUSED)
+def test_one_that_contradicts_itself(driver: Driver, said: str) -> None:
+    """As Python refuses it; but for what is no offset and no count, which is the user's."""
+    driver.registers(FINGERPRINT)
+    status = driver.load(with_words(CONTENT, REFUSED[said]))
+    assert status == "OTHER_FORMAT" if "version" in said else "OK" if "UTF-8" in said else "MALFORMED"
+
+
 @pytest.mark.parametrize(
     ("place", "value", "status"),
     [
@@ -174,7 +190,7 @@ def test_every_changed_byte_is_found(driver: Driver) -> None:
 )
 def test_what_is_wrong_has_a_status(driver: Driver, place: int, value: int, status: str) -> None:
     driver.registers(FINGERPRINT)
-    assert driver.load(with_word(CONTENT, place, value)) == status
+    assert driver.load(with_words(CONTENT, {place: value})) == status
 
 
 def test_a_file_may_lie_in_more_memory_than_it_takes(driver: Driver) -> None:
@@ -271,6 +287,17 @@ def test_stored_integers_are_read_as_python_reads_them(driver: Driver) -> None:
             assert driver.try_convert("floats", number, packed, np.float32)[0] == "NO_SCALE"
 
 
+def test_elements_that_a_tensor_has_not(driver: Driver) -> None:
+    driver.registers(FINGERPRINT)
+    driver.load(CONTENT)
+    number = next(i for i, tensor in enumerate(every_type().stored) if tensor.scales)
+    size = every_type().stored[number].binding.size
+    for first, count in ((size, 1), (size - 1, 2), (0, size + 1), (1 << 31, 1 << 31), (1, (1 << 32) - 1)):
+        assert driver.numbers("range", number, first, count) == [STATUSES["NONE_SUCH"]] * 4
+    assert driver.numbers("range", number, size - 1, 1) == [0] * 4
+    assert driver.numbers("range", number, size, 0) == [0] * 4
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_what_is_no_number_is_refused(driver: Driver, value: float) -> None:
     driver.registers(FINGERPRINT)
@@ -323,6 +350,14 @@ def test_a_region_without_memory_is_told_at_the_start(driver: Driver) -> None:
     driver.load(CONTENT)
     assert driver.status("start") == "UNBOUND"
     assert driver.status("state") == "UNBOUND"
+
+
+def test_memory_that_begins_within_a_line_of_the_cache(driver: Driver) -> None:
+    """At an address that is right, but at another place than the processor's lines."""
+    driver.registers(FINGERPRINT)
+    driver.load(CONTENT)
+    driver.ask("memory", 4096 - 32, 256)
+    assert driver.status("bind", Region.STATE, 4096, 128) == "MISALIGNED"
 
 
 def test_state_is_filled_when_it_is_bound_and_when_it_is_reset(driver: Driver) -> None:
@@ -455,7 +490,7 @@ def first_of(artifact: Artifact, opcode: Opcode) -> int:
 def stopped(driver: Driver) -> str:
     assert driver.status("start") == "OK"
     assert driver.status("wait", TIMEOUT) == "FAULT"
-    return driver.ask("fault")
+    return driver.fault()
 
 
 def told(cause: Cause, artifact: Artifact, index: int, address: int = 0) -> str:
@@ -531,7 +566,7 @@ def test_an_abort(machine: Driver, digits: Artifact) -> None:
     assert machine.status("wait", 50) == "TIMEOUT"
     machine.ask("abort")
     assert machine.status("wait", TIMEOUT) == "FAULT"
-    assert machine.ask("fault").startswith("ABORTED at command ")
+    assert machine.fault().startswith("ABORTED at command ")
     # A clean machine runs the next program as ever.
     assert machine.numbers("test", TIMEOUT)[:2] == [0, TESTS]
 
@@ -548,7 +583,17 @@ def test_a_fault_in_words(driver: Driver, cause: Cause) -> None:
         Register.FAULT_ADDRESS_HIGH: 0x9A,
     }.items():
         driver.ask("poke", register, value)
-    assert driver.ask("fault") == told(cause, every_type(), 1, 0x9A12345678)
+    assert driver.fault() == told(cause, every_type(), 1, 0x9A12345678)
+
+
+def test_a_fault_in_a_short_text(driver: Driver) -> None:
+    driver.registers(FINGERPRINT)
+    driver.load(CONTENT)
+    driver.ask("poke", Register.FAULT_CAUSE, Cause.WATCHDOG)
+    whole = "WATCHDOG at command 0 (layer first)"
+    for size in (0, 1, 2, len(whole), len(whole) + 1, 100):
+        text = whole[: max(size - 1, 0)]
+        assert driver.ask("fault", size) == f"{len(whole)} {text}: {Cause.WATCHDOG.meaning}"
 
 
 def test_a_fault_of_another_version(driver: Driver) -> None:
@@ -556,7 +601,7 @@ def test_a_fault_of_another_version(driver: Driver) -> None:
     driver.load(CONTENT)
     driver.ask("poke", Register.FAULT_CAUSE, 200)
     driver.ask("poke", Register.FAULT_COMMAND, 2)  # one more than there are
-    assert driver.ask("fault") == (
+    assert driver.fault() == (
         "unknown cause at command 2: The cause is unknown: the machine is of another version."
     )
 
