@@ -11,6 +11,7 @@ from intaglio.network import Network
 from intaglio.spec.commands import FORMATS, Engine, Opcode
 from intaglio.spec.config import AcceleratorConfig
 from intaglio.spec.limits import MARKS
+from intaglio.spec.regions import Region
 from tests.interpreter import Machine, check_order
 from tests.networks import draw
 
@@ -19,12 +20,10 @@ def commands(program: Program) -> list[tuple[Opcode, dict[str, int]]]:
     return [program.command(index) for index in range(program.command_count)]
 
 
-def check(
-    network: Network, config: AcceleratorConfig, seed: int = 0, runs: int = 2, base: int = 0
-) -> Program:
+def check(network: Network, config: AcceleratorConfig, seed: int = 0, runs: int = 2) -> Program:
     """Compile, run in several orders, compare every tensor with golden, prove the order; the program."""
     rng = np.random.default_rng(seed)
-    program = compile_network(network, config, base)
+    program = compile_network(network, config)
     inputs = {
         name: draw(rng, network.tensors[name].type, (1, *network.tensors[name].shape))
         for name in network.inputs
@@ -36,7 +35,23 @@ def check(
         _check_marks(network, machine)
         if run == 0:
             check_order(program, machine)
+    _check_regions(program)
     return program
+
+
+def _check_regions(program: Program) -> None:
+    """Each region is used as its kind allows, and what a program asks for of it."""
+    used = set()
+    for opcode, values in commands(program):
+        if "region" in values:
+            region = Region(values["region"])
+            assert region.writable if opcode is Opcode.STORE else region.readable
+            used.add(region)
+    asked = {region for region, size in program.region_bytes.items() if size}
+    assert used <= asked <= used | {Region.PROGRAM, Region.INPUT}
+    assert len(program.image) == program.region_bytes[Region.PROGRAM]
+    assert {binding.region for binding in program.inputs} == {Region.INPUT}
+    assert {binding.region for binding in program.outputs} == {Region.OUTPUT}
 
 
 def _check_marks(network: Network, machine: Machine) -> None:
@@ -67,7 +82,7 @@ def _check_tensors(network: Network, machine: Machine, expected: dict[str, npt.N
     spilled = {binding.tensor: binding for binding in program.spills}
 
     def in_memory(binding):
-        return binding.unpack(machine.memory[binding.address :][: binding.bytes][None])[0]
+        return binding.unpack(machine.memory[machine.place(binding)][None])[0]
 
     for layer in network.layers:
         name = layer.output

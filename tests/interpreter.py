@@ -13,14 +13,15 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from intaglio.compiler import Probe, Program
+from intaglio.compiler import Binding, Probe, Program
 from intaglio.sim.simulator.functional.arithmetic import Integers
 from intaglio.sim.simulator.functional.interpreter import WAITS, Interpreter
 from intaglio.sim.simulator.functional.legality import Grant
-from intaglio.sim.simulator.functional.storage import Memory, Space, State
+from intaglio.sim.simulator.functional.storage import Memory, Space, State, region_starts
+from intaglio.sim.simulator.memory_map import MemoryMap
 from intaglio.spec.commands import COMMAND_BYTES, FORMATS, QUEUE_DEPTHS, SOFTMAX_PLANES, TABLE_ENTRIES, Engine
 from intaglio.spec.config import AcceleratorConfig
-from intaglio.spec.registers import Cause
+from intaglio.spec.regions import Region
 
 Clock = dict[Engine, int]
 
@@ -71,18 +72,17 @@ class Machine:
         ignore_waits: bool = False,
     ) -> None:
         self.program, self.config = program, config
-        top = program.base_address + program.memory_bytes
-        memory = rng.integers(0, 256, top, np.uint8)
-        memory[program.image_address :][: len(program.image)] = program.image
+        self.starts = region_starts(program.region_bytes)
+        memory = rng.integers(0, 256, program.memory_bytes, np.uint8)
+        memory[self.starts[Region.PROGRAM] :][: len(program.image)] = program.image
         for binding in program.inputs:
-            memory[binding.address :][: binding.bytes] = binding.pack(inputs[binding.tensor][None])[0]
-        self.state = state = State(config, Memory(memory, range(top), 1), 1, self)
+            memory[self.place(binding)] = binding.pack(inputs[binding.tensor][None])[0]
+        self.state = state = State(config, Memory(memory, self.starts, range(len(memory)), 1), 1, self)
         state.scratchpad[:] = rng.integers(0, 1 << config.element_bits, state.scratchpad.shape)
         for bank in (0, 1):
             state.banks[bank][:] = rng.integers(-99, 99, state.banks[bank].shape)
             state.parameters[bank] = rng.bytes(config.parameter_beats * config.bus_bytes)
         state.tables[:] = rng.integers(0, 128, (1, SOFTMAX_PLANES, TABLE_ENTRIES))
-        beat = config.bus_bytes
         self._probes: dict[tuple[Engine, int], list[Probe]] = {}
         for probe in program.probes:
             self._probes.setdefault((probe.engine, probe.sequence), []).append(probe)
@@ -90,8 +90,8 @@ class Machine:
             lambda index: program.commands[index * COMMAND_BYTES : (index + 1) * COMMAND_BYTES],
             program.command_count,
             state,
-            Grant(program.read_region, top, beat, Cause.READ_REGION, Cause.READ_ERROR),
-            Grant(program.write_region, top, beat, Cause.WRITE_REGION, Cause.WRITE_ERROR),
+            Grant.reads(MemoryMap.of(program, config), program.region_bytes, config),
+            Grant.writes(MemoryMap.of(program, config), program.region_bytes, config),
             RandomOrder(rng, ignore_waits),
             self._take,
         )
@@ -99,6 +99,11 @@ class Machine:
         self.probes: dict[str, npt.NDArray] = {}
         self.reads: dict[int, dict[Space, Integers]] = {}
         self.writes: dict[int, dict[Space, Integers]] = {}
+
+    def place(self, binding: Binding) -> slice:
+        """Where a tensor lies in `memory`."""
+        first = self.starts[binding.region] + binding.offset
+        return slice(first, first + binding.bytes)
 
     @property
     def memory(self) -> npt.NDArray[np.uint8]:

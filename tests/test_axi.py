@@ -14,6 +14,7 @@ from intaglio.hdl.bus.registers import Registers
 from intaglio.hdl.verilog import emit
 from intaglio.sim.bus.run import TESTS, run
 from intaglio.spec.config import AcceleratorConfig
+from intaglio.spec.regions import Region
 from intaglio.spec.registers import Cause
 
 
@@ -84,7 +85,10 @@ def test_ports_bear_the_standard_names():
         (lambda: ReadMaster(1, 16, 6), "`outstanding` must be a power of two, not 6"),
         (lambda: WriteMaster(0), "`max_burst_beats` must be an integer from 1 to 256, not 0"),
         (lambda: WriteMaster(16, 1), "`outstanding` must be an integer from 2 to 64, not 1"),
-        (lambda: BurstSplitter("16", Cause.READ_REGION, 1), "`max_burst_beats` must be an integer"),
+        (
+            lambda: BurstSplitter("16", Cause.READ_REGION, (Region.PROGRAM,), 1),
+            "`max_burst_beats` must be an integer",
+        ),
         (lambda: AXI4Signature(data_bits=48), "`data_bits` must be a power of two, not 48"),
         (lambda: Registers("sbnq8x8"), "`config` must be an AcceleratorConfig, not 'sbnq8x8'"),
     ],

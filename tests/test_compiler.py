@@ -24,6 +24,7 @@ from intaglio.network import (
 from intaglio.spec.commands import Engine, Opcode, Scheme
 from intaglio.spec.config import AcceleratorConfig
 from intaglio.spec.limits import MARKS
+from intaglio.spec.regions import Region
 from tests.compiled import check, commands
 from tests.interpreter import Machine
 from tests.networks import Builder, draw, machine_of, random_network
@@ -58,7 +59,7 @@ CONFIGS = [
 )
 def test_random_networks_equal_golden(config, seed):
     scratchpad = dataclasses.replace(config, scratchpad_bytes=1 << 18)
-    check(random_network(seed, scratchpad), scratchpad, seed, base=64 * (seed % 3))
+    check(random_network(seed, scratchpad), scratchpad, seed)
 
 
 @pytest.mark.parametrize("kernel", range(1, 8))
@@ -216,21 +217,21 @@ def small():
 
 
 def test_program(small):
-    program = compile_network(small, SBNQ16, 128)
+    program = compile_network(small, SBNQ16)
     assert (program.config, program.fingerprint) == ("sbnq16x16", SBNQ16.fingerprint)
-    assert program.image[program.command_address - program.image_address :].tobytes()[
-        : len(program.commands)
-    ] == (program.commands)
+    listed = program.image[program.command_offset :][: len(program.commands)]
+    assert listed.tobytes() == program.commands
     assert len(program.listing()) == program.command_count
     assert [(layer.name, layer.op, layer.mark) for layer in program.layers] == [
         ("layer0", "Conv2D", 0), ("layer1", "MaxPool2D", 1), ("layer2", "FullyConnected", 2),
     ]  # fmt: skip
     assert sum(layer.macs for layer in program.layers) == small.macs
-    assert program.write_region.limit <= program.read_region.base or program.read_region.limit <= (
-        program.write_region.base
-    )
-    assert program.base_address == 128
-    assert max(program.read_region.limit, program.write_region.limit) <= 128 + program.memory_bytes
+    assert {region for region, size in program.region_bytes.items() if size} == {
+        Region.PROGRAM, Region.INPUT, Region.OUTPUT,
+    }  # fmt: skip
+    assert all(size % 64 == 0 for size in program.region_bytes.values())
+    for binding in (*program.inputs, *program.outputs):
+        assert binding.offset + binding.bytes <= program.region_bytes[binding.region]
     assert not program.warnings
 
 
@@ -269,7 +270,9 @@ def test_a_million_weights_pack_in_a_blink():
 def test_bindings_pack_and_unpack(kind, element_bits, digits):
     kind = TensorType(*kind)
     shape = (3, 5)
-    binding = Binding("x", shape, kind, 0, -(-15 * digits * element_bits // 8), digits, element_bits)
+    binding = Binding(
+        "x", shape, kind, Region.INPUT, 0, -(-15 * digits * element_bits // 8), digits, element_bits
+    )
     batch = draw(np.random.default_rng(0), kind, (4, *shape))
     data = binding.pack(batch)
     assert data.shape == (4, binding.bytes)
@@ -279,7 +282,7 @@ def test_bindings_pack_and_unpack(kind, element_bits, digits):
 
 
 def test_four_bit_elements_begin_in_the_low_half():
-    binding = Binding("x", (3,), TensorType(4, True), 0, 2, 1, 4)
+    binding = Binding("x", (3,), TensorType(4, True), Region.INPUT, 0, 2, 1, 4)
     assert binding.pack([[1, -1, 5]]).tolist() == [[0xF1, 0x05]]
     with pytest.raises(NetworkError, match=r"input x: -9...0 is outside int4"):
         binding.pack([[0, 0, -9]])
@@ -399,13 +402,6 @@ def test_pooling_of_wide_values_is_refused():
         NetworkError, match="layer layer0: max pooling of uint8 on sbnq16x16, whose activations have 4"
     ):
         compile_network(builder.build(), SBNQ16)
-
-
-def test_bad_base_address(small):
-    with pytest.raises(
-        ValueError, match="`base_address` must be a multiple of 64 below 4,294,967,296, not 8"
-    ):
-        compile_network(small, SBNQ16, 8)
 
 
 def test_blocks_cover_every_position():

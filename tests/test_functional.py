@@ -20,9 +20,11 @@ from intaglio.sim.simulator.functional import backend
 from intaglio.sim.simulator.functional.backend import FunctionalMachine, batch_size
 from intaglio.sim.simulator.functional.interpreter import Stopped
 from intaglio.sim.simulator.machine import MachineStopped, Simulator
+from intaglio.sim.simulator.memory_map import MemoryMap
 from intaglio.sim.simulator.run import run
 from intaglio.spec.commands import COMMAND_BYTES, FORMATS, Opcode, Scheme, command_layout, decode
 from intaglio.spec.config import AcceleratorConfig
+from intaglio.spec.regions import Region
 from intaglio.spec.registers import Cause
 from tests import test_simulation, test_simulation_int8
 from tests.interpreter import Machine as Interpreted
@@ -32,12 +34,11 @@ from tests.test_compiler_int8 import large_network
 from tests.test_interpreter import (
     CLAMPED,
     IMAGE,
+    SCRATCH,
     affine_records,
     beats,
     int8_machine,
     program_of,
-    streamed,
-    tile,
 )
 from tests.test_run import TINY, changed, first_of, with_image
 
@@ -59,10 +60,10 @@ def random_network(seed, config):
     return wild_network(seed, config)
 
 
-def compiled(network, config, base=0):
+def compiled(network, config):
     """A program, or None where a layer does not fit on so small a machine."""
     try:
-        return compile_network(network, config, base)
+        return compile_network(network, config)
     except NetworkError:
         return None
 
@@ -109,7 +110,7 @@ def test_random_networks_equal_golden(name):
     ran = 0
     for seed in range(25):
         network = random_network(seed, config)
-        program = compiled(network, config, 64 * (seed % 3))
+        program = compiled(network, config)
         if program is None:
             continue
         inputs = inputs_of(network, seed)
@@ -165,10 +166,10 @@ def one(inputs):
     return {name: values[0] for name, values in inputs.items()}
 
 
-def refused(program, config):
+def refused(program, config, memory_map=None):
     """Why, where and at which address the functional machine stops; what it says."""
     with pytest.raises(Stopped) as caught:
-        FunctionalMachine(program, config).infer(inputs_of_program(program))
+        FunctionalMachine(program, config, memory_map).infer(inputs_of_program(program))
     return caught.value
 
 
@@ -178,7 +179,8 @@ def inputs_of_program(program):
 
 def faulty(program, config):
     """Programs with one fault each, and what is to be said of it."""
-    end = (program.base_address + program.memory_bytes + 0x1000) & ~7
+    bases = MemoryMap.of(program, config).bases
+    end = max(program.region_bytes.values()) + 0x1000
     for opcode in {decode(program.commands[i : i + 64])[0] for i in range(0, len(program.commands), 64)}:
         index = first_of(program, opcode)
         place = index * COMMAND_BYTES
@@ -198,13 +200,17 @@ def faulty(program, config):
             yield changed(program, index, **{name: 0}), Cause.ILLEGAL_FIELD, index, 0
         if opcode in (Opcode.LOAD, Opcode.STORE, Opcode.WEIGHTS):
             cause = Cause.WRITE_REGION if opcode is Opcode.STORE else Cause.READ_REGION
-            yield changed(program, index, memory_address=end), cause, index, end
+            values = program.command(index)[1]
+            beyond = bases[Region(values["region"])] + end
+            yield changed(program, index, memory_offset=end), cause, index, beyond
+            wrong = Region.INPUT if opcode is Opcode.STORE else Region.OUTPUT
+            yield changed(program, index, region=wrong), cause, index, 0
+            yield changed(program, index, region=len(Region)), Cause.ILLEGAL_FIELD, index, 0
         if opcode in (Opcode.LOAD, Opcode.STORE):
-            address = program.command(index)[1]["memory_address"]
-            apart = changed(program, index, rows=2, memory_pitch=end - address + 3)
-            yield apart, cause, index, end
+            apart = changed(program, index, rows=2, memory_pitch=end - values["memory_offset"] + 3)
+            yield apart, cause, index, beyond
     fields = {
-        Opcode.WEIGHTS: [{"memory_address": program.image_address + 4}],
+        Opcode.WEIGHTS: [{"memory_offset": 4}],
         Opcode.MATMUL: [{"output_rows": config.accumulator_depth + 1}],
         Opcode.RESCALE: [
             {"scheme": next(scheme for scheme in Scheme if scheme.name.lower() not in config.rescales)},
@@ -242,7 +248,12 @@ def faulty(program, config):
         for change in changes:
             yield changed(program, index, **change), Cause.ILLEGAL_FIELD, index, 0
     yield changed(program, first_of(program, Opcode.MATMUL), wait_store=1000), Cause.WATCHDOG, 0, 0
-    yield dataclasses.replace(program, command_address=end), Cause.READ_REGION, 0, end
+    yield (
+        dataclasses.replace(program, command_offset=end),
+        Cause.READ_REGION,
+        0,
+        bases[Region.PROGRAM] + end,
+    )
 
 
 def network_of_every_engine(config):
@@ -296,8 +307,8 @@ def any_commands(rng, config):
     """A MAX_POOL, or a MATMUL and its RESCALE, between a LOAD and a STORE of the whole scratchpad."""
     counts = {"output_rows": 4, "output_columns": 4, "kernel_rows": 3, "kernel_columns": 3, "chunks": 3}
     move = {"rows": 1, "row_bytes": config.scratchpad_bytes}
-    load = (Opcode.LOAD, move | {"memory_address": IMAGE})
-    store = move | {"memory_address": IMAGE + config.scratchpad_bytes}
+    load = (Opcode.LOAD, move | IMAGE)
+    store = move | SCRATCH
     if rng.random() < 0.5:
         pool = any_window(rng, Opcode.MAX_POOL, counts | {"channels": 6, "output_rows": 9})
         apart = {"pixel_pitch": 7, "destination_pitch": int(rng.integers(28, 40))}
@@ -343,7 +354,7 @@ def any_commands(rng, config):
     }  # fmt: skip
     passes = np.prod([matmul[name] for name in ("digits", "kernel_rows", "kernel_columns", "chunks")])
     tiles = 1 if matmul["one_tile"] else int(passes)
-    weights = {"memory_address": IMAGE, "beats": tiles * config.tile_beats + config.parameter_beats} | ONCE
+    weights = {**IMAGE, "beats": tiles * config.tile_beats + config.parameter_beats} | ONCE
     return [
         load, (Opcode.WEIGHTS, weights), (Opcode.MATMUL, matmul), (Opcode.RESCALE, rescale),
         (Opcode.STORE, store | {"wait_rescale": 1}),
@@ -358,11 +369,11 @@ def test_any_command_does_what_the_simulated_machine_does(machine):
     for seed in range(200):
         rng = np.random.default_rng(seed)
         commands = any_commands(rng, config)
-        image = rng.bytes(size) + bytes(size) + program_of(config, commands).commands
+        image = rng.bytes(size) + program_of(config, commands).commands
         program = dataclasses.replace(
             program_of(config, commands, image),
-            command_address=IMAGE + 2 * size,
-            outputs=(Binding("all", (size,), TensorType(8, True), IMAGE + size, size, 8 // bits, bits),),
+            command_offset=size,
+            outputs=(Binding("all", (size,), TensorType(8, True), Region.SCRATCH, 0, size, 8 // bits, bits),),
         )
         try:
             Interpreted(program, config, {}, rng).run()
@@ -381,10 +392,12 @@ def test_any_command_does_what_the_simulated_machine_does(machine):
 def test_an_address_that_no_memory_answers():
     config = SIMULATED["sbnq"]
     _, program = network_of_every_engine(config)
-    index, end = first_of(program, Opcode.LOAD), program.base_address + program.memory_bytes
-    wide = dataclasses.replace(program, read_region=dataclasses.replace(program.read_region, limit=1 << 20))
-    found = refused(changed(wide, index, memory_address=end - 5, row_bytes=8), config)
-    assert (found.cause, found.command, found.address) == (Cause.READ_ERROR, index, end)
+    index, end = first_of(program, Opcode.LOAD), program.region_bytes[Region.INPUT]
+    granted = MemoryMap.of(program, config)
+    wide = dataclasses.replace(granted, limits={**granted.limits, Region.INPUT: 1 << 20})
+    found = refused(changed(program, index, memory_offset=end - 5, row_bytes=8), config, wide)
+    address = granted.bases[Region.INPUT] + end
+    assert (found.cause, found.command, found.address) == (Cause.READ_ERROR, index, address)
 
 
 def test_work_left_undone_is_no_success():
@@ -474,9 +487,9 @@ def test_the_weights_matter():
     network, program = network_of_every_engine(config)
     inputs = inputs_of(network, 0)
     expected = golden.run(network, inputs).tensors
-    address = program.command(first_of(program, Opcode.WEIGHTS))[1]["memory_address"]
+    offset = program.command(first_of(program, Opcode.WEIGHTS))[1]["memory_offset"]
     image = program.image.copy()
-    image[address - program.image_address :][:8] ^= 0x11
+    image[offset:][:8] ^= 0x11
     spoiled = dataclasses.replace(program, image=image)
     assert not differing(FunctionalMachine(program, config).infer(inputs), expected)
     assert differing(FunctionalMachine(spoiled, config).infer(inputs), expected)
@@ -489,34 +502,34 @@ def test_weights_that_an_inference_stored_itself():
     """The stream is common to a batch, unless a program writes its own: then inferences run one by one."""
     config = int8_machine(rows=4, columns=4, depthwise_taps=0)
     records = affine_records(config, [0] * 4, [2**30] * 4, [1] * 4)
-    image, weights = streamed(config, [tile(config, np.zeros((4, 4), int))], records)
-    image = beats([1, 2, 3, 4, 0, 0, 0, 0], 8) + image + bytes(32)
-    start, given, result = IMAGE + 8, IMAGE + len(image), IMAGE + len(image) + 16
+    image = beats([1, 2, 3, 4, 0, 0, 0, 0], 8) + records
     whole = {name: 1 for name in FORMATS[Opcode.MATMUL].nonzero} | {
         "signed": 1,
         "height": 1,
         "width_elements": 4,
     }
     rows = {"rows": 1, "row_bytes": 16}
+    once = {"times": 1, "stretches": 1}
     commands = [
-        (Opcode.LOAD, {"memory_address": IMAGE, "rows": 1, "row_bytes": 4}),
-        (Opcode.LOAD, rows | {"memory_address": given, "scratchpad_address": 100}),
-        (Opcode.STORE, rows | {"memory_address": start, "scratchpad_address": 100, "wait_load": 2}),
-        (Opcode.WEIGHTS, weights[1] | {"memory_address": start, "wait_store": 1}),
+        (Opcode.LOAD, {**IMAGE, "rows": 1, "row_bytes": 4}),
+        (Opcode.LOAD, rows | {"region": Region.INPUT, "scratchpad_address": 100}),
+        (Opcode.STORE, rows | SCRATCH | {"scratchpad_address": 100, "wait_load": 2}),
+        (Opcode.WEIGHTS, once | SCRATCH | {"beats": 2, "wait_store": 1}),
+        (Opcode.WEIGHTS, once | IMAGE | {"memory_offset": 8, "beats": len(records) // 8}),
         (Opcode.MATMUL, whole),
         (Opcode.RESCALE, CLAMPED | {"positions": 1, "columns": 1, "channels": 4, "destination": 200, "wait_matmul": 1}),
-        (Opcode.STORE, {"memory_address": result, "scratchpad_address": 200, "rows": 1, "row_bytes": 4,
+        (Opcode.STORE, {"region": Region.OUTPUT, "scratchpad_address": 200, "rows": 1, "row_bytes": 4,
                         "wait_rescale": 1}),
     ]  # fmt: skip
     code = program_of(config, commands).commands
-    listed = IMAGE + len(image) + 64
-    image = image.ljust(listed - IMAGE, b"\0") + code
     kind = TensorType(8, True)
+    program = program_of(config, commands, image + code)
     program = dataclasses.replace(
-        program_of(config, commands, image),
-        command_address=listed,
-        inputs=(Binding("weights", (4, 4), kind, given, 16, 1, 8),),
-        outputs=(Binding("sums", (4,), kind, result, 4, 1, 8),),
+        program,
+        command_offset=len(image),
+        region_bytes={**program.region_bytes, Region.INPUT: 64, Region.OUTPUT: 64},
+        inputs=(Binding("weights", (4, 4), kind, Region.INPUT, 0, 16, 1, 8),),
+        outputs=(Binding("sums", (4,), kind, Region.OUTPUT, 0, 4, 1, 8),),
     )
     inputs = {"weights": np.random.default_rng(0).integers(-6, 7, (5, 4, 4))}
     found = FunctionalMachine(program, config).infer(inputs)
@@ -580,11 +593,9 @@ def test_a_machine_that_stops_itself_is_named(digits, images):
     network, program, config = digits
     index = first_of(program, Opcode.LOAD)
     with pytest.raises(
-        MachineStopped, match=rf"^inference 0: .* at command {index}: READ_REGION, address 0xffff0000: "
+        MachineStopped, match=rf"^inference 0: .* at command {index}: READ_REGION, address 0x[0-9a-f]{{8}}: "
     ):
-        run(
-            network, changed(program, index, memory_address=0xFFFF_0000), config, images, backend="functional"
-        )
+        run(network, changed(program, index, memory_offset=0xFFFF_0000), config, images, backend="functional")
 
 
 def test_what_a_run_is_refused_for(digits, images, tmp_path):

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +13,10 @@ from intaglio.sim.simulator.harness import MEMORY_LATENCY_CYCLES, Harness
 TRAFFIC = Path(__file__).with_name("traffic.v")
 READ, WRITE = 1, 2
 MEMORY_BYTES = (1 << 16) - 64
+LOW, HIGH = 0, 1
+"""Two stretches of memory."""
+HIGH_BASE, HIGH_BYTES = 0xFFFF_F000, 0x1000
+MEMORY = {LOW: (0, MEMORY_BYTES), HIGH: (HIGH_BASE, HIGH_BYTES)}
 OKAY, DECERR = 0, 3
 NOTED = (
     "first_address",
@@ -34,7 +39,7 @@ def library() -> Path:
 
 @pytest.fixture
 def harness(library: Path) -> Iterator[Harness]:
-    harness = Harness(library, MEMORY_BYTES, elements=256, lanes=4, element_bits=4)
+    harness = Harness(library, MEMORY, elements=256, lanes=4, element_bits=4)
     yield harness
     harness.close()
 
@@ -67,7 +72,7 @@ def test_first_data_comes_a_latency_after_the_address_then_a_beat_a_cycle(
 
 @pytest.mark.parametrize("latency", [1, 7, 100])
 def test_the_latency_is_a_parameter(library: Path, latency: int) -> None:
-    harness = Harness(library, MEMORY_BYTES, elements=256, lanes=4, element_bits=4, latency=latency)
+    harness = Harness(library, MEMORY, elements=256, lanes=4, element_bits=4, latency=latency)
     noted = traffic(harness, READ, 4, 1)
     assert noted["first_data"] - noted["first_address"] == latency
     noted = traffic(harness, WRITE, 4, 1)
@@ -110,16 +115,16 @@ def test_at_most_eight_writes_are_in_flight(harness: Harness) -> None:
 
 def test_what_is_read_is_what_lies_there(harness: Harness) -> None:
     content = np.random.default_rng(1).integers(0, 256, MEMORY_BYTES, dtype=np.uint8)
-    harness.memory[:] = content
+    harness.memory[LOW][:] = content
     noted = traffic(harness, READ, 32, 3, address=0x1100)
     words = content[0x1100 : 0x1100 + 3 * 32 * 8].view("<u4").astype(object)
     assert noted["sum"] == (sum(words[0::2]) + 3 * sum(words[1::2])) % 2**32
     assert noted["responses"] == OKAY
-    assert (harness.memory == content).all()
+    assert (harness.memory[LOW] == content).all()
 
 
 def test_what_is_written_lies_there_and_strobes_are_obeyed(harness: Harness) -> None:
-    harness.memory[:] = 0xEE
+    harness.memory[LOW][:] = 0xEE
     traffic(harness, WRITE, 4, 2, address=0x200)
     expected = np.full(MEMORY_BYTES, 0xEE, np.uint8)
     for beat in range(8):
@@ -128,21 +133,32 @@ def test_what_is_written_lies_there_and_strobes_are_obeyed(harness: Harness) -> 
         expected[place : place + 8] = np.frombuffer(beat_bytes, np.uint8)
         if beat % 2:
             expected[place : place + 4] = 0xEE
-    assert (harness.memory == expected).all()
+    assert (harness.memory[LOW] == expected).all()
 
 
 @pytest.mark.parametrize("kind", [READ, WRITE])
-@pytest.mark.parametrize("address", [MEMORY_BYTES, 0xFFFF_FF00, MEMORY_BYTES - 8])
+@pytest.mark.parametrize(
+    "address", [MEMORY_BYTES, 0xFFFF_EF00, MEMORY_BYTES - 8, HIGH_BASE - 8, HIGH_BASE + HIGH_BYTES - 8]
+)
 def test_addresses_past_the_end_answer_an_error(harness: Harness, kind: int, address: int) -> None:
-    harness.memory[:] = 0x11
+    harness.memory[LOW][:] = 0x11
     harness.write(0x20, address)
     noted = traffic(harness, kind, 2, 1, address)
     assert noted["responses"] == DECERR
-    assert (harness.memory == 0x11).all()
+    assert (harness.memory[LOW] == 0x11).all()
 
 
 def test_the_last_beat_of_memory_is_inside(harness: Harness) -> None:
     assert traffic(harness, READ, 2, 1, MEMORY_BYTES - 16)["responses"] == OKAY
+
+
+def test_memory_that_ends_at_the_top_of_the_address_space(harness: Harness) -> None:
+    harness.memory[LOW][:] = 0x22
+    harness.memory[HIGH][:] = 0x33
+    assert traffic(harness, WRITE, 2, 1, HIGH_BASE + HIGH_BYTES - 16)["responses"] == OKAY
+    assert (harness.memory[LOW] == 0x22).all()
+    assert (harness.memory[HIGH][:-16] == 0x33).all()
+    assert not (harness.memory[HIGH][-16:] == 0x33).any()
 
 
 def test_a_burst_across_4_kib_is_an_error_of_the_top(harness: Harness) -> None:
@@ -247,8 +263,8 @@ def test_what_nobody_wrote_is_no_value(harness: Harness) -> None:
 @pytest.mark.parametrize(
     ("parameters", "message"),
     [
-        ({"memory_bytes": 12}, "multiple of 8"),
-        ({"memory_bytes": 0}, "multiple of 8"),
+        ({"memory": {0: (0, 12)}}, "multiples of 8"),
+        ({"memory": {0: (0, 64), 1: (64, 0)}}, "multiples of 8"),
         ({"elements": 100}, "power of two"),
         ({"lanes": 0}, "lanes"),
         ({"lanes": 9}, "9 of 4 bits are more than the machine's probes carry"),
@@ -257,8 +273,14 @@ def test_what_nobody_wrote_is_no_value(harness: Harness) -> None:
         ({"latency": 0}, "latency"),
     ],
 )
-def test_what_a_harness_refuses(library: Path, parameters: dict[str, int], message: str) -> None:
-    good = {"memory_bytes": 64, "elements": 256, "lanes": 4, "element_bits": 4, "latency": 32}
+def test_what_a_harness_refuses(library: Path, parameters: dict[str, Any], message: str) -> None:
+    good: dict[str, Any] = {
+        "memory": {0: (0, 64)},
+        "elements": 256,
+        "lanes": 4,
+        "element_bits": 4,
+        "latency": 32,
+    }
     with pytest.raises(ValueError, match=message):
         Harness(library, **{**good, **parameters})
 

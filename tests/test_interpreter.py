@@ -6,18 +6,21 @@ import itertools
 import numpy as np
 import pytest
 
-from intaglio.compiler import Probe, Program, Region
+from intaglio.compiler import Probe, Program
 from intaglio.golden import elementwise, max_pool2d, transcendental
 from intaglio.golden.rescale import affine, sbnq
 from intaglio.network import Add, FixedPointScale, Mul, Sub, Tensor, TensorType
 from intaglio.sim.simulator.functional.interpreter import Stopped
 from intaglio.spec.commands import FORMATS, Engine, Opcode, Operation, Scheme, encode
+from intaglio.spec.regions import Region
 from tests.interpreter import Machine, check_order, clocks
 from tests.networks import machine_of
 
 INT8 = TensorType(8, True)
-IMAGE = 256
-"""Where the image begins in memory; both windows cover all of it."""
+IMAGE = {"region": Region.PROGRAM, "memory_offset": 0}
+"""The first byte of the image."""
+SCRATCH = {"region": Region.SCRATCH, "memory_offset": 0}
+"""The first byte of what may be written as well, as large as the image."""
 
 
 def int8_machine(**changes):
@@ -29,11 +32,12 @@ def int8_machine(**changes):
 def program_of(config, commands, image=b"", probes=()):
     """A program of such (opcode, fields)."""
     code = b"".join(encode(opcode, values) for opcode, values in commands)
-    whole = Region(0, IMAGE + -(-len(image) // 64) * 64)
+    size = -(-len(image) // 64) * 64
     return Program(
-        network="by hand", config=config.name, fingerprint=config.fingerprint, commands=code, command_address=0,
-        base_address=0, memory_bytes=whole.limit, image=np.frombuffer(image, np.uint8), image_address=IMAGE,
-        inputs=(), outputs=(), read_region=whole, write_region=whole, probes=probes, spills=(), layers=(), warnings=(),
+        network="by hand", config=config.name, fingerprint=config.fingerprint, commands=code, command_offset=0,
+        region_bytes=dict.fromkeys(Region, 0) | {Region.PROGRAM: size, Region.SCRATCH: size},
+        image=np.frombuffer(image.ljust(size, b"\0"), np.uint8), inputs=(), outputs=(), probes=probes, spills=(),
+        layers=(), warnings=(),
     )  # fmt: skip
 
 
@@ -77,7 +81,7 @@ def streamed(config, tiles, records):
     stream = tiles[0] + records + b"".join(tiles[1:])
     return stream, (
         Opcode.WEIGHTS,
-        {"memory_address": IMAGE, "beats": len(stream) // 8, "times": 1, "stretches": 1},
+        {**IMAGE, "beats": len(stream) // 8, "times": 1, "stretches": 1},
     )
 
 
@@ -358,7 +362,7 @@ def test_softmax_is_goldens(count, multiplier, exponent, least):
 def test_rows_to_memory_and_back():
     config = int8_machine()
     pixels = np.arange(24).reshape(4, 6)
-    move = {"memory_address": IMAGE + 3, "rows": 4, "row_bytes": 5, "memory_pitch": 11}
+    move = SCRATCH | {"memory_offset": 3, "rows": 4, "row_bytes": 5, "memory_pitch": 11}
     there = (Opcode.STORE, move | {"scratchpad_address": 1, "scratchpad_pitch": 6})
     back = (Opcode.LOAD, move | {"scratchpad_address": 4094, "scratchpad_pitch": 9, "wait_store": 1})
     machine = machine_for(config, [there, back], pixels, bytes(64)).run()
@@ -368,7 +372,7 @@ def test_rows_to_memory_and_back():
     check_order(machine.program, machine)
 
 
-STORE = {"memory_address": IMAGE, "rows": 1, "row_bytes": 8}
+STORE = {**SCRATCH, "rows": 1, "row_bytes": 8}
 
 
 def ordered(config, commands, probes=()):
@@ -379,20 +383,20 @@ def ordered(config, commands, probes=()):
 
 def test_a_load_of_what_a_store_writes_must_wait():
     config = int8_machine()
-    load = STORE | {"memory_address": IMAGE + 7, "scratchpad_address": 100}
+    load = STORE | {"memory_offset": 7, "scratchpad_address": 100}
     with pytest.raises(
-        AssertionError, match=r"command 1 \(LOAD#1\) reads memory 263, written by STORE#1, unorder"
+        AssertionError, match=r"command 1 \(LOAD#1\) reads memory 135, written by STORE#1, unorder"
     ):
         ordered(config, [(Opcode.STORE, STORE), (Opcode.LOAD, load)])
     ordered(config, [(Opcode.STORE, STORE), (Opcode.LOAD, load | {"wait_store": 1})])
-    ordered(config, [(Opcode.STORE, STORE), (Opcode.LOAD, load | {"memory_address": IMAGE + 8})])
+    ordered(config, [(Opcode.STORE, STORE), (Opcode.LOAD, load | {"memory_offset": 8})])
 
 
 def test_a_store_over_what_a_load_reads_must_wait():
     config = int8_machine()
     load = STORE | {"scratchpad_address": 100}
     with pytest.raises(
-        AssertionError, match=r"command 1 \(STORE#1\) writes memory 256, read by LOAD#1, unordered"
+        AssertionError, match=r"command 1 \(STORE#1\) writes memory 128, read by LOAD#1, unordered"
     ):
         ordered(config, [(Opcode.LOAD, load), (Opcode.STORE, STORE)])
     ordered(config, [(Opcode.LOAD, load), (Opcode.STORE, STORE | {"wait_load": 1})])
@@ -404,7 +408,7 @@ def test_waits_are_inherited():
     pool = POOL | {"destination": 200, "wait_load": 1}
     commands = [
         (Opcode.LOAD, STORE), (Opcode.MAX_POOL, pool),
-        (Opcode.STORE, STORE | {"scratchpad_address": 200, "row_bytes": 3, "memory_address": IMAGE + 64,
+        (Opcode.STORE, STORE | {"scratchpad_address": 200, "row_bytes": 3, "memory_offset": 64,
                                 "wait_pool": 1}),
         (Opcode.LOAD, STORE | {"wait_store": 1}),
     ]  # fmt: skip
@@ -498,7 +502,7 @@ def test_what_no_program_may_do(opcode, values, message):
         machine_for(
             int8_machine(),
             [
-                (Opcode.WEIGHTS, {"memory_address": IMAGE, "beats": 16, "times": 1, "stretches": 1}),
+                (Opcode.WEIGHTS, {**IMAGE, "beats": 16, "times": 1, "stretches": 1}),
                 (opcode, values),
             ],
             image=bytes([1]) * 128,

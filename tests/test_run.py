@@ -1,6 +1,7 @@
 """Programs on the simulated machine: equal to golden, found out where they are not, stopped where they must be."""
 
 import dataclasses
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,11 +15,15 @@ from intaglio.network.inputs import load_inputs
 from intaglio.network.load import load
 from intaglio.sim.simulator import verilator
 from intaglio.sim.simulator.build import build, build_verilog, cached
+from intaglio.sim.simulator.functional.backend import FunctionalMachine
 from intaglio.sim.simulator.machine import MachineStopped, Simulator, cycle_limit, layer_cycles
+from intaglio.sim.simulator.memory_map import MemoryMap
 from intaglio.sim.simulator.run import run
 from intaglio.spec.commands import COMMAND_BYTES, Engine, Opcode, encode
 from intaglio.spec.config import AcceleratorConfig
+from intaglio.spec.regions import Region
 from intaglio.spec.registers import Register
+from tests.placements import START, placements
 
 MODELS = Path(__file__).parent.parent / "intaglio" / "models"
 TINY = Path(__file__).with_name("tiny.toml")
@@ -56,7 +61,7 @@ def simulator(config: AcceleratorConfig, program: Program) -> Iterator[Simulator
 def with_image(program: Program, commands: bytes) -> Program:
     """The program with another list of commands in memory, of the same length."""
     image = program.image.copy()
-    start = program.command_address - program.image_address
+    start = program.command_offset
     image[start : start + len(commands)] = np.frombuffer(commands, np.uint8)
     return dataclasses.replace(program, image=image)
 
@@ -219,18 +224,60 @@ def test_an_address_outside_the_windows_stops_the_machine_and_is_named(
     config, program, inputs, opcode, cause
 ) -> None:
     index = first_of(program, opcode)
-    address = (program.base_address + program.memory_bytes + 0x1000) & ~7
+    region = Region(program.command(index)[1]["region"])
+    offset = program.region_bytes[region] + 0x1000
+    address = MemoryMap.of(program, config).bases[region] + offset
     with pytest.raises(MachineStopped, match=f"at command {index}: {cause}, address {address:#010x}"):
-        infer(changed(program, index, memory_address=address), config, inputs)
+        infer(changed(program, index, memory_offset=offset), config, inputs)
 
 
 def test_a_bus_error_stops_the_machine(config, program, inputs) -> None:
-    """The window grants more than there is memory."""
-    index = first_of(program, Opcode.LOAD)
-    end = 0x10_0000
-    wide = dataclasses.replace(program, read_region=dataclasses.replace(program.read_region, limit=end))
-    with pytest.raises(MachineStopped, match=f"at command {index}: READ_ERROR"):
-        infer(changed(wide, index, memory_address=end - 0x1000), config, inputs)
+    """More is granted than there is memory."""
+    index, end = first_of(program, Opcode.LOAD), 0x10_0000
+    granted = MemoryMap.of(program, config)
+    wide = dataclasses.replace(granted, limits={**granted.limits, Region.INPUT: end})
+    beyond = changed(program, index, memory_offset=end - 0x1000)
+    with (
+        Simulator(build(config), config, beyond, memory_map=wide) as simulator,
+        pytest.raises(MachineStopped, match=f"at command {index}: READ_ERROR"),
+    ):
+        simulator.infer({name: values[0] for name, values in inputs.items()})
+
+
+def test_the_same_bytes_run_anywhere(config, program, inputs) -> None:
+    """At every placement, from two starts: regions that touch, each at the top of 40 bits of address."""
+    assert config.address_bits == 40
+    images = [{name: values[index] for name, values in inputs.items()} for index in range(2)]
+    found = []
+    places = list(placements(program, config))
+    assert len(places) == 5
+    for memory_map in places:
+        with Simulator(build(config), config, program, memory_map=memory_map) as simulator:
+            runs = [simulator.infer(image) for image in images]
+        functional = FunctionalMachine(program, config, memory_map).infer(
+            {name: values[:2] for name, values in inputs.items()}
+        )
+        for name, values in functional.outputs.items():
+            np.testing.assert_array_equal(values, [run.outputs[name] for run in runs])
+        found.append([run.outputs["output"].tolist() for run in runs])
+    assert found[0][0] != found[0][1]
+    assert all(outputs == found[0] for outputs in found)
+
+
+@pytest.mark.parametrize(
+    ("bases", "message"),
+    [
+        ({Region.PROGRAM: START + 4}, "the base of PROGRAM must be a multiple of 8, not 0x12fc4"),
+        ({Region.PROGRAM: -8}, "the base of PROGRAM must be a multiple of 8, not -0x8"),
+        ({Region.OUTPUT: (1 << 40) - 8}, "OUTPUT ends at 0x10000000038, beyond the machine's addresses of 40 bits"),
+        ({Region.INPUT: 8, Region.OUTPUT: 0}, "OUTPUT ends at 0x40, behind INPUT's base 0x8"),
+    ],
+)  # fmt: skip
+def test_a_place_that_cannot_be_is_refused(config, program, bases, message) -> None:
+    usual = MemoryMap.of(program, config).bases
+    far = {region: base + 0x10_0000 for region, base in usual.items()}
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        MemoryMap.of(program, config, far | bases)
 
 
 def test_commands_that_wait_for_ever_are_stopped(config, program, inputs) -> None:
@@ -268,7 +315,7 @@ def test_a_machine_whose_done_sticks_is_one_line(config, program, inputs) -> Non
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_which_inference_stopped_the_machine_is_named(network, program, config, inputs, jobs) -> None:
     index = first_of(program, Opcode.LOAD)
-    wrong = changed(program, index, memory_address=0xFFFF_0000)
+    wrong = changed(program, index, memory_offset=0xFFFF_0000)
     with pytest.raises(MachineStopped, match=r"^inference \d+: the machine stopped itself at command"):
         run(network, wrong, config, inputs, jobs=jobs)
 

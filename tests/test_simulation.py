@@ -19,7 +19,9 @@ from intaglio.sim.simulator.build import build
 from intaglio.sim.simulator.machine import MachineStopped, Simulator
 from intaglio.spec.commands import Opcode, encode
 from intaglio.spec.config import AcceleratorConfig
+from intaglio.spec.regions import Region
 from tests.networks import Builder, draw, machine_of, wild_network
+from tests.placements import placements
 
 LATENCIES_CYCLES = (32, 1, 97, 7)
 INFERENCES = 3
@@ -75,12 +77,17 @@ def inputs_of(network, rng, count=INFERENCES):
 
 def check(library, config, network, seed):
     """Runs the network with a memory of one of the latencies; how many elements were compared."""
-    program = compile_network(network, config, 64 * (seed % 3))
+    program = compile_network(network, config)
+    places = list(placements(program, config))
     inputs = inputs_of(network, np.random.default_rng(seed))
     expected = golden.run(network, inputs)
     compared = overflows = 0
     with Simulator(
-        library, config, program, latency=LATENCIES_CYCLES[seed % len(LATENCIES_CYCLES)]
+        library,
+        config,
+        program,
+        latency=LATENCIES_CYCLES[seed % len(LATENCIES_CYCLES)],
+        memory_map=places[seed % len(places)],
     ) as simulator:
         for index in range(INFERENCES):
             found = simulator.infer({name: values[index] for name, values in inputs.items()})
@@ -200,7 +207,7 @@ def broken(program, index, **fields):
     commands = bytearray(program.commands)
     commands[64 * index : 64 * index + 64] = encode(opcode, values | fields)
     image = program.image.copy()
-    start = program.command_address - program.image_address
+    start = program.command_offset
     image[start : start + len(commands)] = np.frombuffer(bytes(commands), np.uint8)
     return dataclasses.replace(program, commands=bytes(commands), image=image)
 
@@ -208,7 +215,7 @@ def broken(program, index, **fields):
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_a_machine_that_stops_itself(library, network, program, jobs):
     index = next(i for i in range(program.command_count) if program.command(i)[0] is Opcode.STORE)
-    outside = broken(program, index, memory_address=program.write_region.limit)
+    outside = broken(program, index, memory_offset=program.region_bytes[Region.OUTPUT])
     inputs = inputs_of(network, np.random.default_rng(3), 4)
     with pytest.raises(
         MachineStopped, match=rf"^inference \d: the machine stopped itself at command {index}: "

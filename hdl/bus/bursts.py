@@ -101,7 +101,8 @@ class BurstSplitter(wiring.Component):
     ... : In
         `region_members` of `regions`. They must not change while anything is pending.
     fault : Out(FaultSignature)
-        A pulse, with the address of the transfer's first beat. Latency: 3 cycles from the transfer taken.
+        A pulse, with the address of the transfer's first beat, or 0 where its region is none of `regions`. Latency: 3
+        cycles from the transfer taken.
     flush : In(1)
         While high, transfers and bursts are dropped; the cycle after, all is as after reset.
     """
@@ -166,7 +167,7 @@ class BurstSplitter(wiring.Component):
         move = Signal()
         fault = Signal(self._fault, reset_less=True)
         self._measure(m, address, left.beats, beats, last)
-        self._check(m, left, inside)
+        may = self._check(m, left, inside)
         m.d.comb += [
             move.eq(measured & (~self.burst.valid | self.burst.ready)),
             self.transfer.ready.eq(~busy | self.flush),
@@ -190,6 +191,8 @@ class BurstSplitter(wiring.Component):
                     Cat(Const(self._cause, CAUSE_BITS), left.command, Const(0, self._offset_bits), address)
                 ),
             ]
+        with m.If(~may):
+            m.d.sync += fault.address.eq(0)
         taken = self.transfer.payload
         base = self._of_region(taken.region, "base")
         with m.If(self.transfer.valid & self.transfer.ready):
@@ -225,10 +228,11 @@ class BurstSplitter(wiring.Component):
             beats.eq(Mux(left <= longest, left, longest)),
         ]
 
-    def _check(self, m: Module, left: data.View, inside: Signal) -> None:
-        """Whether the region may be used, and its limit is not passed. What is left only shrinks: what was found inside
-        stays so."""
+    def _check(self, m: Module, left: data.View, inside: Signal) -> Value:
+        """Whether all that is left is inside; returned at once is whether the region may be used at all. What is left
+        only shrinks: what was found inside stays so."""
         end = Signal(MEMORY_OFFSET_BITS - self._offset_bits + 1)
         may = Cat(left.region == region for region in self._regions).any()
         m.d.comb += end.eq(left.beat + left.beats)
         m.d.sync += inside.eq(may & (end <= self._of_region(left.region, "limit")))
+        return may

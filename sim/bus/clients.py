@@ -6,26 +6,38 @@ from dataclasses import dataclass
 from typing import Any
 
 from intaglio.sim.bus.memory import Habits, Memory
-from intaglio.sim.bus.top import BEAT_BYTES
+from intaglio.sim.bus.top import ADDRESS_BITS, BEAT_BYTES, REGIONS
 from intaglio.sim.lockstep import Agent, Stand
+from intaglio.spec.regions import Region
 
 __all__ = ["ReadClient", "ReadTransfer", "WriteClient", "WriteTransfer", "read_fault"]
 
 
+def _word(offset: int, length: int, command: int, region: int) -> int:
+    """A transfer as the masters take it."""
+    return offset | length << 32 | command << 56 | region << 88
+
+
+def _base(dut: Any, part: str, region: int) -> int:
+    """Where a region of a master's begins now; 0 for one that it may not use."""
+    return region in REGIONS[part] and int(getattr(dut, f"{part}_{Region(region).name.lower()}_base").value)
+
+
 @dataclass
 class ReadTransfer:
-    address: int
+    offset: int
     beats: int
     command: int = 0
+    region: int = Region.PROGRAM
 
     @property
     def word(self) -> int:
-        return self.address | self.beats << 32 | self.command << 56
+        return _word(self.offset, self.beats, self.command, self.region)
 
-    def addresses(self, beat_bytes: int) -> Iterable[int]:
-        """Of its beats, so many bytes each."""
-        start = self.address & -beat_bytes
-        return range(start, start + beat_bytes * self.beats, beat_bytes)
+    def addresses(self, base: int, beat_bytes: int) -> Iterable[int]:
+        """Of its beats, so many bytes each, in a region that begins there."""
+        start = base + (self.offset & -beat_bytes)
+        return (start + beat_bytes * beat for beat in range(self.beats))
 
 
 class ReadClient(Agent):
@@ -34,11 +46,12 @@ class ReadClient(Agent):
     def __init__(
         self, stand: Stand, part: str, index: int, memory: Memory, capacity: int, habits: Habits
     ) -> None:
-        self._stand = stand
+        self._stand, self._part = stand, part
         self._pin = lambda name: getattr(stand.dut, f"{part}_clients_{index}_{name}")
         self._flush = getattr(stand.dut, f"{part}_flush")
         self._memory = memory
         self._beat_bytes = BEAT_BYTES[part]
+        self._top = (1 << ADDRESS_BITS[part]) - 1
         self.capacity = capacity
         self.habits = habits
         self.consumes = True
@@ -69,8 +82,10 @@ class ReadClient(Agent):
         if self._offers and int(self._pin("transfer_ready").value):
             self._offers = False
             transfer = self.pending.popleft()
-            addresses = [] if flush else list(transfer.addresses(self._beat_bytes))
-            self._due.extend((address, address == addresses[-1]) for address in addresses)
+            if not flush:
+                base = _base(self._stand.dut, self._part, transfer.region)
+                addresses = [address & self._top for address in transfer.addresses(base, self._beat_bytes)]
+                self._due.extend((address, address == addresses[-1]) for address in addresses)
         if not int(self._pin("data_valid").value):
             assert self._held is None, "data withdrawn before they were taken"
             return
@@ -106,29 +121,32 @@ class ReadClient(Agent):
 
 @dataclass
 class WriteTransfer:
-    address: int
+    offset: int
     bytes: int
     command: int = 0
+    region: int = Region.OUTPUT
 
     @property
     def word(self) -> int:
-        return self.address | self.bytes << 32 | self.command << 56
+        return _word(self.offset, self.bytes, self.command, self.region)
 
-    def beats(self, beat_bytes: int) -> Iterable[tuple[int, int]]:
-        """Address and strobes of each, of so many bytes."""
-        end = self.address + self.bytes
-        for beat in range(self.address & -beat_bytes, end, beat_bytes):
-            yield beat, sum(1 << lane for lane in range(beat_bytes) if self.address <= beat + lane < end)
+    def beats(self, base: int, beat_bytes: int) -> Iterable[tuple[int, int]]:
+        """Address and strobes of each, of so many bytes, in a region that begins there."""
+        first = base + self.offset
+        end = first + self.bytes
+        for beat in range(first & -beat_bytes, end, beat_bytes):
+            yield beat, sum(1 << lane for lane in range(beat_bytes) if first <= beat + lane < end)
 
 
 class WriteClient(Agent):
     """Writes transfers of random data, late or early; keeps a second memory as the bus's should be."""
 
     def __init__(self, stand: Stand, part: str, memory: Memory, habits: Habits) -> None:
-        self._stand = stand
+        self._stand, self._part = stand, part
         self._pin = lambda name: getattr(stand.dut, f"{part}_{name}")
         self._memory = memory
         self._beat_bytes = BEAT_BYTES[part]
+        self._top = (1 << ADDRESS_BITS[part]) - 1
         self.expected = Memory()
         self.habits = habits
         self.gives = True
@@ -139,7 +157,7 @@ class WriteClient(Agent):
     def restart(self) -> None:
         self.pending.clear()
         self._beats: deque[tuple[int, int]] = deque()
-        self._open: deque[WriteTransfer] = deque()
+        self._open: deque[list[int]] = deque()
         self._offers = False
         self._data: int | None = None
         self._pin("transfer_valid").value = 0
@@ -163,16 +181,21 @@ class WriteClient(Agent):
             self._offers = False
             transfer = self.pending.popleft()
             if not flush:
-                self._open.append(transfer)
-                self._beats.extend(transfer.beats(self._beat_bytes))
+                base = _base(self._stand.dut, self._part, transfer.region)
+                first = base + transfer.offset
+                self._open.append([byte & self._top for byte in range(first, first + transfer.bytes)])
+                self._beats.extend(
+                    (address & self._top, strobes)
+                    for address, strobes in transfer.beats(base, self._beat_bytes)
+                )
         if int(self._pin("done").value):
             self._finish()
 
     def _finish(self) -> None:
         assert self._open, "done with what nobody asked for"
-        transfer = self._open.popleft()
+        written = self._open.popleft()
         self.done += 1
-        for byte in range(transfer.address, transfer.address + transfer.bytes):
+        for byte in written:
             assert byte in self._memory.written, f"done before {byte:#x} was written"
 
     def drive(self) -> None:

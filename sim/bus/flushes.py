@@ -54,7 +54,7 @@ async def read_flush(dut, part):
         watch, clients = read_parts(stand, part, memory, Habits.drawn(stand.random))
         for client in clients:
             client.pending.extend(drawn_reads(stand, 8, 100))
-        memory.refused = {client.pending[0].address & -BEAT_BYTES[part]: 2 for client in clients}
+        memory.refused = {client.pending[0].offset & -BEAT_BYTES[part]: 2 for client in clients}
         await stand.tick(stand.random.randrange(120))
         if attempt % 8 == 7:
             await stand.reset()
@@ -126,7 +126,7 @@ async def write_flush(dut, part):
         stand.add(WriteSlave(stand, part, memory, Habits.drawn(stand.random), order))
         watch, client = write_parts(stand, part, memory, Habits.drawn(stand.random))
         client.pending.extend(drawn_writes(stand, 10, 300))
-        memory.refused = {client.pending[1].address & -BEAT_BYTES[part]: 2}
+        memory.refused = {client.pending[1].offset & -BEAT_BYTES[part]: 2}
         await stand.tick(stand.random.randrange(120))
         client.gives = stand.random.random() < 0.5
         await stand.tick(stand.random.randrange(40))

@@ -7,7 +7,7 @@ from intaglio.sim.cocotb_runs import BUILD, build, simulate
 __all__ = ["TESTS", "run"]
 
 TIME_LIMIT_S = 900
-MODULES = ("transfers", "speed", "faults", "flushes", "registers")
+MODULES = ("transfers", "speed", "faults", "flushes", "protocol", "registers")
 TESTS = {
     "read_at_random": len(READERS),
     "write_at_random": len(WRITERS),
@@ -19,9 +19,12 @@ TESTS = {
     "a_full_client_blocks_nobody": 1,
     "the_first_client_goes_first": 1,
     "bursts_in_flight": 1,
-    "regions": 2,
+    "regions": len(READERS) + len(WRITERS),
     "read_errors": 1,
     "write_errors": 1,
+    "reads_out_of_protocol": len(READERS),
+    "writes_out_of_protocol": len(WRITERS),
+    "nothing_is_valid_during_reset": 1,
     "read_flush": len(READERS),
     "write_flush": len(WRITERS),
     "reset_and_access": 1,

@@ -1,17 +1,22 @@
 """What the tests of the masters share."""
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from intaglio.hdl.bus.axi_read import READABLE
+from intaglio.hdl.bus.axi_write import WRITABLE
 from intaglio.sim.bus.clients import ReadClient, ReadTransfer, WriteClient, WriteTransfer
 from intaglio.sim.bus.memory import Habits, Memory
-from intaglio.sim.bus.top import INPUTS, READERS, WRITERS
-from intaglio.sim.bus.watch import Watch
+from intaglio.sim.bus.top import ADDRESS_BITS, INPUTS, READERS, REGIONS, WRITERS
+from intaglio.sim.bus.watch import CACHE, PROTECTION, Watch
 from intaglio.sim.lockstep import Stand
+from intaglio.spec.regions import Region
 
 __all__ = [
-    "TOP_OF_MEMORY",
+    "CACHE",
+    "PROTECTION",
+    "WHOLE",
     "begin",
     "drawn_reads",
     "drawn_writes",
@@ -23,8 +28,8 @@ __all__ = [
     "write_parts",
 ]
 
-TOP_OF_MEMORY = 0xFFFF_FFF8
-"""The highest limit: the last beat of the address space cannot be granted."""
+WHOLE = 0xFFFF_FFF0
+"""The highest limit, in whole beats of either bus: the last beat of a region as large as can be is never granted."""
 
 
 async def begin(dut: Any, name: str) -> Stand:
@@ -53,31 +58,40 @@ def write_parts(stand: Stand, part: str, memory: Memory, habits: Habits) -> tupl
     return watch, stand.add(WriteClient(stand, part, memory, habits))
 
 
-def grant(dut: Any, part: str, base: int = 0, limit: int = TOP_OF_MEMORY) -> None:
-    getattr(dut, f"{part}_region_base").value = base
-    getattr(dut, f"{part}_region_limit").value = limit
+def grant(dut: Any, part: str, bases: Mapping[Region, int] | None = None, limit: int = WHOLE) -> None:
+    """All of the part's regions up to a limit. Where bases are not said the first is 0, and no two are at one place."""
+    for number, region in enumerate(REGIONS[part]):
+        base = (number << ADDRESS_BITS[part] - 3) + 0xF50 * number if bases is None else bases.get(region, 0)
+        getattr(dut, f"{part}_{region.name.lower()}_base").value = base
+        getattr(dut, f"{part}_{region.name.lower()}_limit").value = limit
+    getattr(dut, f"{part}_protection").value = PROTECTION
+    getattr(dut, f"{part}_cache").value = CACHE
 
 
 def finished(*clients: ReadClient | WriteClient) -> Callable[[], bool]:
     return lambda: all(client.finished for client in clients)
 
 
-def drawn_reads(stand: Stand, count: int, longest: int = 700) -> list[ReadTransfer]:
+def drawn_reads(
+    stand: Stand, count: int, longest: int = 700, regions: Sequence[Region] = READABLE
+) -> list[ReadTransfer]:
     draw = stand.random
     transfers = []
     for _ in range(count):
         beats = draw.choice((1, 2, draw.randint(1, 40), draw.randint(1, longest)))
         page = draw.choice((0, 0x1000, draw.randrange(1 << 19) << 12))
         near = draw.choice((0, draw.randrange(4096), 4096 - draw.randrange(1, 200)))
-        transfers.append(ReadTransfer(page + near, beats, draw.getrandbits(32)))
+        transfers.append(ReadTransfer(page + near, beats, draw.getrandbits(32), draw.choice(regions)))
     return transfers
 
 
 def drawn_writes(stand: Stand, count: int, longest: int = 3000) -> list[WriteTransfer]:
     draw = stand.random
-    transfers = drawn_reads(stand, count)
     lengths = (1, draw.randint(1, 17), draw.randint(1, 200), draw.randint(1, longest))
-    return [WriteTransfer(transfer.address, draw.choice(lengths), transfer.command) for transfer in transfers]
+    return [
+        WriteTransfer(transfer.offset, draw.choice(lengths), transfer.command, transfer.region)
+        for transfer in drawn_reads(stand, count, regions=WRITABLE)
+    ]
 
 
 def pauses(stand: Stand) -> Iterator[bool]:

@@ -55,7 +55,7 @@ async def write_at_random(dut, part):
         stand.add(WriteSlave(stand, part, memory, Habits.drawn(stand.random), order))
         watch, client = write_parts(stand, part, memory, Habits.drawn(stand.random))
         client.pending.extend(drawn_writes(stand, 25))
-        beats = sum(len(list(transfer.beats(BEAT_BYTES[part]))) for transfer in client.pending)
+        beats = sum(len(list(transfer.beats(0, BEAT_BYTES[part]))) for transfer in client.pending)
         await stand.until(finished(client), 60000)
         await stand.tick(3)
         assert client.done == 25

@@ -8,8 +8,10 @@ from amaranth.utils import exact_log2
 from intaglio.sim.bus.top import BEAT_BYTES
 from intaglio.sim.lockstep import Agent
 
-__all__ = ["Watch"]
+__all__ = ["CACHE", "PROTECTION", "Watch"]
 
+PROTECTION, CACHE = 5, 9
+"""What the masters are told to say of their accesses."""
 CHANNELS = {
     "ar": ("arid", "araddr", "arlen", "arsize", "arburst", "arcache", "arprot"),
     "r": ("rdata", "rresp", "rlast"),
@@ -72,7 +74,7 @@ class Watch(Agent):
         return len({"ar", "aw"} & set(self._held))
 
     def _ar(self, ident: int, address: int, length: int, size: int, kind: int, cache: int, prot: int) -> None:
-        assert (ident, size, kind, cache, prot) == (0, exact_log2(self._beat_bytes), 1, 3, 0)
+        assert (ident, size, kind, cache, prot) == (0, exact_log2(self._beat_bytes), 1, CACHE, PROTECTION)
         assert address % self._beat_bytes == 0
         assert length < self._longest, "a burst longer than stated"
         assert address % 4096 + self._beat_bytes * (length + 1) <= 4096, "a burst across 4 KiB"

@@ -18,7 +18,7 @@ def bursts_of_weights(work: Job) -> list[tuple[int, int]]:
         values = work.command(index)[1]
         assert values["beats"] <= 32
         for stretch in range(values["stretches"]):
-            address = values["memory_address"] + 8 * values["beats"] * stretch
+            address = work.place(index) + 8 * values["beats"] * stretch
             bursts += values["times"] * [(address, index)]
     return bursts
 
@@ -94,7 +94,7 @@ class _Served:
 async def write_errors(dut: Any) -> None:
     host = await begin(dut, "BRESP")
     await host.run(LARGE)
-    stores = {LARGE.command(index)[1]["memory_address"] & ~7: index for index in LARGE.of(Opcode.STORE)}
+    stores = {LARGE.place(index) & ~7: index for index in LARGE.of(Opcode.STORE)}
     first = host.given["b"]
     await host.run(LARGE)
     responses = host.given["b"] - first

@@ -15,15 +15,27 @@ from cocotb.triggers import First, RisingEdge, Timer
 from cocotbext.axi import AxiBus, AxiLiteBus, AxiLiteMaster, AxiRam
 from cocotbext.axi.sparse_memory import SparseMemory
 
-from intaglio.sim.system.programs import Job
-from intaglio.spec.registers import CONTROL_START, SETTINGS, STATUS_DONE, STATUS_FAULT, Cause, Register
+from intaglio.sim.system.programs import CONFIG, Job
+from intaglio.spec.regions import Region
+from intaglio.spec.registers import (
+    BUS_PROTECTION_BITS,
+    BUS_RESET,
+    CONTROL_START,
+    REGISTERS,
+    SETTINGS,
+    STATUS_DONE,
+    STATUS_FAULT,
+    Cause,
+    Register,
+)
 
-__all__ = ["PLACES", "RULES", "Fault", "Host"]
+__all__ = ["PLACES", "RESET", "RULES", "Fault", "Host"]
 
 PERIOD_NS = 10
 PATIENCE_CYCLES = 30000
+SPACE = 1 << CONFIG.address_bits
 RULES = {
-    1: "something is valid right after a reset",
+    1: "something is valid in a reset, or right after it",
     2: "AR fell or changed before it was taken",
     3: "AW fell or changed before it was taken",
     4: "W fell or changed before it was taken",
@@ -33,15 +45,18 @@ RULES = {
     8: "a write burst crosses 4 KiB",
     9: "a read burst is longer than stated",
     10: "a write burst is longer than stated",
-    11: "a read outside the READ region",
-    12: "a write outside the WRITE region",
+    11: "a read outside the regions that may be read",
+    12: "a write outside the regions that may be written",
     13: "more bursts in flight than stated",
     14: "WLAST is not on a burst's last beat",
     15: "the interrupt came with a burst open",
     16: "data without an address",
+    17: "AxPROT or AxCACHE is not what the host set",
 }
 PLACES = tuple(register for register in SETTINGS if register is not Register.WATCHDOG)
-"""Registers that say where a program and its regions lie."""
+"""Registers that say where a program and its regions lie, and what the bus is told of them."""
+RESET = {entry.register: entry.reset for entry in REGISTERS}
+"""The value of each register after a reset."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +81,7 @@ class Host:
         self.random = random.Random(f"{cocotb.RANDOM_SEED} {name}")
         dut._log.warning("%s: seed %s", name, cocotb.RANDOM_SEED)
         self.ram = AxiRam(
-            AxiBus.from_prefix(dut, "m_axi"), dut.clk, dut.rst, size=1 << 32, mem=SparseMemory(1 << 32)
+            AxiBus.from_prefix(dut, "m_axi"), dut.clk, dut.rst, size=SPACE, mem=SparseMemory(SPACE)
         )
         self.lite = AxiLiteMaster(AxiLiteBus.from_prefix(dut, "s_axil"), dut.clk, dut.rst)
         reads, writes = self.ram.read_if, self.ram.write_if
@@ -124,7 +139,7 @@ class Host:
         channel.recv = noted
 
     async def start(self) -> None:
-        for name in ("read_base", "read_limit", "write_base", "write_limit", "forgive", "unanswered"):
+        for name in ("bases", "limits", "readable", "writable", "attributes", "forgive", "unanswered"):
             getattr(self.dut, name).value = 0
         Clock(self.dut.clk, PERIOD_NS, unit="ns").start()
         await self.reset()
@@ -173,7 +188,9 @@ class Host:
 
     async def fault(self) -> Fault:
         cause = Cause(await self.read(Register.FAULT_CAUSE))
-        return Fault(cause, await self.read(Register.FAULT_COMMAND), await self.read(Register.FAULT_ADDRESS))
+        high = await self.read(Register.FAULT_ADDRESS_HIGH)
+        address = high << 32 | await self.read(Register.FAULT_ADDRESS)
+        return Fault(cause, await self.read(Register.FAULT_COMMAND), address)
 
     # Runs
 
@@ -183,15 +200,21 @@ class Host:
         self.ram.write(job.command_address, job.commands)
 
     async def configure(self, job: Job) -> None:
-        values = (job.command_address, job.count, *job.read_region, *job.write_region)
-        for register, value in zip(PLACES, values, strict=True):
+        attributes = self.random.getrandbits(8) & ~(1 << BUS_PROTECTION_BITS)
+        for register, value in (job.settings() | {Register.BUS_ATTRIBUTES: attributes}).items():
             await self.write(register, value)
         self.grant(job)
+        self.dut.attributes.value = attributes
 
     def grant(self, job: Job) -> None:
-        """Tells the judge of the regions."""
-        (self.dut.read_base.value, self.dut.read_limit.value) = job.read_region
-        (self.dut.write_base.value, self.dut.write_limit.value) = job.write_region
+        """Tells the judge of the regions, and what it is to see beside addresses."""
+        bits = CONFIG.address_bits
+        grants = job.grants.items()
+        self.dut.bases.value = sum(base << bits * region for region, (base, _) in grants)
+        self.dut.limits.value = sum(limit << 32 * region for region, (_, limit) in grants)
+        self.dut.readable.value = sum(1 << region for region in Region if region.readable)
+        self.dut.writable.value = sum(1 << region for region in Region if region.writable)
+        self.dut.attributes.value = BUS_RESET
 
     async def launch(self, job: Job) -> None:
         self.place(job)
@@ -237,7 +260,7 @@ class Host:
         old[start : start + len(job.commands)] = np.frombuffer(job.commands, np.uint8)
         new = np.frombuffer(job.expected, np.uint8)
         output = np.zeros(len(memory), bool)
-        output[job.write_region[0] - job.base : job.write_region[1] - job.base] = True
+        output[job.written] = True
         right = (memory ^ new) & np.frombuffer(job.known, np.uint8) == 0
         right = np.where(output, right if whole else right | (memory == old), memory == old)
         if not right.all():

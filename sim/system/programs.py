@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -14,8 +15,10 @@ from intaglio.compiler import Program, compile_network
 from intaglio.network import Conv2D, FullyConnected, MaxPool2D, Network, SbnqRescale, Tensor, TensorType
 from intaglio.spec.commands import COMMAND_BYTES, Opcode, decode, encode
 from intaglio.spec.config import AcceleratorConfig
+from intaglio.spec.regions import Region
+from intaglio.spec.registers import REGION_REGISTERS, Register
 
-__all__ = ["CONFIG", "LIST", "OUTPUTS", "SOURCE", "UNSET", "Job", "bare", "job", "network", "overflowing"]
+__all__ = ["CONFIG", "UNSET", "Job", "at", "bare", "job", "network", "overflowing"]
 
 # Sums of 12 bits: the networks below keep to them, but for the one that is made not to.
 CONFIG = AcceleratorConfig(
@@ -30,14 +33,22 @@ CONFIG = AcceleratorConfig(
     rescale_lanes=3,
     scratchpad_bytes=1024,
     weight_buffer_bytes=512,
+    address_bits=40,
 )
 UNSET = 0xA5
-BASE = 0x1_0F80
+BASE = 0x9A_0001_0F80
 """Where programs lie: not far below a 4 KiB boundary."""
+ORDER = (Region.OUTPUT, Region.SCRATCH, Region.INPUT, Region.STATE, Region.PROGRAM)
+"""In which regions lie there, one at the end of the other."""
 AROUND = 256
 """Bytes on either side of a program that must stay as they were."""
 UINT4 = TensorType(4, False)
 INT4 = TensorType(4, True)
+
+
+def at(region: int, offset: int = 0) -> dict[str, int]:
+    """The fields of a command that name memory."""
+    return {"region": region, "memory_offset": offset}
 
 
 @dataclass(frozen=True)
@@ -45,10 +56,11 @@ class Job:
     """A command list with the memory around it, and what memory must hold in the end."""
 
     commands: bytes
-    command_address: int
+    command_offset: int
+    """Of the list in PROGRAM."""
     count: int
-    read_region: tuple[int, int]
-    write_region: tuple[int, int]
+    grants: Mapping[Region, tuple[int, int]]
+    """Base and limit of each region; the others are not granted."""
     base: int
     memory: bytes
     """From `base` on, before a start."""
@@ -61,10 +73,47 @@ class Job:
     overflows: int
     """Exact sums that golden found out of range."""
 
+    def address(self, region: int, offset: int = 0) -> int:
+        """Of a byte in memory."""
+        return self.grants[Region(region)][0] + offset
+
+    def place(self, index: int) -> int:
+        """The address that the command at `index` names."""
+        values = self.command(index)[1]
+        return self.address(values["region"], values["memory_offset"])
+
+    @property
+    def command_address(self) -> int:
+        return self.address(Region.PROGRAM, self.command_offset)
+
+    @property
+    def written(self) -> slice:
+        """Of `memory`: what may change."""
+        base, limit = self.grants[Region.OUTPUT]
+        return slice(base - self.base, base - self.base + limit)
+
     @property
     def outputs(self) -> bytes:
-        """What the WRITE region must hold in the end."""
-        return self.expected[self.write_region[0] - self.base : self.write_region[1] - self.base]
+        """What OUTPUT must hold in the end."""
+        return self.expected[self.written]
+
+    def granting(self, region: Region, base: int | None = None, limit: int | None = None) -> Job:
+        """With another base or limit of a region."""
+        before = self.grants.get(region, (0, 0))
+        grant = (before[0] if base is None else base, before[1] if limit is None else limit)
+        return self.having(grants={**self.grants, region: grant})
+
+    def settings(self) -> dict[Register, int]:
+        """What the host writes before a start."""
+        values = {Register.COMMAND_OFFSET: self.command_offset, Register.COMMAND_COUNT: self.count}
+        for region, registers in REGION_REGISTERS.items():
+            base, limit = self.grants.get(region, (0, 0))
+            values |= {
+                registers.base: base & 0xFFFF_FFFF,
+                registers.base_high: base >> 32,
+                registers.limit: limit,
+            }
+        return values
 
     def command(self, index: int) -> tuple[Opcode, dict[str, int]]:
         return decode(self.commands[index * COMMAND_BYTES :][:COMMAND_BYTES])
@@ -95,35 +144,39 @@ class Job:
         return [place // COMMAND_BYTES for place in places if self.commands[place] == opcode]
 
 
-def job(net: Network, seed: int, base: int = BASE) -> Job:
+def job(net: Network, seed: int) -> Job:
     """A network with random inputs, compiled; golden says what comes out."""
     rng = np.random.default_rng(seed)
-    program = compile_network(net, CONFIG, base)
+    program = compile_network(net, CONFIG)
     inputs = {}
     for name in net.inputs:
         tensor = net.tensors[name]
         inputs[name] = rng.integers(tensor.type.min, tensor.type.max + 1, (1, *tensor.shape))
     result = golden.run(net, inputs)
-    start = base - AROUND
-    memory = np.full(program.memory_bytes + 2 * AROUND, UNSET, np.uint8)
-    image = program.image_address - start
+    grants, top = {}, BASE
+    for region in ORDER:
+        if size := program.region_bytes[region]:
+            grants[region] = (top, size)
+            top += size
+    start = BASE - AROUND
+    memory = np.full(top + AROUND - start, UNSET, np.uint8)
+    image = grants[Region.PROGRAM][0] - start
     memory[image : image + len(program.image)] = program.image
     for binding in program.inputs:
-        at = binding.address - start
-        memory[at : at + binding.bytes] = binding.pack(inputs[binding.tensor])[0]
+        place = grants[binding.region][0] + binding.offset - start
+        memory[place : place + binding.bytes] = binding.pack(inputs[binding.tensor])[0]
     expected = memory.copy()
     known = np.full_like(memory, 0xFF)
     for binding in program.outputs:
-        at = binding.address - start
-        expected[at : at + binding.bytes] = binding.pack(result.tensors[binding.tensor])[0]
+        place = grants[binding.region][0] + binding.offset - start
+        expected[place : place + binding.bytes] = binding.pack(result.tensors[binding.tensor])[0]
         if binding.size * binding.digits % 2:
-            known[at + binding.bytes - 1] = 0x0F
+            known[place + binding.bytes - 1] = 0x0F
     return Job(
         program.commands,
-        program.command_address,
+        program.command_offset,
         program.command_count,
-        (program.read_region.base, program.read_region.limit),
-        (program.write_region.base, program.write_region.limit),
+        grants,
         start,
         memory.tobytes(),
         expected.tobytes(),
@@ -134,27 +187,31 @@ def job(net: Network, seed: int, base: int = BASE) -> Job:
 
 
 OUTPUTS, SOURCE, LIST = 0x1_FF80, 0x2_0F80, 0x2_1FA0
-"""Where a list made by hand writes, reads, and lies: each across a 4 KiB boundary."""
+"""The bases of OUTPUT, INPUT and PROGRAM of a list made by hand: each region reaches across a 4 KiB boundary."""
 REGION_BYTES = 256
 
 
 def bare(
-    *commands: tuple[Opcode, dict[str, int]], source: bytes = b"", outputs: bytes = b"", at: int = 0
+    *commands: tuple[Opcode, dict[str, int]], source: bytes = b"", outputs: bytes = b"", first: int = 0
 ) -> Job:
-    """Commands made by hand. `outputs` is what the WRITE region holds in the end, from its byte `at` on."""
+    """Commands made by hand, which find `source` in INPUT. `outputs` is what OUTPUT holds in the end, from its byte
+    `first` on."""
     base = OUTPUTS - AROUND
     words = b"".join(encode(opcode, fields) for opcode, fields in commands)
     memory = np.full(LIST - base + len(words) + AROUND, UNSET, np.uint8)
     memory[SOURCE - base :][: len(source)] = np.frombuffer(source, np.uint8)
     memory[LIST - base :][: len(words)] = np.frombuffer(words, np.uint8)
     expected = memory.copy()
-    expected[OUTPUTS - base + at :][: len(outputs)] = np.frombuffer(outputs, np.uint8)
+    expected[OUTPUTS - base + first :][: len(outputs)] = np.frombuffer(outputs, np.uint8)
     return Job(
         words,
-        LIST,
+        0,
         len(commands),
-        (SOURCE, LIST + len(words)),
-        (OUTPUTS, OUTPUTS + REGION_BYTES),
+        {
+            Region.OUTPUT: (OUTPUTS, REGION_BYTES),
+            Region.INPUT: (SOURCE, LIST - SOURCE),
+            Region.PROGRAM: (LIST, len(words)),
+        },
         base,
         memory.tobytes(),
         expected.tobytes(),

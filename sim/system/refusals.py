@@ -5,10 +5,11 @@ from typing import Any
 import cocotb
 
 from intaglio.sim.system.host import Fault, Host
-from intaglio.sim.system.programs import CONFIG, Job
+from intaglio.sim.system.programs import CONFIG, Job, at
 from intaglio.sim.system.setting import OPCODES, SMALL, begin
 from intaglio.spec.commands import FORMATS, Opcode, command_layout, encode
-from intaglio.spec.registers import Cause, Register
+from intaglio.spec.regions import REGION_BITS, Region
+from intaglio.spec.registers import REGION_REGISTERS, Cause, Register
 
 
 async def refused(host: Host, work: Job, fault: Fault, again: bool = True) -> None:
@@ -81,21 +82,23 @@ async def more_than_there_is(dut: Any) -> None:
         await refused(host, SMALL.changed(index, **fields), Fault(Cause.ILLEGAL_FIELD, index))
     for offset in range(1, 8):
         index = host.random.choice(SMALL.of(Opcode.WEIGHTS))
-        address = SMALL.command(index)[1]["memory_address"] + offset
-        await refused(host, SMALL.changed(index, memory_address=address), Fault(Cause.ILLEGAL_FIELD, index))
+        place = SMALL.command(index)[1]["memory_offset"] + offset
+        await refused(host, SMALL.changed(index, memory_offset=place), Fault(Cause.ILLEGAL_FIELD, index))
 
 
 ONE_BEAT = {"beats": 1, "times": 1, "stretches": 1}
-TOP = 0xFFFF_FFF8
-ALL_MEMORY = (0, 0xFFFF_FFFF)
+ALL = 0xFFFF_FFF8
+"""The largest limit."""
+ELSEWHERE = 0xFF_F000_0040
+"""A base from which a region of the largest limit reaches beyond the top of the address space."""
 
-# An address, the transfer's size, and the region if it is not the program's.
-Transfer = tuple[int, dict[str, int], tuple[int, int] | None]
+# An offset, the transfer's size, and the limit of a region of its own, if it is not the program's.
+Transfer = tuple[int, dict[str, int], int | None]
 
 
 def outside(opcode: Opcode) -> list[Transfer]:
-    """Transfers that touch what lies beyond an end of their region, or past the top of the address space."""
-    low, high = SMALL.write_region if opcode is Opcode.STORE else SMALL.read_region
+    """Transfers that touch what lies beyond the end of their region."""
+    _, limit = SMALL.grants[REGIONS[opcode]]
     beats_field = opcode is Opcode.WEIGHTS
     longest = ONE_BEAT | {"beats": 0xFFFFFF} if beats_field else {"row_bytes": 0xFFFFFF}
 
@@ -103,135 +106,125 @@ def outside(opcode: Opcode) -> list[Transfer]:
         return ONE_BEAT | {"beats": beats} if beats_field else {"row_bytes": 8 * beats}
 
     cases: list[Transfer] = [
-        (low - 8, size(1), None),
-        (low - 8, size(2), None),
-        (high, size(1), None),
-        (high - 8, size(2), None),
-        (low, longest, None),
-        (high - 8, longest, None),
-        (0, size(1), None),
-        (TOP, size(1), ALL_MEMORY),
-        (TOP, size(2), ALL_MEMORY),
-        (TOP - 8, size(2), ALL_MEMORY),
-        (TOP - 8, size(4), ALL_MEMORY),
-        (TOP, longest, ALL_MEMORY),
-        (low, size(1), (low, low)),
-        (low, size(1), (high, low)),
-        (low, size(1), (low + 4, high)),
-        (low, size(1), (low, low + 4)),
+        (limit, size(1), None),
+        (limit - 8, size(2), None),
+        (0, longest, None),
+        (limit - 8, longest, None),
+        (0xFFFF_FFF8, size(1), None),
+        (ALL, size(1), ALL),
+        (ALL, size(2), ALL),
+        (ALL - 8, size(2), ALL),
+        (ALL - 8, size(4), ALL),
+        (ALL, longest, ALL),
+        (0, size(1), 0),
+        (0, size(2), 8),
+        (0x1000, size(1), 0x1000),
     ]
     if not beats_field:
         cases += [
-            (low - 1, {"row_bytes": 1}, None),
-            (high, {"row_bytes": 1}, None),
-            (high - 1, {"row_bytes": 2}, None),
-            (0xFFFF_FFFF, {"row_bytes": 1}, ALL_MEMORY),
-            (0xFFFF_FFFF, {"row_bytes": 2}, ALL_MEMORY),
+            (limit, {"row_bytes": 1}, None),
+            (limit - 1, {"row_bytes": 2}, None),
+            (0xFFFF_FFFF, {"row_bytes": 1}, ALL),
+            (0xFFFF_FFFF, {"row_bytes": 2}, ALL),
         ]
     return cases
 
 
+REGIONS = {Opcode.LOAD: Region.INPUT, Opcode.WEIGHTS: Region.PROGRAM, Opcode.STORE: Region.OUTPUT}
+"""That the compiler's commands name."""
+
+
 @cocotb.test()
 async def regions(dut: Any) -> None:
-    """One beat beyond either end of a region, or past the top of the address space, is refused."""
+    """One beat at a region's limit, or behind it, is refused, whatever region lies there."""
     host = await begin(dut, "regions")
-    for opcode in (Opcode.LOAD, Opcode.WEIGHTS, Opcode.STORE):
-        reads = opcode is not Opcode.STORE
-        cause = Cause.READ_REGION if reads else Cause.WRITE_REGION
-        for address, fields, region in outside(opcode):
+    for opcode in REGIONS:
+        cause = Cause.WRITE_REGION if opcode is Opcode.STORE else Cause.READ_REGION
+        for offset, fields, limit in outside(opcode):
             index = host.random.choice(SMALL.of(opcode))
-            bad = SMALL.changed(index, memory_address=address, **fields)
-            if region and reads:
-                # Such a region may refuse the list itself.
-                await refused_alone(host, SMALL, index, address, fields, region, cause)
-                continue
-            if region:
-                bad = bad.having(write_region=region)
-            await refused(host, bad, Fault(cause, index, address & ~7), again=host.random.random() < 0.3)
+            bad = SMALL.changed(index, memory_offset=offset, **fields)
+            if limit is not None:
+                bad = bad.changed(index, region=Region.SCRATCH).granting(Region.SCRATCH, ELSEWHERE, limit)
+            address = (bad.place(index) & ~7) % (1 << CONFIG.address_bits)
+            await refused(host, bad, Fault(cause, index, address), again=host.random.random() < 0.3)
     await host.run(SMALL)
 
 
 @cocotb.test()
+async def rights(dut: Any) -> None:
+    """A region may be read, written, or both, by what it is, and a number that is no region's is no field's value."""
+    host = await begin(dut, "rights")
+    for opcode in REGIONS:
+        writes = opcode is Opcode.STORE
+        for region in range(1 << REGION_BITS):
+            index = host.random.choice(SMALL.of(opcode))
+            bad = SMALL.changed(index, region=region)
+            if region not in list(Region):
+                await refused(host, bad, Fault(Cause.ILLEGAL_FIELD, index), again=False)
+            elif not (Region(region).writable if writes else Region(region).readable):
+                cause = Cause.WRITE_REGION if writes else Cause.READ_REGION
+                await refused(host, bad, Fault(cause, index))
+
+
+@cocotb.test()
 async def narrow_regions(dut: Any) -> None:
-    """The regions that the compiler asks for are as narrow as can be at their beginning and READ's end."""
+    """A region needs no more than its last byte's beat, and the low bits of a limit are not there."""
     host = await begin(dut, "narrow")
-    base, limit = SMALL.read_region
-    first_load, store = SMALL.of(Opcode.LOAD)[0], SMALL.of(Opcode.STORE)[0]
+    load, store = SMALL.of(Opcode.LOAD)[-1], SMALL.of(Opcode.STORE)[0]
     last = SMALL.count - 1
-    out = SMALL.command(store)[1]["memory_address"]
-    for work, fault in (
-        (SMALL.having(read_region=(base + 8, limit)), Fault(Cause.READ_REGION, first_load, base)),
-        (SMALL.having(read_region=(base + 1, limit)), Fault(Cause.READ_REGION, first_load, base)),
-        (SMALL.having(read_region=(base, limit - 8)), Fault(Cause.READ_REGION, last, limit - 64)),
-        (SMALL.having(read_region=(base, limit - 1)), Fault(Cause.READ_REGION, last, limit - 64)),
-        (SMALL.having(write_region=(out + 1, out + 64)), Fault(Cause.WRITE_REGION, store, out)),
-        (SMALL.having(write_region=(out, out + 7)), Fault(Cause.WRITE_REGION, store, out)),
+    _, limit = SMALL.grants[Region.PROGRAM]
+    used = {}
+    for index in (load, store):
+        values = SMALL.command(index)[1]
+        assert values["rows"] == 1
+        used[index] = -(-(values["memory_offset"] + values["row_bytes"]) // 8) * 8
+    at_list = Fault(Cause.READ_REGION, last, SMALL.address(Region.PROGRAM, limit - 64))
+    at_input = Fault(Cause.READ_REGION, load, SMALL.place(load) & ~7)
+    at_output = Fault(Cause.WRITE_REGION, store, SMALL.place(store) & ~7)
+    for region, granted, fault in (
+        (Region.PROGRAM, limit - 8, at_list),
+        (Region.PROGRAM, limit - 1, at_list),
+        (Region.INPUT, used[load] - 8, at_input),
+        (Region.INPUT, used[load] - 1, at_input),
+        (Region.OUTPUT, used[store] - 8, at_output),
+        (Region.OUTPUT, used[store] - 1, at_output),
     ):
-        await refused(host, work, fault)
-    await host.run(SMALL.having(write_region=(out, out + 8)))
-
-
-async def refused_alone(
-    host: Host,
-    work: Job,
-    index: int,
-    address: int,
-    fields: dict[str, int],
-    region: tuple[int, int],
-    cause: Cause,
-) -> None:
-    """A READ region other than the program's: where it does not hold the commands, they are what is refused."""
-    lone = work.changed(index, memory_address=address, **fields)
-    lone = lone.replaced(0, lone.commands[64 * index :][:64]).having(count=1, read_region=region)
-    if region[0] <= work.command_address and region[1] >= work.command_address + 64:
-        word = int.from_bytes(lone.commands[:64], "little") & ~(((1 << 80) - 1) << 16)
-        lone = lone.replaced(0, word.to_bytes(64, "little"))
-        fault = Fault(cause, 0, address & ~7)
-    else:
-        fault = Fault(Cause.READ_REGION, 0, work.command_address)
-    await refused(host, lone, fault, again=False)
+        await refused(host, SMALL.granting(region, limit=granted), fault)
+    narrow = SMALL.granting(Region.INPUT, limit=used[load]).granting(Region.OUTPUT, limit=used[store] + 7)
+    await host.run(narrow)
 
 
 @cocotb.test()
 async def command_lists(dut: Any) -> None:
-    """Lists that lie where they may not, and those at addresses between beats: their low three bits are ignored."""
+    """Lists that lie where they may not, and those at offsets between beats: their low three bits are ignored."""
     host = await begin(dut, "lists")
-    base, limit = SMALL.read_region
-    list_at = SMALL.command_address
-    for offset in range(1, 8):
+    base, limit = SMALL.grants[Region.PROGRAM]
+    offset = SMALL.command_offset
+    for within in range(1, 8):
         host.place(SMALL)
-        await host.configure(SMALL)
-        await host.write(Register.COMMAND_ADDRESS, list_at + offset)
-        assert await host.read(Register.COMMAND_ADDRESS) == list_at + offset
+        await host.configure(SMALL.having(command_offset=offset + within))
+        assert await host.read(Register.COMMAND_OFFSET) == offset + within
         await host.go()
         await host.finish(SMALL)
     for index in (0, 1, 5, SMALL.count - 1):
         for cut in (8, 64):
-            at = list_at + 64 * index
-            work = SMALL.having(read_region=(base, at + 64 - cut))
-            await refused(host, work, Fault(Cause.READ_REGION, index, at))
-    for address, region in (
-        (0xFFFF_FFC0, (0, 0xFFFF_FFFF)),
-        (0xFFFF_FFF8, (0, 0xFFFF_FFFF)),
-        (base - 64, SMALL.read_region),
-        (limit, SMALL.read_region),
-        (0, SMALL.read_region),
-        (list_at, (0, 0)),
-    ):
+            place = offset + 64 * index
+            work = SMALL.granting(Region.PROGRAM, limit=place + 64 - cut)
+            await refused(host, work, Fault(Cause.READ_REGION, index, base + place))
+    for place, granted in ((0xFFFF_FFC0, ALL), (ALL, ALL), (limit, limit), (0xFFFF_FFC0, limit), (offset, 0)):
+        work = SMALL.granting(Region.PROGRAM, limit=granted)
         host.place(SMALL)
-        await host.configure(SMALL.having(read_region=region))
-        await host.write(Register.COMMAND_ADDRESS, address)
+        await host.configure(work.having(command_offset=place))
         await host.go()
-        await host.stopped(Fault(Cause.READ_REGION, 0, address), SMALL)
+        await host.stopped(Fault(Cause.READ_REGION, 0, base + place), SMALL)
     for count in (SMALL.count + 1, 0xFFFF_FFFF):
-        await refused(host, SMALL.having(count=count), Fault(Cause.READ_REGION, SMALL.count, limit))
-    # The second command of this list lies past the top of the address space.
+        await refused(host, SMALL.having(count=count), Fault(Cause.READ_REGION, SMALL.count, base + limit))
+    # The second command of this list lies past the largest offset that can be granted.
     host.place(SMALL)
-    host.ram.write(0xFFFF_FF80, SMALL.commands[:64])
-    await host.configure(SMALL.having(read_region=(0, 0xFFFF_FFFF)))
-    await host.write(Register.COMMAND_ADDRESS, 0xFFFF_FF80)
+    host.ram.write(base + 0xFFFF_FF80, SMALL.commands[:64])
+    await host.configure(SMALL.granting(Region.PROGRAM, limit=ALL).having(command_offset=0xFFFF_FF80))
     await host.go()
-    await host.stopped(Fault(Cause.READ_REGION, 1, 0xFFFF_FFC0), SMALL)
+    await host.stopped(Fault(Cause.READ_REGION, 1, base + 0xFFFF_FFC0), SMALL)
     await host.run(SMALL)
 
 
@@ -239,17 +232,19 @@ async def command_lists(dut: Any) -> None:
 async def regions_after_reset(dut: Any) -> None:
     host = await begin(dut, "no regions")
     host.place(SMALL)
-    store = SMALL.of(Opcode.STORE)[0]
-    steps = (
-        ((), Fault(Cause.READ_REGION, 0, SMALL.command_address)),
-        ((Register.READ_BASE, Register.READ_LIMIT), Fault(Cause.WRITE_REGION, store, SMALL.write_region[0])),
-    )
     host.grant(SMALL)
-    await host.write(Register.COMMAND_ADDRESS, SMALL.command_address)
+    load, store = SMALL.of(Opcode.LOAD)[0], SMALL.of(Opcode.STORE)[0]
+    # Until a region is granted its base is 0 as well.
+    offsets = {index: SMALL.command(index)[1]["memory_offset"] & ~7 for index in (load, store)}
+    await host.write(Register.COMMAND_OFFSET, SMALL.command_offset)
     await host.write(Register.COMMAND_COUNT, SMALL.count)
-    for registers, fault in steps:
-        for register, value in zip(registers, SMALL.read_region, strict=False):
-            await host.write(register, value)
+    for region, fault in (
+        (None, Fault(Cause.READ_REGION, 0, SMALL.command_offset)),
+        (Region.PROGRAM, Fault(Cause.READ_REGION, load, offsets[load])),
+        (Region.INPUT, Fault(Cause.WRITE_REGION, store, offsets[store])),
+    ):
+        for register in REGION_REGISTERS[region] if region is not None else ():
+            await host.write(register, SMALL.settings()[register])
         await host.go()
         await host.stopped(fault, SMALL)
     await host.run(SMALL)
@@ -261,13 +256,13 @@ async def faults_that_meet(dut: Any) -> None:
     host = await begin(dut, "several")
     for _ in range(12):
         host.pause_at_random()
-        outside_read = Fault(Cause.READ_REGION, 1, SMALL.read_region[1])
+        beyond = at(Region.INPUT, SMALL.grants[Region.INPUT][1])
+        outside_read = Fault(Cause.READ_REGION, 1, SMALL.address(*beyond.values()))
         unknown = Fault(Cause.ILLEGAL_OPCODE, 2)
-        store = Fault(Cause.WRITE_REGION, 0, SMALL.read_region[0])
-        work = SMALL.replaced(
-            0, encode(Opcode.STORE, {"memory_address": SMALL.read_region[0], "row_bytes": 8, "rows": 1})
-        )
-        work = work.replaced(1, encode(Opcode.WEIGHTS, {"memory_address": outside_read.address} | ONE_BEAT))
+        store = Fault(Cause.WRITE_REGION, 0)
+        row = {**at(Region.INPUT), "row_bytes": 8, "rows": 1}
+        work = SMALL.replaced(0, encode(Opcode.STORE, row))
+        work = work.replaced(1, encode(Opcode.WEIGHTS, beyond | ONE_BEAT))
         work = work.replaced(2, bytes(64))
         await host.launch(work)
         await host.interrupt()

@@ -28,6 +28,7 @@ TESTS = {
     "counts_of_zero": 1,
     "more_than_there_is": 1,
     "regions": 1,
+    "rights": 1,
     "narrow_regions": 1,
     "command_lists": 1,
     "regions_after_reset": 1,

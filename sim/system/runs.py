@@ -7,9 +7,10 @@ import cocotb
 import numpy as np
 
 from intaglio.network import FullyConnected
-from intaglio.sim.system.programs import CONFIG, OUTPUTS, SOURCE, UNSET, bare, job, network, overflowing
+from intaglio.sim.system.programs import CONFIG, UNSET, at, bare, job, network, overflowing
 from intaglio.sim.system.setting import ENGINES, LARGE, PATTERN, SMALL, begin, check_counters, until
 from intaglio.spec.commands import COMMAND_BYTES, Engine, Opcode
+from intaglio.spec.regions import Region
 from intaglio.spec.registers import STATUS_DONE, Register
 
 
@@ -43,8 +44,8 @@ async def bursts_in_flight(dut: Any) -> None:
     stated = int(dut.stated_open.value)
     rows = {"row_bytes": 8, "rows": 30, "memory_pitch": 8, "scratchpad_pitch": 16}
     work = bare(
-        (Opcode.LOAD, rows | {"memory_address": SOURCE}),
-        (Opcode.STORE, rows | {"memory_address": OUTPUTS, "wait_load": 1}),
+        (Opcode.LOAD, rows | {**at(Region.INPUT)}),
+        (Opcode.STORE, rows | {**at(Region.OUTPUT), "wait_load": 1}),
         source=PATTERN[:240],
         outputs=PATTERN[:240],
     )
@@ -102,8 +103,8 @@ async def rows_of_any_shape(dut: Any) -> None:
             outputs[end : end + row_bytes] = PATTERN[start : start + row_bytes]
         both = {"row_bytes": row_bytes, "rows": rows}
         both |= {"scratchpad_address": place, "scratchpad_pitch": pitch_chip}
-        load = both | {"memory_address": SOURCE + first_in, "memory_pitch": pitch_in % 2**32}
-        store = both | {"memory_address": OUTPUTS + first_out, "memory_pitch": pitch_out % 2**32}
+        load = both | {**at(Region.INPUT, first_in), "memory_pitch": pitch_in % 2**32}
+        store = both | {**at(Region.OUTPUT, first_out), "memory_pitch": pitch_out % 2**32}
         work = bare(
             (Opcode.LOAD, load),
             (Opcode.STORE, store | {"wait_load": 1}),
@@ -127,7 +128,7 @@ async def overflows(dut: Any) -> None:
         assert work.overflows
         await host.run(work)
         binding = work.compiled.inputs[0]
-        start = binding.address - work.base
+        start = work.address(binding.region, binding.offset) - work.base
         stored = np.frombuffer(work.memory[start : start + binding.bytes], np.uint8)
         values = binding.unpack(stored).reshape(-1)
         lost = 0
@@ -154,7 +155,7 @@ async def leftovers(dut: Any) -> None:
     odd = (
         SMALL.changed(SMALL.of(Opcode.WEIGHTS)[-1], beats=9).having(expected=SMALL.expected),
         bare(
-            (Opcode.WEIGHTS, {"memory_address": SOURCE, "beats": 20, "times": 1, "stretches": 1}),
+            (Opcode.WEIGHTS, {**at(Region.INPUT), "beats": 20, "times": 1, "stretches": 1}),
             source=PATTERN,
         ),
         bare((Opcode.RESCALE, rescale)),
@@ -163,7 +164,7 @@ async def leftovers(dut: Any) -> None:
             (Opcode.RESCALE, rescale | {"low": 5, "high": -5}),
         ),
         bare(
-            (Opcode.WEIGHTS, weights | {"memory_address": SOURCE}),
+            (Opcode.WEIGHTS, weights | {**at(Region.INPUT)}),
             (Opcode.MATMUL, SMALL.command(matmul)[1] | {"wait_load": 0}),
             source=PATTERN,
         ),
@@ -180,13 +181,13 @@ async def chunks_without_end(dut: Any) -> None:
     """A pooling's chunks past its last channel write nothing, however many they are."""
     host = await begin(dut, "chunks")
     lanes = CONFIG.vector_lanes
-    store = {"memory_address": OUTPUTS, "row_bytes": 8, "rows": 1, "scratchpad_address": 64, "wait_pool": 1}
+    store = {**at(Region.OUTPUT), "row_bytes": 8, "rows": 1, "scratchpad_address": 64, "wait_pool": 1}
     pool = {
         "width_elements": lanes, "height": 1, "output_rows": 1, "output_columns": 1, "kernel_rows": 1,
         "kernel_columns": 1, "chunks": (1 << 17) // lanes + 2, "channels": 16, "pad": 9, "destination": 64,
         "wait_load": 1,
     }  # fmt: skip
-    load = {"memory_address": SOURCE, "row_bytes": 8, "rows": 1}
+    load = {**at(Region.INPUT), "row_bytes": 8, "rows": 1}
     work = bare(
         (Opcode.LOAD, load),
         (Opcode.MAX_POOL, pool),
@@ -201,7 +202,7 @@ async def chunks_without_end(dut: Any) -> None:
 async def marks(dut: Any) -> None:
     """A time stamp for each marked command, also where two complete in one cycle; the last place is written anew."""
     host = await begin(dut, "marks")
-    beat = {"memory_address": SOURCE, "row_bytes": 8, "rows": 1, "mark": 1}
+    beat = {**at(Region.INPUT), "row_bytes": 8, "rows": 1, "mark": 1}
     many = bare(*[(Opcode.LOAD, beat)] * 300, source=PATTERN)
     await host.run(many)
     stamps = [await host.read(Register.MARKS + 4 * place) for place in range(256)]
@@ -216,7 +217,7 @@ async def marks(dut: Any) -> None:
             "kernel_columns": kernel, "chunks": 1, "channels": 1, "mark": 1, "destination": 64,
         }  # fmt: skip
         before = int(dut.together.value)
-        store = {"memory_address": OUTPUTS, "row_bytes": 8, "rows": 1, "mark": 1, "scratchpad_address": 0}
+        store = {**at(Region.OUTPUT), "row_bytes": 8, "rows": 1, "mark": 1, "scratchpad_address": 0}
         work = bare(
             (Opcode.LOAD, beat | {"mark": 0}),
             (Opcode.MAX_POOL, pool),

@@ -1,6 +1,7 @@
 // The machine and a judge of its bus, so that no cycle needs Python.
 //
-// `broken` keeps the first rule that was broken (by number, see RULES in `sim.system.host`) until `rst` or `forgive`.
+// `broken` keeps the first rule that was broken (by number, see RULES in `sim.system.host`) until `rst` or `forgive`; one broken by
+// what is valid in a reset outlasts that.
 // All counters run on from the beginning of the simulation, but `reads_open`, `writes_open` and the queues of lengths,
 // which a reset empties.
 // Ref: Arm IHI 0022, AMBA AXI Protocol Specification [A3.1.2: valid is low in reset; A3.2.1: it stays until ready;
@@ -11,7 +12,7 @@ module top (
     input rst,
     output irq,
     output m_axi_arid,
-    output [31:0] m_axi_araddr,
+    output [39:0] m_axi_araddr,
     output [7:0] m_axi_arlen,
     output [2:0] m_axi_arsize,
     output [1:0] m_axi_arburst,
@@ -26,7 +27,7 @@ module top (
     input m_axi_rvalid,
     output m_axi_rready,
     output m_axi_awid,
-    output [31:0] m_axi_awaddr,
+    output [39:0] m_axi_awaddr,
     output [7:0] m_axi_awlen,
     output [2:0] m_axi_awsize,
     output [1:0] m_axi_awburst,
@@ -61,10 +62,11 @@ module top (
     output s_axil_rvalid,
     input s_axil_rready,
     // What the host granted, and what it asks of the judge.
-    input [31:0] read_base,
-    input [31:0] read_limit,
-    input [31:0] write_base,
-    input [31:0] write_limit,
+    input [5*40-1:0] bases,
+    input [5*32-1:0] limits,
+    input [4:0] readable,
+    input [4:0] writable,
+    input [7:0] attributes,
     input forgive,
     input unanswered,       // the memory has gone: the interrupt may come with bursts open
     output reg [7:0] broken,
@@ -115,22 +117,30 @@ module top (
     wire [2:0] completing = {2'd0, probe_done[0]} + {2'd0, probe_done[1]} + {2'd0, probe_done[2]} + {2'd0, probe_done[3]}
         + {2'd0, probe_done[4]} + {2'd0, probe_done[5]};
 
-    wire [58:0] ar = {
+    wire [66:0] ar = {
         m_axi_arid, m_axi_araddr, m_axi_arlen, m_axi_arsize, m_axi_arburst, m_axi_arcache, m_axi_arprot, 6'd0
     };
-    wire [58:0] aw = {
+    wire [66:0] aw = {
         m_axi_awid, m_axi_awaddr, m_axi_awlen, m_axi_awsize, m_axi_awburst, m_axi_awcache, m_axi_awprot, 6'd0
     };
     wire [72:0] w = {m_axi_wdata, m_axi_wstrb, m_axi_wlast};
     wire ar_moves = m_axi_arvalid && m_axi_arready, r_moves = m_axi_rvalid && m_axi_rready;
     wire aw_moves = m_axi_awvalid && m_axi_awready, w_moves = m_axi_wvalid && m_axi_wready;
     wire b_moves = m_axi_bvalid && m_axi_bready;
-    wire [32:0] ar_end = {1'b0, m_axi_araddr} + {21'd0, {1'b0, m_axi_arlen} + 9'd1, 3'd0};
-    wire [32:0] aw_end = {1'b0, m_axi_awaddr} + {21'd0, {1'b0, m_axi_awlen} + 9'd1, 3'd0};
+    // Whether all of a burst lies in a region of those; offsets are as large as the region's limit at most.
+    function granted(input [39:0] address, input [7:0] length, input [4:0] regions);
+        reg [39:0] offset;
+        granted = 0;
+        for (int region = 0; region < 5; region++) begin
+            offset = address - bases[40*region+:40];
+            if (regions[region] && {1'b0, offset} + {29'd0, {1'b0, length} + 9'd1, 3'd0} <= {9'd0, limits[32*region+:32]})
+                granted = 1;
+        end
+    endfunction
 
     // What was offered in the cycle before and not taken.
     reg ar_held, aw_held, w_held, reset_before, irq_before, written_before;
-    reg [58:0] ar_before, aw_before;
+    reg [66:0] ar_before, aw_before;
     reg [72:0] w_before;
     // Lengths of bursts that were announced and of those that were sent: data may run ahead of the address.
     reg [8:0] announced[0:31], sent[0:31];
@@ -140,7 +150,7 @@ module top (
     reg [7:0] found;
     always @* begin
         found = 0;
-        if (reset_before && (m_axi_arvalid || m_axi_awvalid || m_axi_wvalid || irq || s_axil_bvalid || s_axil_rvalid))
+        if ((rst || reset_before) && (m_axi_arvalid || m_axi_awvalid || m_axi_wvalid || irq && !rst || s_axil_bvalid || s_axil_rvalid))
             found = 1;
         else if (ar_held && (!m_axi_arvalid || ar != ar_before)) found = 2;
         else if (aw_held && (!m_axi_awvalid || aw != aw_before)) found = 3;
@@ -155,8 +165,8 @@ module top (
             found = 8;
         else if (m_axi_arvalid && m_axi_arlen >= BEATS) found = 9;
         else if (m_axi_awvalid && m_axi_awlen >= BEATS) found = 10;
-        else if (m_axi_arvalid && (m_axi_araddr < read_base || ar_end > {1'b0, read_limit})) found = 11;
-        else if (m_axi_awvalid && (m_axi_awaddr < write_base || aw_end > {1'b0, write_limit})) found = 12;
+        else if (m_axi_arvalid && !granted(m_axi_araddr, m_axi_arlen, readable)) found = 11;
+        else if (m_axi_awvalid && !granted(m_axi_awaddr, m_axi_awlen, writable)) found = 12;
         else if (reads_open > OUTSTANDING || writes_open > OUTSTANDING) found = 13;
         else if (compared != announced_head && compared != sent_head && announced[compared] != sent[compared])
             found = 14;
@@ -164,6 +174,8 @@ module top (
                                         || writes_open != 0 || announced_head != sent_head || beats_sent != 0))
             found = 15;
         else if (w_moves && m_axi_wstrb != 0 && announced_head == sent_head && !m_axi_awvalid) found = 16;
+        else if (m_axi_arvalid && {m_axi_arcache, m_axi_arprot} != {attributes[7:4], attributes[2:0]}) found = 17;
+        else if (m_axi_awvalid && {m_axi_awcache, m_axi_awprot} != {attributes[7:4], attributes[2:0]}) found = 17;
     end
 
     always @(posedge clk) begin
@@ -176,7 +188,8 @@ module top (
             irq_cycle <= cycle;
         end
         if (s_axil_bvalid && !written_before) written_cycle <= cycle;
-        if (rst || forgive) broken <= 0;
+        if (forgive) broken <= 0;
+        else if (rst) broken <= found == 1 || broken == 1 ? 1 : 0;
         else if (broken == 0) broken <= found;
 
         {ar_held, aw_held, w_held} <= rst ? 3'd0 : {

@@ -4,10 +4,11 @@ from typing import Any
 
 import cocotb
 
-from intaglio.sim.system.host import PLACES, Fault, Host
-from intaglio.sim.system.programs import CONFIG, SOURCE, bare
+from intaglio.sim.system.host import PLACES, RESET, Fault, Host
+from intaglio.sim.system.programs import CONFIG, at, bare
 from intaglio.sim.system.setting import LARGE, NEVER, PATTERN, SMALL, begin, check_counters, until
 from intaglio.spec.commands import Engine, Opcode
+from intaglio.spec.regions import Region
 from intaglio.spec.registers import (
     CONTROL_ABORT,
     CONTROL_START,
@@ -57,7 +58,7 @@ async def reset_at_any_cycle(dut: Any, seed: int) -> None:
         host.pause_at_random()
         if turn % 3 == 0:
             for place in PLACES:
-                assert await host.read(place) == 0
+                assert await host.read(place) == RESET[place]
             assert await host.read(Register.WATCHDOG) == WATCHDOG_RESET
             assert await host.read(Register.STATUS) == await host.read(Register.INTERRUPT) == 0
             assert await host.fault() == Fault(Cause.NONE)
@@ -110,13 +111,7 @@ async def a_host_that_meddles(dut: Any) -> None:
         work = (LARGE, SMALL)[turn % 2]
         host.pause(0.5)
         await host.launch(work)
-        values = dict(
-            zip(
-                PLACES,
-                (work.command_address, work.count, *work.read_region, *work.write_region),
-                strict=True,
-            )
-        )
+        values = work.settings()
         busy = True
         while busy:
             for place in host.random.sample(list(PLACES), 3):
@@ -171,7 +166,7 @@ async def controls(dut: Any) -> None:
     assert not int(dut.irq.value)
     assert await host.fault() == Fault(Cause.NONE)
     await host.finish(SMALL)
-    for unknown in (0x0C, 0x1C, 0x28, 0x50, 0x7C, 0xA8, 0x3FC, 0x800, 0xFFC):
+    for unknown in (0x0C, 0x1C, 0x2C, 0x54, 0x7C, 0xA8, 0x10C, 0x150, 0x3FC, 0x800, 0xFFC):
         assert await host.read(unknown) == 0
 
 
@@ -195,7 +190,7 @@ async def waits_for_ever(dut: Any) -> None:
         # No weights, one tile too few, more than the buffer holds.
         bare((Opcode.MATMUL, SMALL.command(matmul)[1] | {"wait_load": 0})),
         SMALL.changed(weights[-1], beats=SMALL.command(weights[-1])[1]["beats"] - 1),
-        bare((Opcode.WEIGHTS, {"memory_address": SOURCE, "beats": 80, "times": 1, "stretches": 1}), source=PATTERN),
+        bare((Opcode.WEIGHTS, {**at(Region.INPUT), "beats": 80, "times": 1, "stretches": 1}), source=PATTERN),
     ]  # fmt: skip
     for work in stuck:
         for patience in (60, 300):

@@ -139,10 +139,12 @@ class Grant:
     def refused(self, region: Region, starts: Integers, size: int) -> tuple[Cause, int] | None:
         """Of transfers of `size` bytes from each of the offsets `starts`, the first that cannot be, and the address
         that the fault names: the transfer's first beat, or the first beat that no memory answers (a machine names its
-        burst's).
+        burst's); 0 where the region may not be used.
         """
+        if region not in self.regions:
+            return self.outside, 0
         beat, there = self.config.bus_bytes, self.there.get(region, 0)
-        limit = self.memory_map.limits.get(region, 0) if region in self.regions else 0
+        limit = self.memory_map.limits.get(region, 0)
         first, end = starts // beat * beat, -(-(starts + size) // beat) * beat
         outside, missing = end > limit, end > there
         if not (outside | missing).any():
