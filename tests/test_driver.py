@@ -420,7 +420,7 @@ def test_the_same_artifact_at_three_placements(machine: Driver, digits: Artifact
     """One behind the other; apart, each at a page's end; and down from the top of the address space, touching."""
     sizes = digits.program.region_bytes
     apart = {region: (region + 1 << 24) + 4096 - 64 for region in Region}
-    down, top = {}, 1 << 32
+    down, top = {}, 1 << digits.address_bits
     for region in Region:
         top -= sizes[region]
         down[region] = top
