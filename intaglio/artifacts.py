@@ -16,7 +16,7 @@ from intaglio.compiler.artifact import (
     SelfTest,
     artifact_of,
     c_sources,
-    crc_of,
+    compared_with_tests,
     decode,
     described,
     encode,
@@ -188,7 +188,7 @@ def run(
     if backend == "rtl":
         session.prepare([machine], building)
     stored, cycles = run_alone(artifact.program, machine, batch, backend)
-    compared, difference = _compared(artifact, stored) if inputs is None else (0, None)
+    compared, difference = compared_with_tests(artifact, stored) if inputs is None else (0, None)
     return ArtifactRun(
         artifact=artifact,
         config=machine,
@@ -239,28 +239,3 @@ def _machine(artifact: Artifact, config: session.Config | None, where: str) -> A
             f"{machine.name} here has {machine.fingerprint:#010x}; compile the network again"
         )
     return machine
-
-
-def _compared(artifact: Artifact, stored: Batch) -> tuple[int, str | None]:
-    """How many of the tensors that are stored have the CRC that their self-test says, up to the first that has not, and
-    which that is: layers in their order, then outputs."""
-    outputs = artifact.of_role(Role.OUTPUT)
-    compared = 0
-    count = len(next(iter(stored.values())))
-    for number, test in enumerate(artifact.tests[:count]):
-        wanted = [
-            (f"layer {layer.name}", artifact.stored[place], crc)
-            for layer, place, crc in zip(
-                artifact.program.layers, artifact.layer_tensors, test.crcs[len(outputs) :], strict=True
-            )
-            if place is not None
-        ]
-        wanted += [
-            (f"output {tensor.name}", tensor, crc)
-            for tensor, crc in zip(outputs, test.crcs[: len(outputs)], strict=True)
-        ]
-        for what, tensor, crc in wanted:
-            if crc_of(tensor.binding, stored[tensor.name][number]) != crc:
-                return compared, f"self-test {number}: {what} differs"
-            compared += 1
-    return compared, None

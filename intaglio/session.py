@@ -26,7 +26,7 @@ from intaglio.errors import ArgumentError
 from intaglio.network import Network, NetworkError
 from intaglio.network import load as formats
 from intaglio.network.graph import WeightLayer
-from intaglio.network.inputs import check_batch, conform, load_inputs, load_labels
+from intaglio.network.inputs import HasInputs, check_batch, conform, load_inputs, load_labels
 from intaglio.outcome import Outcome, Prediction, check_labels
 from intaglio.outputs import check_writable
 from intaglio.sim.simulator.build import build_all, cached
@@ -211,7 +211,7 @@ def load_config(config: Config) -> AcceleratorConfig:
         raise ArgumentError("config", str(error)) from error
 
 
-def inputs_of(inputs: Inputs, network: Network, limit: int | None = None) -> tuple[Batch, int]:
+def inputs_of(inputs: Inputs, network: HasInputs, limit: int | None = None) -> tuple[Batch, int]:
     """Inputs by tensor name, as the network's integers, and how many inferences they are; see `run`."""
     if limit is not None and limit < 1:
         raise ArgumentError("limit", f"must be 1 or more, not {limit}")

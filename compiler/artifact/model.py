@@ -194,3 +194,28 @@ def packing_of(tensor: Tensor, config: AcceleratorConfig) -> Binding:
 def crc_of(binding: Binding, values: npt.NDArray[np.integer]) -> int:
     """CRC-32 of one inference's values as they lie in memory; bits that no element takes count as zeros."""
     return zlib.crc32(binding.pack(values[np.newaxis])[0].tobytes())
+
+
+def compared_with_tests(artifact: Artifact, stored: Values) -> tuple[int, str | None]:
+    """How many of the tensors that the program stored in its self-tests (by name, batch first) have the CRC that these
+    say, up to the first that has not, and which that is: of each test layers in their order, then outputs."""
+    outputs = artifact.of_role(Role.OUTPUT)
+    compared = 0
+    count = len(next(iter(stored.values())))
+    for number, test in enumerate(artifact.tests[:count]):
+        wanted = [
+            (f"layer {layer.name}", artifact.stored[place], crc)
+            for layer, place, crc in zip(
+                artifact.program.layers, artifact.layer_tensors, test.crcs[len(outputs) :], strict=True
+            )
+            if place is not None
+        ]
+        wanted += [
+            (f"output {tensor.name}", tensor, crc)
+            for tensor, crc in zip(outputs, test.crcs[: len(outputs)], strict=True)
+        ]
+        for what, tensor, crc in wanted:
+            if crc_of(tensor.binding, stored[tensor.name][number]) != crc:
+                return compared, f"self-test {number}: {what} differs"
+            compared += 1
+    return compared, None
