@@ -259,7 +259,7 @@ def test_the_same_bytes_run_anywhere(config, program, inputs) -> None:
         )
         for name, values in functional.outputs.items():
             np.testing.assert_array_equal(values, [run.outputs[name] for run in runs])
-        found.append([run.outputs["output"].tolist() for run in runs])
+        found.append([{name: values.tolist() for name, values in run.outputs.items()} for run in runs])
     assert found[0][0] != found[0][1]
     assert all(outputs == found[0] for outputs in found)
 

@@ -59,6 +59,8 @@ class ReadBus:
         self._clients = list(clients)
         self._flight: deque[tuple[Client, int, float]] = deque()
         self._held_up = False
+        self._early = 0
+        """Beats of the burst that comes which have made room already."""
 
     def ask(self) -> None:
         """Somebody may have something to ask for, or room for it."""
@@ -101,14 +103,24 @@ class ReadBus:
     def _begin(self) -> None:
         client, beats, _ = self._flight[0]
         client.begun(beats)
+        # What has come makes room for what is asked for next, beat by beat.
+        lacking = client.bursts[0] - client.in_flight if client.bursts else 0
+        if client.behind is None and 0 < lacking < beats:
+            self._early = int(lacking)
+            self._clock.after(lacking, lambda: self._make_room(client))
         if client.behind is None:
             self._clock.after(beats, self._end)
         else:
             self._clock.flow(Flow(beats, self._end, writes=1.0, behind=client.behind))
 
+    def _make_room(self, client: Client) -> None:
+        client.in_flight += self._early
+        self.ask()
+
     def _end(self) -> None:
         client, beats, _ = self._flight.popleft()
-        client.in_flight += beats
+        client.in_flight += beats - self._early
+        self._early = 0
         self.beats += beats
         client.ended(beats)
         if self._flight:

@@ -43,7 +43,8 @@ class CommandQueue(wiring.Component):
     Members
     -------
     i : In(stream)
-        Payload: ``waits`` (one sequence number an engine of `WAITED`), then `command_signature`'s.
+        Payload: ``waits`` (one sequence number an engine of `WAITED`), ``named`` (whether it is one: 0 waits for
+        nothing), then `command_signature`'s.
     o : Out(command_signature)
     completed : In(SEQUENCE_BITS) array
         Commands that each engine of `WAITED` has completed since the start, modulo ``2**SEQUENCE_BITS``.
@@ -53,7 +54,11 @@ class CommandQueue(wiring.Component):
         self._opcode = opcode
         self._command = command_signature(opcode).members["payload"].shape
         self._entry = data.StructLayout(
-            {"waits": data.ArrayLayout(SEQUENCE_BITS, len(WAITED)), "command": self._command}
+            {
+                "waits": data.ArrayLayout(SEQUENCE_BITS, len(WAITED)),
+                "named": len(WAITED),
+                "command": self._command,
+            }
         )
         super().__init__(
             {
@@ -71,7 +76,7 @@ class CommandQueue(wiring.Component):
             ahead = Signal(SEQUENCE_BITS, name=f"ahead_{index}")
             m.d.comb += [
                 ahead.eq(count - queue.payload.waits[index]),
-                met[index].eq(~ahead[-1]),
+                met[index].eq(~ahead[-1] | ~queue.payload.named[index]),
             ]
         stands = Signal()
         taken = Signal()
@@ -104,8 +109,10 @@ def pack_entry(word: Signal, opcode: Opcode, index: Signal) -> Cat:
     """The entry of a queue from the bits of a command and its place in the list."""
     places = command_layout(opcode)
     bits = {name: word[start : start + field.bits] for name, (start, field) in places.items()}
+    waits = [bits[f"wait_{engine.name.lower()}"] for engine in WAITED]
     return Cat(
-        *(bits[f"wait_{engine.name.lower()}"] for engine in WAITED),
+        *waits,
+        *(wait.any() for wait in waits),
         *(bits[field.name] for field in FORMATS[opcode].fields),
         index,
         bits["mark"],

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from intaglio.spec.commands import COMMAND_BITS, COMMAND_BYTES, FORMATS, Opcode, command_layout, encode
 from intaglio.spec.registers import Cause
 
-__all__ = ["Illegal", "drawn", "illegal", "zero_counts"]
+__all__ = ["Illegal", "chosen_of", "drawn", "illegal", "unknown_choices", "zero_counts"]
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,12 @@ class Illegal:
 
 def drawn(numbers: random.Random, opcode: Opcode) -> dict[str, int]:
     """Any fields of a legal command that waits for nobody."""
-    values = {field.name: numbers.randint(field.min, field.max) for field in FORMATS[opcode].fields}
+    values = {
+        field.name: numbers.randrange(field.choices)
+        if field.choices
+        else numbers.randint(field.min, field.max)
+        for field in FORMATS[opcode].fields
+    }
     for name in FORMATS[opcode].nonzero:
         field = next(field for field in FORMATS[opcode].fields if field.name == name)
         # A count of which a single bit is set is no count of zero either.
@@ -60,6 +65,21 @@ def illegal(numbers: random.Random, opcodes: Sequence[Opcode], quick: bool) -> I
                 word = int.from_bytes(encode(opcode, drawn(numbers, opcode)), "little") | 1 << bit
                 name = f"{opcode.name}: a reserved bit {where}"
                 yield Illegal(word.to_bytes(COMMAND_BYTES, "little"), Cause.ILLEGAL_FIELD, (name,))
+
+
+def chosen_of(opcode: Opcode) -> dict[str, range]:
+    """Fields whose number must name something, and the numbers that name nothing."""
+    return {
+        field.name: range(field.choices, field.max + 1) for field in FORMATS[opcode].fields if field.choices
+    }
+
+
+def unknown_choices(numbers: random.Random, opcode: Opcode) -> Iterator[Illegal]:
+    """Each number that names nothing."""
+    for name, unknown in chosen_of(opcode).items():
+        for value in unknown:
+            word = encode(opcode, drawn(numbers, opcode) | {name: value})
+            yield Illegal(word, Cause.ILLEGAL_FIELD, (f"{opcode.name}: no {name}",))
 
 
 def zero_counts(numbers: random.Random, opcode: Opcode) -> Iterator[Illegal]:

@@ -9,11 +9,12 @@ from typing import Any
 
 from cocotb.triggers import ClockCycles
 
+from intaglio.hdl.bus.axi_read import READ_TRANSFER
 from intaglio.hdl.engines.command import command_signature
 from intaglio.hdl.engines.dispatcher import Dispatcher
 from intaglio.sim.engines.agents import Sink, Source
 from intaglio.sim.engines.bench import Configuration
-from intaglio.sim.engines.commands import Illegal, drawn, illegal, zero_counts
+from intaglio.sim.engines.commands import Illegal, chosen_of, drawn, illegal, unknown_choices, zero_counts
 from intaglio.sim.engines.layouts import Packed
 from intaglio.sim.lockstep import Agent, Stand
 from intaglio.spec.commands import (
@@ -26,6 +27,7 @@ from intaglio.spec.commands import (
     Opcode,
     encode,
 )
+from intaglio.spec.regions import Region
 from intaglio.spec.registers import Cause
 
 __all__ = ["configurations"]
@@ -60,6 +62,7 @@ def _bins(opcodes: Sequence[Opcode]) -> list[str]:
         "a wait across the end of the sequence",
         "a wait for the number before the end of the sequence",
         "a wait for far fewer than are complete",
+        "a wait for nothing where half of all numbers are past",
         "two engines complete in one cycle",
         "every engine completes in one cycle",
         "two marked commands complete in one cycle",
@@ -73,6 +76,7 @@ def _bins(opcodes: Sequence[Opcode]) -> list[str]:
         bins += [f"{opcode.name}: {name} is 0" for name in FORMATS[opcode].nonzero]
         bins += [f"{opcode.name}: a reserved bit {where}" for where in ("of the header", "behind the fields")]
         bins += [f"{opcode.name}: its queue is full", f"{opcode.name}: its queue has one place left"]
+        bins += [f"{opcode.name}: no {name}" for name in chosen_of(opcode)]
     engines = {FORMATS[opcode].engine for opcode in opcodes}
     bins += [f"a wait for {engine.name}" for engine in WAITED if engine in engines]
     return bins
@@ -104,6 +108,7 @@ class _Machine(Agent):
         self._layouts = {
             opcode: Packed(command_signature(opcode).members["payload"].shape) for opcode in opcodes
         }
+        self._transfer = Packed(READ_TRANSFER)
         self.at_once = False
         self._room = 1
         beats.allowed = lambda: self._room > 0
@@ -128,7 +133,7 @@ class _Machine(Agent):
     def ask(self, address: int, count: int, words: Sequence[bytes], commands: Sequence[_Command]) -> None:
         """A list in memory, and those of its commands that the engines are to get."""
         self.base, self.count, self.words = address, count, list(words)
-        self._stand.write("address", address)
+        self._stand.write("offset", address)
         self._stand.write("count", count)
         for command in commands:
             self._expected[command.opcode].append(command)
@@ -138,11 +143,14 @@ class _Machine(Agent):
         return not any(self._expected.values()) and not any(self._running.values()) and not self._done
 
     def transfer(self, word: int) -> None:
-        address, beats, command = word & 0xFFFF_FFFF, word >> 32 & 0xFF_FFFF, word >> 56
-        expected = ((self.base + COMMAND_BYTES * self.asked) % 2**32, self.command_beats, self.asked)
-        assert (address, beats, command) == expected, (
-            f"asked for is {(address, beats, command)}, not {expected}"
-        )
+        given = self._transfer.unpack(word)
+        expected = {
+            "offset": (self.base + COMMAND_BYTES * self.asked) % 2**32,
+            "beats": self.command_beats,
+            "command": self.asked,
+            "region": Region.PROGRAM,
+        }
+        assert given == expected, f"asked for is {given}, not {expected}"
         data = self.words[self.asked] if self.asked < len(self.words) else bytes(COMMAND_BYTES)
         self.asked += 1
         size = self._beat_bytes
@@ -153,7 +161,10 @@ class _Machine(Agent):
 
     def met(self, command: _Command) -> bool:
         """Whether all that a command waits for is complete [docs/architecture.md: Engines]."""
-        return all((self.completed[engine] - wait) % MODULUS < HALF for engine, wait in command.waits.items())
+        return all(
+            not wait or (self.completed[engine] - wait) % MODULUS < HALF
+            for engine, wait in command.waits.items()
+        )
 
     def _taken(self, opcode: Opcode, word: int) -> None:
         command = self._expected[opcode].popleft()
@@ -266,7 +277,8 @@ class _Bench:
                 behind = draw.choice((0, 0, 1, 3, HALF - 100)) if waiting else HALF - 100
                 if draw.random() < 0.7 or not waiting:
                     behind = HALF - 100
-                values[f"wait_{engine.name.lower()}"] = (before[engine] - behind) % MODULUS
+                nobody = waiting and draw.random() < 0.1
+                values[f"wait_{engine.name.lower()}"] = 0 if nobody else (before[engine] - behind) % MODULUS
             before[FORMATS[opcode].engine] += 1
             found.append(_Command(opcode, values, index))
             self.cover(found[-1])
@@ -276,7 +288,10 @@ class _Bench:
         """What of its waits is to come when the command is drawn."""
         bins, completed = self.stand.bins, self.machine.completed
         ahead = {engine: (wait - completed[engine]) % MODULUS for engine, wait in command.waits.items()}
-        waits = [engine for engine, steps in ahead.items() if 0 < steps < HALF]
+        waits = [engine for engine, steps in ahead.items() if 0 < steps < HALF and command.waits[engine]]
+        bins["a wait for nothing where half of all numbers are past"] += any(
+            not wait and completed[engine] >= HALF for engine, wait in command.waits.items()
+        )
         for engine in waits:
             bins[f"a wait for {engine.name}"] += 1
         bins["a wait that is met later"] += bool(waits)
@@ -373,7 +388,7 @@ async def _refuse(bench: _Bench, quick: bool) -> None:
         bench.pace(number % 8 != 0)
         await _refused(bench, before, wrong)
     for opcode in bench.opcodes:
-        for wrong in zero_counts(draw, opcode):
+        for wrong in (*zero_counts(draw, opcode), *unknown_choices(draw, opcode)):
             await stand.reset()
             bench.pace(True)
             await _refused(bench, [], wrong)

@@ -72,7 +72,8 @@ class _Bench(Agent):
         for row in range(fields["rows"]):
             first = rows.memory_of(fields, row)
             beats = rows.beats_of(self._config, first, fields["row_bytes"])
-            self.asked.append({"address": first, "beats": beats, "command": index})
+            region = fields["region"]
+            self.asked.append({"offset": first, "beats": beats, "command": index, "region": region})
             self.beat_count += beats
             for byte in range(fields["row_bytes"]):
                 value = rows.byte(rows.memory_of(fields, row, byte))
@@ -90,7 +91,7 @@ class _Bench(Agent):
             self._beats.queue
         )
         size = self._config.bus_bytes
-        start = given["address"] & -size
+        start = given["offset"] & -size
         for beat in range(given["beats"]):
             places = range(start + size * beat, start + size * (beat + 1))
             data = int.from_bytes(bytes(rows.byte(place % 2**32) for place in places), "little")

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 from intaglio.sim.lockstep import Stand
 from intaglio.spec.config import AcceleratorConfig
+from intaglio.spec.regions import Region
 
 __all__ = ["beats_of", "bins", "byte", "cover", "drawn", "element_of", "memory_of"]
 
@@ -22,7 +23,7 @@ _BINS = (
     "all rows at one place in memory",
     "rows that overlap in the scratchpad",
     "a row that goes round the scratchpad's end",
-    "memory's addresses wrap",
+    "memory's offsets wrap",
     "the greatest scratchpad_pitch",
     "the greatest scratchpad_address",
     "a marked command",
@@ -59,7 +60,8 @@ def drawn(numbers: random.Random, config: AcceleratorConfig) -> dict[str, int]:
     top = (1 << 24) - 1
     size = config.scratchpad_elements
     return {
-        "memory_address": draw(
+        "region": draw(list(Region)),
+        "memory_offset": draw(
             (
                 numbers.getrandbits(32),
                 4096 + numbers.randrange(config.bus_bytes),
@@ -79,8 +81,8 @@ def drawn(numbers: random.Random, config: AcceleratorConfig) -> dict[str, int]:
 
 
 def memory_of(fields: Mapping[str, int], row: int, byte: int = 0) -> int:
-    """The address in memory of a row's byte [docs/architecture.md: LOAD, STORE]."""
-    return (fields["memory_address"] + row * fields["memory_pitch"] + byte) % 2**32
+    """The offset in its region of a row's byte [docs/architecture.md: LOAD, STORE]."""
+    return (fields["memory_offset"] + row * fields["memory_pitch"] + byte) % 2**32
 
 
 def element_of(fields: Mapping[str, int], config: AcceleratorConfig, row: int, byte: int = 0) -> int:
@@ -114,7 +116,7 @@ def cover(stand: Stand, config: AcceleratorConfig, fields: Mapping[str, int], ma
         bins["a row that goes round the scratchpad's end"] += (
             element_of(fields, config, row) + a_byte * count > size
         )
-        bins["memory's addresses wrap"] += first + count > 2**32
+        bins["memory's offsets wrap"] += first + count > 2**32
     bins["a row of one byte"] += count == 1
     bins["one row"] += rows == 1
     bins["many rows"] += rows > 5

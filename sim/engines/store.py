@@ -92,7 +92,8 @@ class _Bench(Agent):
         count = fields["row_bytes"]
         for row in range(fields["rows"]):
             first = rows.memory_of(fields, row)
-            self.asked.append({"address": first, "bytes": count, "command": index})
+            region = fields["region"]
+            self.asked.append({"offset": first, "bytes": count, "command": index, "region": region})
             self.beat_count += rows.beats_of(self._config, first, count)
             expected = {}
             for byte in range(count):
@@ -120,7 +121,7 @@ class _Bench(Agent):
     def _match(self) -> None:
         """Beats go to the oldest transfer, whose bytes alone are written."""
         while self._open:
-            address, count = self._open[0]["address"], self._open[0]["bytes"]
+            address, count = self._open[0]["offset"], self._open[0]["bytes"]
             beats, size = rows.beats_of(self._config, address, count), self._config.bus_bytes
             if len(self._beats) < beats:
                 return

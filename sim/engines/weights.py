@@ -11,6 +11,7 @@ from intaglio.sim.engines.bench import Configuration
 from intaglio.sim.engines.layouts import Packed
 from intaglio.sim.lockstep import Agent, Stand
 from intaglio.spec.limits import WEIGHTS_QUEUE_DEPTH
+from intaglio.spec.regions import Region
 
 __all__ = ["configurations"]
 
@@ -32,8 +33,8 @@ BINS = (
     "the stream makes a beat wait",
     "a beat a cycle, through several commands",
     "the greatest count",
-    "the highest address",
-    "an address between beats, while commands are under way",
+    "the highest offset",
+    "an offset between beats, while commands are under way",
     "a reset with data on their way",
 )
 
@@ -44,7 +45,7 @@ def configurations() -> list[Configuration]:
             f"weights_{bits}",
             partial(Weights, bits),
             partial(_check, bits),
-            [*BINS, *(f"an address {offset} bytes behind a beat" for offset in range(1, bits // 8))],
+            [*BINS, *(f"an offset {offset} bytes behind a beat" for offset in range(1, bits // 8))],
             mutants=bits == 64,
         )
         for bits in (64, 128)
@@ -79,7 +80,7 @@ class _Bench(Agent):
     def transfer(self, word: int) -> None:
         assert self.asked, "a transfer that no command has"
         given, transfer = self._transfers.unpack(word), self.asked.popleft()
-        expected = {name: transfer[name] for name in ("address", "beats", "command")}
+        expected = {name: transfer[name] for name in ("offset", "beats", "command", "region")}
         assert given == expected, f"asked for is {given}, not {expected}"
         bins = self._stand.bins
         bins["a transfer is asked for before the data of the one before"] += bool(self._under_way)
@@ -116,7 +117,7 @@ class _Bench(Agent):
             assert read("fault_command") == self.refused, "another command is refused"
             assert not read("transfer__valid"), "a transfer of a command that is refused"
             assert not read("command__ready"), "a command that is refused is taken"
-            bins["an address between beats, while commands are under way"] += bool(self._under_way)
+            bins["an offset between beats, while commands are under way"] += bool(self._under_way)
 
 
 async def _check(bits: int, stand: Stand, quick: bool) -> None:
@@ -132,17 +133,24 @@ async def _check(bits: int, stand: Stand, quick: bool) -> None:
 
     def ask(address: int, count: int, times: int = 1, stretches: int = 1) -> None:
         index, mark = draw.getrandbits(32), draw.randrange(2)
-        body = {"memory_address": address, "beats": count, "times": times, "stretches": stretches}
+        region = stand.random.choice(list(Region))
+        body = {
+            "region": region,
+            "memory_offset": address,
+            "beats": count,
+            "times": times,
+            "stretches": stretches,
+        }
         source.queue.append(shapes["command"].pack({"body": body, "index": index, "mark": mark}))
         if address % size:
             bench.refused = index
-            bins[f"an address {address % size} bytes behind a beat"] += 1
+            bins[f"an offset {address % size} bytes behind a beat"] += 1
             return
         places = [
             (address + size * count * stretch) % 2**32 for stretch in range(stretches) for _ in range(times)
         ]
         bench.asked.extend(
-            {"address": place, "beats": count, "command": index, "mark": mark, "ends": False}
+            {"offset": place, "region": region, "beats": count, "command": index, "mark": mark, "ends": False}
             for place in places
         )
         bench.asked[-1]["ends"] = True
@@ -156,7 +164,7 @@ async def _check(bits: int, stand: Stand, quick: bool) -> None:
         bins["a marked command"] += mark
         bins["a command that is not marked"] += not mark
         bins["the greatest count"] += count == (1 << 24) - 1
-        bins["the highest address"] += address == 2**32 - size
+        bins["the highest offset"] += address == 2**32 - size
 
     # The bench looks first: the command at hand is still there.
     for agent in (bench, source, asks, beats, out):
