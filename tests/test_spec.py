@@ -22,7 +22,8 @@ from intaglio.spec.commands import (
 )
 from intaglio.spec.config import AcceleratorConfig
 from intaglio.spec.records import RECORDS, record_bits, record_layout
-from intaglio.spec.registers import COUNTERS, REGISTERS, Cause, Register
+from intaglio.spec.regions import REGION_BITS, Region
+from intaglio.spec.registers import COUNTERS, REGISTERS, Cause, Register, setting_mask
 from intaglio.spec.tables import TABLES, filled
 
 PAGE = Path(__file__).parents[1] / "docs" / "architecture.md"
@@ -163,6 +164,33 @@ def test_records_that_there_are_not():
         record_layout("llsq", 33)
 
 
+# Regions
+
+
+def test_what_the_machine_may_do_with_a_region():
+    assert {region.name: region.rights for region in Region} == {
+        "PROGRAM": "read", "INPUT": "read", "OUTPUT": "write", "SCRATCH": "read and write", "STATE": "read and write",
+    }  # fmt: skip
+    assert max(Region) < 1 << REGION_BITS
+
+
+def test_the_bits_of_settings():
+    masks = {register.name: setting_mask(register, 40, 16) for register in registers.SETTINGS}
+    assert masks["COMMAND_COUNT"] == masks["WATCHDOG"] == 0xFFFF_FFFF
+    assert masks["BUS_ATTRIBUTES"] == 0xF7
+    for region in Region:
+        assert masks[f"{region.name}_BASE"] == masks[f"{region.name}_LIMIT"] == 0xFFFF_FFF0
+        assert masks[f"{region.name}_BASE_HIGH"] == 0xFF
+        assert setting_mask(Register[f"{region.name}_BASE_HIGH"], 32, 8) == 0
+        assert setting_mask(Register[f"{region.name}_LIMIT"], 32, 8) == 0xFFFF_FFF8
+
+
+@pytest.mark.parametrize("bits", [31, 65])
+def test_address_bits_out_of_range(bits):
+    with pytest.raises(ValueError, match=f"^`address_bits` must be between 32 and 64, not {bits}$"):
+        dataclasses.replace(CONFIG, address_bits=bits)
+
+
 # The fingerprint
 
 
@@ -190,6 +218,7 @@ CHANGES = {
         ),
     ),
     "an opcode": ("FORMATS", Opcode.LOAD, dataclasses.replace(FORMATS[Opcode.LOAD], opcode=Opcode.STORE)),
+    "what a number may name": ("FORMATS", Opcode.LOAD, other_field(Opcode.LOAD, "region", choices=4)),
     "an engine": (
         "FORMATS",
         Opcode.LOAD,
@@ -222,7 +251,7 @@ def test_a_changed_command_changes_the_fingerprint(what, monkeypatch):
         (registers, "REGISTERS", other(REGISTERS, 4, access=registers.Access.READ_WRITE)),
         (registers, "REGISTERS", other(REGISTERS, 3, bits=(("CONTROL_START", 2, ""),))),
         (registers, "REGISTERS", REGISTERS[1:]),
-        (registers, "VERSION_VALUE", 2),
+        (registers, "VERSION_VALUE", registers.VERSION_VALUE + 1),
         (limits, "LIMITS", (("QUEUE_DEPTH", 5, ""), *limits.LIMITS[1:])),
     ],
 )
@@ -248,7 +277,7 @@ def test_every_field_of_a_configuration_changes_the_fingerprint():
         "accumulator_depth": 512, "rescales": ("sbnq",), "rescale_lanes": 4, "scratchpad_bytes": 65536,
         "weight_buffer_bytes": 32768, "depthwise_taps": 4,
         "line_buffer_rows": 1, "line_buffer_columns": 64, "bus_bits": 128,
-        "scratchpad_lanes": 64,
+        "scratchpad_lanes": 64, "address_bits": 40,
     }  # fmt: skip
     assert set(others) == {field.name for field in dataclasses.fields(CONFIG)} - {"name"}
     affine = dataclasses.replace(CONFIG, rescale_lanes=8)
@@ -276,7 +305,7 @@ def test_the_header_compiles_and_says_what_spec_says(tmp_path):
     subprocess.run(
         [compiler, "-std=c++17", "-Wall", "-Werror", "-fsyntax-only", "check.cpp"], cwd=tmp_path, check=True
     )
-    assert len(re.findall(r"^constexpr uint32_t \w+ = \d+;$", harness_header(), re.M)) == len(wanted) + 11
+    assert len(re.findall(r"^constexpr uint32_t \w+ = \d+;$", harness_header(), re.M)) == len(wanted) + 10
 
 
 # Configurations
