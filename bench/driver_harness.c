@@ -4,6 +4,8 @@
  *     memory BASE BYTES                         of the machine's bus, from an address on
  *     dump BASE FILE                            what that memory holds
  *     registers FINGERPRINT                     instead: registers that hold what is written, for what needs no more
+ *     bare                                      opens with the hooks for registers alone
+ *     fill BASE BYTE                            writes all of that memory, as the machine and as the processor see it
  *     open | load FILE | loads FILE | bind REGION ADDRESS BYTES | state
  *     start | poll | wait TICKS | abort | interrupt | result | layers | fault BYTES | test TICKS
  *     poke REGISTER VALUE
@@ -23,7 +25,7 @@
 #include "intaglio.h"
 
 #define MOST 4096
-#define MOST_STRETCHES 16
+#define MOST_STRETCHES 256
 #define PAUSE_CYCLES 1000u /* between two polls, unless the interrupt comes */
 
 static struct {
@@ -121,6 +123,8 @@ static uint32_t clock_cycles(void *context)
 }
 
 static const intaglio_port PORT = {NULL, read32, write32, clean, invalidate, pause_cycles, clock_cycles};
+/* Of a host that has nothing else. */
+static const intaglio_port BARE = {NULL, read32, write32, NULL, NULL, NULL, NULL};
 
 static void *symbol(void *library, const char *name)
 {
@@ -189,6 +193,16 @@ static void keep(const char *path, const void *data, size_t bytes)
     FILE *file = fopen(path, "wb");
     if (!file || fwrite(data, 1, bytes, file) != bytes || fclose(file))
         fail(path);
+}
+
+static void fill(uint64_t base, int byte)
+{
+    for (unsigned i = 0; i < stretch_count; i++)
+        if (stretches[i].base == base) {
+            memset(stretches[i].memory, byte, (size_t)stretches[i].bytes);
+            memset(stretches[i].cached, byte, (size_t)stretches[i].bytes);
+        }
+    printf("0\n");
 }
 
 static void dump(uint64_t base, const char *path)
@@ -398,6 +412,10 @@ static void obey(const char *what, uint64_t first, uint64_t second, uint64_t thi
 {
     if (!strcmp(what, "open"))
         printf("%d\n", (int)intaglio_open(&device, &PORT));
+    else if (!strcmp(what, "bare"))
+        printf("%d\n", (int)intaglio_open(&device, &BARE));
+    else if (!strcmp(what, "fill"))
+        fill(first, (int)second);
     else if (!strcmp(what, "bind"))
         bind((uint32_t)first, second, (uint32_t)third);
     else if (!strcmp(what, "state"))

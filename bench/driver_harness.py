@@ -97,10 +97,10 @@ class Driver:
     def numbers(self, *words: object) -> list[int]:
         return [int(number) for number in self.ask(*words).split()]
 
-    def machine(self, library: Path, config: AcceleratorConfig) -> str:
+    def machine(self, library: Path, config: AcceleratorConfig, latency: int = MEMORY_LATENCY_CYCLES) -> str:
         """A simulated machine, and whether it opens."""
         self.ask(
-            "machine", library, MEMORY_LATENCY_CYCLES, config.scratchpad_elements, config.vector_lanes,
+            "machine", library, latency, config.scratchpad_elements, config.vector_lanes,
             config.element_bits,
         )  # fmt: skip
         return self.status("open")

@@ -15,6 +15,7 @@ import pytest
 import intaglio
 from bench.driver_harness import (
     DRIVER,
+    NAMES,
     SOURCES,
     STATUSES,
     STRICT,
@@ -44,7 +45,7 @@ from intaglio.spec.commands import COMMAND_BYTES, Opcode
 from intaglio.spec.commands import encode as command
 from intaglio.spec.config import AcceleratorConfig
 from intaglio.spec.regions import Region
-from intaglio.spec.registers import COUNTERS, Cause, Register
+from intaglio.spec.registers import COUNTERS, STATUS_BUSY, STATUS_DONE, Cause, Register
 from tests.artifacts import (
     CONTENT,
     FINGERPRINT,
@@ -371,8 +372,29 @@ def test_state_is_filled_when_it_is_bound_and_when_it_is_reset(driver: Driver) -
     assert driver.status("bind", Region.STATE, 4096, 128) == "OK"
     held = every_type().contents[Region.STATE]
     assert driver.dump(4096)[: len(held)] == held
+    driver.ask("fill", 4096, 0x77)
     assert driver.status("state") == "OK"
-    assert driver.dump(4096)[: len(held)] == held
+    assert driver.dump(4096) == held + bytes([0x77]) * (128 - len(held))
+
+
+def test_a_host_of_registers_alone(driver: Driver) -> None:
+    """Without a clock, a timeout counts polls; without hooks for caches there are none to call."""
+    driver.registers(FINGERPRINT)
+    assert driver.status("bare") == "OK"
+    driver.load(CONTENT)
+    for region, size in every_type().program.region_bytes.items():
+        if size:
+            driver.ask("memory", region << 20, size)
+            assert driver.status("bind", region, region << 20, size) == "OK"
+    assert driver.status("start") == "OK"
+    driver.ask("poke", Register.STATUS, STATUS_BUSY)
+    assert driver.status("wait", 5) == "TIMEOUT"
+    driver.ask("poke", Register.STATUS, STATUS_DONE)
+    assert driver.status("wait", 5) == "OK"
+    # As if it had been reset.
+    driver.ask("poke", Register.STATUS, 0)
+    assert driver.status("start") == "OK"
+    assert driver.status("wait", 5) == "IDLE"
 
 
 def test_another_machine_is_no_machine(driver: Driver) -> None:
@@ -416,24 +438,55 @@ def test_counters_and_the_cycles_of_layers(machine: Driver, digits: Artifact) ->
     assert counters[Register.READ_BEATS] * 8 > len(digits.program.image)
 
 
-def test_the_same_artifact_at_three_placements(machine: Driver, digits: Artifact) -> None:
+def placements(artifact: Artifact) -> list[dict[Region, int]]:
     """One behind the other; apart, each at a page's end; and down from the top of the address space, touching."""
-    sizes = digits.program.region_bytes
     apart = {region: (region + 1 << 24) + 4096 - 64 for region in Region}
-    down, top = {}, 1 << digits.address_bits
+    down, top = {}, 1 << artifact.address_bits
     for region in Region:
-        top -= sizes[region]
+        top -= artifact.program.region_bytes[region]
         down[region] = top
-    content = encode(digits)
+    return [one_behind_the_other(artifact, 1 << 16), apart, down]
+
+
+def test_the_same_artifact_at_three_placements_on_two_machines(
+    program: Path, tmp_path: Path, digits: Artifact
+) -> None:
+    """The machines' memories are not equally quick."""
+    config, content = AcceleratorConfig.load(TINY), encode(digits)
     found = []
-    for places in (one_behind_the_other(digits, 1 << 16), apart, down):
-        assert machine.load(content) == "OK"
-        machine.bind_all(digits, places)
-        assert machine.numbers("test", TIMEOUT)[:2] == [0, TESTS]
-        image = machine.dump(places[Region.PROGRAM])
-        assert image == digits.program.image.tobytes()  # nobody wrote it
-        found.append(machine.dump(places[Region.OUTPUT]))
-    assert found[0] == found[1] == found[2]
+    for latency in (32, 5):
+        with Driver(program, tmp_path) as driver:
+            assert driver.machine(build_machine(config), config, latency) == "OK"
+            for places in placements(digits):
+                assert driver.load(content) == "OK"
+                driver.bind_all(digits, places)
+                assert driver.numbers("test", TIMEOUT)[:2] == [0, TESTS]
+                assert (
+                    driver.dump(places[Region.PROGRAM]) == digits.program.image.tobytes()
+                )  # nobody wrote it
+                found.append(driver.dump(places[Region.OUTPUT]))
+    assert len(set(found)) == 1
+    assert len(found) == 6
+
+
+def test_garbage_of_right_checksums_ends_and_stays_in_its_regions(machine: Driver, digits: Artifact) -> None:
+    rng = np.random.default_rng(11)
+    ends = []
+    for turn in range(40):
+        program = digits.program
+        image = program.image.copy()
+        commands = image[program.command_offset :][: len(program.commands)]
+        for place in rng.integers(0, len(commands), 1 + turn % 4):
+            commands[place] ^= np.uint8(1 << rng.integers(8))
+        wrong = dataclasses.replace(digits, program=dataclasses.replace(program, image=image))
+        base = (turn + 1) << 24
+        places = {region: base + (region << 18) for region in Region}
+        ready(machine, wrong, places)
+        machine.ask("poke", Register.WATCHDOG, 5000)
+        ends.append(NAMES[machine.numbers("test", TIMEOUT)[0]])
+        assert machine.dump(places[Region.PROGRAM]) == image.tobytes()
+    assert set(ends) <= {"OK", "DIFFERS", "FAULT"}
+    assert ends.count("FAULT") > 5
 
 
 def test_inputs_and_outputs_of_a_users(machine: Driver, digits: Artifact, tmp_path: Path) -> None:
