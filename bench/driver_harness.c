@@ -11,7 +11,7 @@
  *     poke REGISTER VALUE
  *     range TENSOR FIRST COUNT | crc TENSOR FROM
  *     put TENSOR FROM TO | get TENSOR FROM TO                        bytes, to and from the memory that is bound
- *     quantize, floats, pack, integers TENSOR FROM TO                values to stored bytes and back
+ *     quantize, floats, pixels, pack, integers TENSOR FROM TO                values to stored bytes and back
  *
  * The processor's memory is apart from the machine's, as behind a cache that nobody keeps coherent: a byte goes from the one to
  * the other by the driver's hooks alone.
@@ -372,13 +372,17 @@ static void convert(const char *what, uint32_t index, const char *from, const ch
             status = intaglio_read_integers(&tensor, data, 0, tensor.elements, (int64_t *)(void *)values);
         keep(to, values, (size_t)tensor.elements * (*what == 'f' ? 4 : 8));
         free(values);
-    } else { /* quantize: single precision; pack: 64 bits */
-        const int floats = !strcmp(what, "quantize");
+    } else { /* quantize: single precision; pixels: bytes; pack: 64 bits */
+        const size_t each = !strcmp(what, "quantize") ? 4 : !strcmp(what, "pixels") ? 1 : 8;
         uint8_t *stored = calloc(tensor.bytes, 1);
-        if (!stored || bytes != (size_t)tensor.elements * (floats ? 4u : 8u))
+        if (!stored || bytes != tensor.elements * each)
             fail("another number of values");
-        status = floats ? intaglio_write_floats(&program, &tensor, stored, 0, tensor.elements, (float *)(void *)data)
-                        : intaglio_write_integers(&tensor, stored, 0, tensor.elements, (int64_t *)(void *)data);
+        if (each == 4)
+            status = intaglio_write_floats(&program, &tensor, stored, 0, tensor.elements, (float *)(void *)data);
+        else if (each == 1)
+            status = intaglio_write_pixels(&program, &tensor, stored, 0, tensor.elements, data);
+        else
+            status = intaglio_write_integers(&tensor, stored, 0, tensor.elements, (int64_t *)(void *)data);
         keep(to, stored, tensor.bytes);
         free(stored);
     }

@@ -1,7 +1,7 @@
 /* The machine, artifacts and runs. See intaglio.h. */
 #include "intaglio.h"
 
-/* A macro's arguments, at their place in the artifact. */
+/* A word of a record, by the names of its part and its field. */
 #define FIELD(record, name) intaglio_word((record) + INTAGLIO_AT_##name)
 
 static const uint8_t RIGHTS[INTAGLIO_REGIONS] = {
@@ -290,6 +290,8 @@ intaglio_status intaglio_load(intaglio_program *program, intaglio_device *device
     intaglio_status status = check_header(header, bytes);
     if (status)
         return status;
+    if (device->running == program)
+        return INTAGLIO_RUNNING;
     if (FIELD(header, HEADER_FINGERPRINT) != device->fingerprint)
         return INTAGLIO_OTHER_MACHINE;
     program->device = device;

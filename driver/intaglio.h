@@ -172,6 +172,10 @@ intaglio_status intaglio_write_floats(const intaglio_program *program, const int
 /* scale * (value - zero point), in single precision. */
 intaglio_status intaglio_read_floats(const intaglio_program *program, const intaglio_tensor *tensor, const uint8_t *bytes,
                                      uint32_t first, uint32_t count, float *values);
+/* Bytes 0...255, of an image say, as integers; into a signed type of 8 bits whose zero point is -128, less 128. OUT_OF_RANGE writes
+ * none behind the first that is. */
+intaglio_status intaglio_write_pixels(const intaglio_program *program, const intaglio_tensor *tensor, uint8_t *bytes,
+                                      uint32_t first, uint32_t count, const uint8_t *values);
 /* Stored integers as they are; OUT_OF_RANGE writes none behind the first that is. */
 intaglio_status intaglio_write_integers(const intaglio_tensor *tensor, uint8_t *bytes, uint32_t first, uint32_t count,
                                         const int64_t *values);

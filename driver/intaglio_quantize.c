@@ -133,6 +133,22 @@ intaglio_status intaglio_read_floats(const intaglio_program *program, const inta
     return INTAGLIO_OK;
 }
 
+intaglio_status intaglio_write_pixels(const intaglio_program *program, const intaglio_tensor *tensor, uint8_t *bytes,
+                                      uint32_t first, uint32_t count, const uint8_t *values)
+{
+    const int shifted = tensor->kind == INTAGLIO_KIND_SIGNED && tensor->bits == 8 && tensor->scales == 1 &&
+                        zero_point_of(scale_of(program, tensor, 0)) == -128;
+    if (!has(tensor, first, count))
+        return INTAGLIO_NONE_SUCH;
+    for (uint32_t place = 0; place < count; place++) {
+        const int64_t value = shifted ? values[place] - 128 : values[place];
+        if (value > greatest(tensor))
+            return INTAGLIO_OUT_OF_RANGE;
+        put(tensor, bytes, first + place, value);
+    }
+    return INTAGLIO_OK;
+}
+
 intaglio_status intaglio_write_integers(const intaglio_tensor *tensor, uint8_t *bytes, uint32_t first, uint32_t count,
                                         const int64_t *values)
 {

@@ -63,12 +63,12 @@ def every_type() -> Artifact:
         element_bits = (1, 2, 4, 8)[number // 2 % 4]
         role = (Role.INPUT, Role.OUTPUT, Role.LAYER)[number * 3 // 64]
         axis = number % len(shape)
-        zero = (-(1 << (bits - 1)), 3)[number // 4 % 2] if signed else (1 << bits) - 1
+        zero = (-(1 << (bits - 1)), 3)[number // 16 % 2] if signed else (1 << bits) - 1
         one = (float(np.float32(rng.uniform(1e-3, 3))), zero)
         each = tuple(
             (float(np.float32(rng.uniform(1e-3, 3))), int(z)) for z in rng.integers(-3, 4, shape[axis])
         )
-        scales = ((), (one,), each)[number % 3]
+        scales = ((), (one,), each)[(number + 1) % 3]
         region = Region.INPUT if role is Role.INPUT else Region.OUTPUT
         kind = TensorType(bits, signed)
         axis = axis if len(scales) > 1 else 0

@@ -231,6 +231,32 @@ def test_integers_are_packed_as_python_packs_them(driver: Driver, tmp_path: Path
             np.testing.assert_array_equal(found, values, tensor.name)
 
 
+def test_pixels_are_what_python_makes_of_them(driver: Driver) -> None:
+    """Of tensors of one scale, and of one of int8 whose zero point is -128."""
+    driver.registers(FINGERPRINT)
+    driver.load(CONTENT)
+    rng = np.random.default_rng(6)
+    shifted = 0
+    for number, tensor in enumerate(every_type().stored):
+        binding = tensor.binding
+        if len(tensor.scales) > 1:
+            continue
+        scale, zero_point = tensor.scales[0] if tensor.scales else (None, 0)
+        shifted += binding.type == TensorType(8, True) and zero_point == -128
+        like = intaglio.network.Tensor("x", (), binding.type, scale, zero_point)
+        for top in (1, 256):
+            values = rng.integers(0, top, binding.size, np.uint8, endpoint=top == 1)
+            status, packed = driver.try_convert("pixels", number, values, np.uint8)
+            try:
+                wanted = conform(values.reshape(binding.shape), like, "values")
+            except NetworkError:
+                assert status == "OUT_OF_RANGE", tensor.name
+            else:
+                assert status == "OK", tensor.name
+                np.testing.assert_array_equal(packed, binding.pack(wanted[None])[0], tensor.name)
+    assert shifted
+
+
 def test_an_integer_out_of_range_is_refused(driver: Driver) -> None:
     driver.registers(FINGERPRINT)
     driver.load(CONTENT)
@@ -515,6 +541,7 @@ def test_a_run_from_its_start_to_its_end(machine: Driver, digits: Artifact) -> N
     assert machine.status("poll") == "RUNNING"
     assert machine.status("start") == "RUNNING"
     assert machine.status("bind", Region.INPUT, 0, 64) == "RUNNING"
+    assert machine.load(encode(digits)) == "RUNNING"
     assert machine.status("state") == "RUNNING"
     assert machine.status("wait", 10) == "TIMEOUT"
     assert machine.status("wait", TIMEOUT) == "OK"
