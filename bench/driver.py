@@ -46,7 +46,7 @@ class Compiler:
 
 
 def compilers() -> list[Compiler]:
-    """Those that are there. Debian's wants its own division of floats; Zig's brings none, and values are left out."""
+    """Those that are there. GCC has a library for floats; Zig's Clang brings none, and values are left out."""
     found = []
     if gcc := shutil.which("riscv64-unknown-elf-gcc"):
         found.append(Compiler("GCC", (gcc, "-march=rv32imc", "-mabi=ilp32"), ("-lgcc",)))

@@ -6,7 +6,7 @@
  *     registers FINGERPRINT                     instead: registers that hold what is written, for what needs no more
  *     bare                                      opens with the hooks for registers alone
  *     fill BASE BYTE                            writes all of that memory, as the machine and as the processor see it
- *     open | load FILE | loads FILE | bind REGION ADDRESS BYTES | state
+ *     open | load FILE OFFSET | loads FILE | bind REGION ADDRESS BYTES | state
  *     start | poll | wait TICKS | abort | interrupt | result | layers | fault BYTES | test TICKS
  *     poke REGISTER VALUE
  *     range TENSOR FIRST COUNT | crc TENSOR FROM
@@ -275,12 +275,18 @@ static void load_many(const char *path)
     free(data);
 }
 
-static void load_one(const char *path)
+/* So many bytes behind where a word would lie. */
+static void load_one(const char *path, uint64_t behind)
 {
     size_t bytes;
+    uint8_t *data = content(path, &bytes);
     free(artifact);
-    artifact = content(path, &bytes);
-    printf("%d\n", (int)intaglio_load(&program, &device, artifact, bytes));
+    artifact = malloc(bytes + behind);
+    if (!artifact)
+        fail("no memory");
+    memcpy(artifact + behind, data, bytes);
+    free(data);
+    printf("%d\n", (int)intaglio_load(&program, &device, artifact + behind, bytes));
 }
 
 static void print_test(uint32_t ticks)
@@ -472,8 +478,8 @@ int main(void)
             print_crc((uint32_t)*n, from);
         } else if (sscanf(line, "loads %s", from) == 1) {
             load_many(from);
-        } else if (sscanf(line, "load %s", from) == 1) {
-            load_one(from);
+        } else if (sscanf(line, "load %s %" SCNu64, from, n) == 2) {
+            load_one(from, n[0]);
         } else if (sscanf(line, "%s %" SCNu64 " %s %s", what, n, from, to) == 4 && strcmp(what, "bind") &&
                    strcmp(what, "range")) {
             convert(what, (uint32_t)*n, from, to);

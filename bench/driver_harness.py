@@ -110,8 +110,9 @@ class Driver:
         self.ask("registers", fingerprint)
         return self.status("open")
 
-    def load(self, content: bytes) -> str:
-        return self.status("load", self._file("artifact", content))
+    def load(self, content: bytes, offset: int = 0) -> str:
+        """The status of an artifact that lies so many bytes behind where words do."""
+        return self.status("load", self._file("artifact", content), offset)
 
     def load_each(self, contents: Iterable[bytes]) -> list[str]:
         whole = b"".join(len(content).to_bytes(4, "little") + content for content in contents)

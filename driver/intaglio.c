@@ -1,8 +1,16 @@
 /* The machine, artifacts and runs. See intaglio.h. */
 #include "intaglio.h"
 
-/* A word of a record, by the names of its part and its field. */
-#define FIELD(record, name) intaglio_word((record) + INTAGLIO_AT_##name)
+/* A word of the artifact. They are aligned, as the artifact is: one load, where the processor has the order of the file. */
+#if defined(__GNUC__) && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+typedef uint32_t __attribute__((may_alias)) aligned_word;
+#define WORD(bytes) (*(const aligned_word *)(const void *)(bytes))
+#else
+#define WORD(bytes) intaglio_word(bytes)
+#endif
+
+/* That of a record, by the names of its part and its field. */
+#define FIELD(record, name) WORD((record) + INTAGLIO_AT_##name)
 
 static const uint8_t RIGHTS[INTAGLIO_REGIONS] = {
 #define RIGHT(name, rights) [INTAGLIO_REGION_##name] = (rights),
@@ -40,7 +48,7 @@ OUT_OF_LINE static void write_register(const intaglio_device *device, uint32_t o
     device->port->write32(device->port->context, offset, value);
 }
 
-static void invalidate(const intaglio_program *program, uint32_t region)
+OUT_OF_LINE static void invalidate(const intaglio_program *program, uint32_t region)
 {
     const intaglio_memory *bound = &program->bound[region];
     const intaglio_port *port = program->device->port;
@@ -48,7 +56,7 @@ static void invalidate(const intaglio_program *program, uint32_t region)
         port->invalidate(port->context, bound->memory, bound->bytes);
 }
 
-static void clean(const intaglio_program *program, uint32_t region)
+OUT_OF_LINE static void clean(const intaglio_program *program, uint32_t region)
 {
     const intaglio_memory *bound = &program->bound[region];
     const intaglio_port *port = program->device->port;
@@ -61,7 +69,7 @@ OUT_OF_LINE static const uint8_t *record(const intaglio_program *program, uint32
     return program->artifact + program->offset[part] + index * RECORD_BYTES[part];
 }
 
-static const char *string(const intaglio_program *program, uint32_t offset)
+OUT_OF_LINE static const char *string(const intaglio_program *program, uint32_t offset)
 {
     return (const char *)record(program, INTAGLIO_PART_STRINGS, offset);
 }
@@ -126,7 +134,7 @@ static int shape_fits(const intaglio_program *program, const intaglio_tensor *te
     if (!inside(tensor->shape, tensor->rank, program->count[INTAGLIO_PART_DIMENSIONS]))
         return 0;
     for (uint32_t axis = 0; axis < tensor->rank; axis++) {
-        const uint32_t dimension = intaglio_word(record(program, INTAGLIO_PART_DIMENSIONS, tensor->shape + axis));
+        const uint32_t dimension = WORD(record(program, INTAGLIO_PART_DIMENSIONS, tensor->shape + axis));
         elements *= dimension;
         if (!dimension || elements > UINT32_MAX)
             return 0;
@@ -217,7 +225,7 @@ static int commands_fit(const intaglio_program *program)
     if (program->count[INTAGLIO_PART_OWNERS] != count)
         return 0;
     for (uint32_t index = 0; index < count; index++)
-        if (!is_string(program, intaglio_word(record(program, INTAGLIO_PART_OWNERS, index))))
+        if (!is_string(program, WORD(record(program, INTAGLIO_PART_OWNERS, index))))
             return 0;
     return 1;
 }
@@ -267,10 +275,12 @@ static intaglio_status find_parts(intaglio_program *program, uint32_t bytes)
 
 static intaglio_status check_header(const uint8_t *header, size_t bytes)
 {
+    if ((uintptr_t)header % 4u)
+        return INTAGLIO_MISALIGNED;
     if (bytes < INTAGLIO_HEADER_BYTES)
         return INTAGLIO_CUT;
     if (FIELD(header, HEADER_MAGIC) != INTAGLIO_MAGIC_LOW ||
-        intaglio_word(header + INTAGLIO_AT_HEADER_MAGIC + 4) != INTAGLIO_MAGIC_HIGH)
+        WORD(header + INTAGLIO_AT_HEADER_MAGIC + 4) != INTAGLIO_MAGIC_HIGH)
         return INTAGLIO_NO_ARTIFACT;
     if (FIELD(header, HEADER_VERSION) != INTAGLIO_ARTIFACT_VERSION)
         return INTAGLIO_OTHER_FORMAT;
@@ -341,7 +351,7 @@ typedef char tensors_are_alike[offsetof(intaglio_tensor, axis) - offsetof(intagl
 static void words(const uint8_t *from, void *to, uint32_t count)
 {
     for (uint32_t *word = to; count--; from += 4)
-        *word++ = intaglio_word(from);
+        *word++ = WORD(from);
 }
 
 intaglio_status intaglio_get_tensor(const intaglio_program *program, uint32_t index, intaglio_tensor *tensor)
@@ -362,7 +372,7 @@ intaglio_status intaglio_get_layer(const intaglio_program *program, uint32_t ind
     layer->name = string(program, FIELD(entry, LAYERS_NAME));
     layer->op = string(program, FIELD(entry, LAYERS_OP));
     layer->mark = FIELD(entry, LAYERS_MARK);
-    layer->macs = FIELD(entry, LAYERS_MACS) | (uint64_t)intaglio_word(entry + INTAGLIO_AT_LAYERS_MACS + 4) << 32;
+    layer->macs = FIELD(entry, LAYERS_MACS) | (uint64_t)WORD(entry + INTAGLIO_AT_LAYERS_MACS + 4) << 32;
     layer->tensor = FIELD(entry, LAYERS_TENSOR);
     return INTAGLIO_OK;
 }
@@ -438,13 +448,11 @@ intaglio_status intaglio_start(intaglio_program *program)
     intaglio_region region;
     if (device->running || read_register(device, INTAGLIO_REGISTER_STATUS) & INTAGLIO_STATUS_BUSY)
         return INTAGLIO_RUNNING;
-    for (uint32_t number = 0; number < INTAGLIO_REGIONS; number++)
-        if (!intaglio_get_region(program, number, &region) && region.bytes && !program->bound[number].bytes)
-            return INTAGLIO_UNBOUND;
-    for (uint32_t number = 0; number < INTAGLIO_REGIONS; number++) {
+    for (uint32_t number = 0; !intaglio_get_region(program, number, &region); number++) {
         const uint32_t registers = number * INTAGLIO_REGION_STRIDE;
         const uint64_t base = program->bound[number].bytes ? program->bound[number].address : 0;
-        intaglio_get_region(program, number, &region);
+        if (region.bytes && !program->bound[number].bytes)
+            return INTAGLIO_UNBOUND;
         write_register(device, INTAGLIO_REGISTER_PROGRAM_BASE + registers, (uint32_t)base);
         write_register(device, INTAGLIO_REGISTER_PROGRAM_BASE_HIGH + registers, (uint32_t)(base >> 32));
         write_register(device, INTAGLIO_REGISTER_PROGRAM_LIMIT + registers, region.bytes);
@@ -537,7 +545,7 @@ void intaglio_get_fault(const intaglio_program *program, intaglio_fault *fault)
     if (program->address_bits > 32)
         fault->address |= (uint64_t)read_register(device, INTAGLIO_REGISTER_FAULT_ADDRESS_HIGH) << 32;
     fault->owner = fault->command < program->command_count
-                       ? string(program, intaglio_word(record(program, INTAGLIO_PART_OWNERS, fault->command)))
+                       ? string(program, WORD(record(program, INTAGLIO_PART_OWNERS, fault->command)))
                        : NULL;
 }
 
@@ -562,15 +570,19 @@ static char *digits(char *end, uint64_t number, uint32_t base)
 
 size_t intaglio_fault_text(const intaglio_fault *fault, char *text, size_t bytes)
 {
-    static const char names[][16] = {
-#define NAME(name, number, meaning) [number] = #name,
-        INTAGLIO_CAUSES(NAME)
+    /* One behind the other, in the order of their numbers; an empty one ends them. */
+    static const char names[] =
+#define NAME(name, number, meaning) #name "\0"
+        INTAGLIO_CAUSES(NAME);
 #undef NAME
-    };
+    const char *name = names;
+    for (uint32_t before = fault->cause; before && *name; before--)
+        while (*name++)
+            ;
     const int owned = fault->owner && *fault->owner, placed = fault->address != 0;
     char command[11], address[17];
     const char *const pieces[] = {
-        fault->cause < sizeof names / sizeof names[0] ? names[fault->cause] : "unknown cause",
+        *name ? name : "unknown cause",
         " at command ",
         digits(command + sizeof command, fault->command, 10),
         owned ? " (" : "",

@@ -38,7 +38,7 @@ extern "C" {
     X(MALFORMED, 11, "the artifact contradicts itself")                                     \
     X(OTHER_MACHINE, 12, "the artifact is for another machine")                             \
     X(NONE_SUCH, 13, "the program has no such region, tensor, layer or test")               \
-    X(MISALIGNED, 14, "the memory begins at no multiple of the region's alignment")         \
+    X(MISALIGNED, 14, "the memory, or the artifact, begins at no multiple of its alignment") \
     X(SHORT, 15, "the memory is smaller than the region")                                   \
     X(WRAPS, 16, "the memory goes beyond the end of the address space")                     \
     X(OVERLAPS, 17, "the memory overlaps that of another region, and one is written")       \
@@ -124,7 +124,7 @@ intaglio_status intaglio_open(intaglio_device *device, const intaglio_port *port
 /* Whether the interrupt was this machine's; it is quiet then. What to call in the interrupt's service. */
 int intaglio_interrupt(intaglio_device *device);
 
-/* Programs. The artifact stays where it is as long as the program is used. */
+/* Programs. The artifact lies at a multiple of 4, and stays where it is as long as the program is used. */
 
 intaglio_status intaglio_load(intaglio_program *program, intaglio_device *device, const void *artifact, size_t bytes);
 /* Gives a region its memory, and fills it with what it is to hold before the first start. `memory` NULL: it holds that already

@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 
 import intaglio
+from bench.driver import CORE_BYTES, PARTS, Compiler, size_of
+from bench.driver import compilers as riscv_compilers
 from bench.driver_harness import (
     DRIVER,
     NAMES,
@@ -122,6 +124,12 @@ def test_nothing_of_a_library_is_needed(tmp_path: Path) -> None:
     assert wanted - defined <= {"_GLOBAL_OFFSET_TABLE_"}
 
 
+@pytest.mark.parametrize("compiler", riscv_compilers(), ids=lambda compiler: compiler.name)
+def test_the_core_is_small(compiler: Compiler, tmp_path: Path) -> None:
+    """Where a compiler for RISC-V is installed."""
+    assert 2000 < size_of(compiler, PARTS["core"], tmp_path) <= CORE_BYTES
+
+
 def test_the_headers_include_two_headers_of_c() -> None:
     included = {
         line.split("<")[1].rstrip(">")
@@ -194,6 +202,12 @@ def test_one_that_contradicts_itself(driver: Driver, said: str) -> None:
 def test_what_is_wrong_has_a_status(driver: Driver, place: int, value: int, status: str) -> None:
     driver.registers(FINGERPRINT)
     assert driver.load(with_words(CONTENT, {place: value})) == status
+
+
+@pytest.mark.parametrize("offset", range(5))
+def test_words_lie_where_words_do(driver: Driver, offset: int) -> None:
+    driver.registers(FINGERPRINT)
+    assert driver.load(CONTENT, offset) == ("MISALIGNED" if offset % 4 else "OK")
 
 
 def test_a_file_may_lie_in_more_memory_than_it_takes(driver: Driver) -> None:
