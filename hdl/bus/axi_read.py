@@ -212,7 +212,7 @@ class ReadMaster(wiring.Component):
             issuer.flush.eq(self.flush),
             returner.flush.eq(self.flush),
             self.beat.eq(bus.rvalid & bus.rready),
-            self.progress.eq(self.beat | (bus.arvalid & bus.arready)),
+            self.progress.eq(self.beat | (issuer.valid & bus.arready)),
             self.idle.eq(issuer.idle),
             self.fault.valid.eq(Cat(fault.valid for fault in faults).any() & ~self.flush),
         ]

@@ -155,7 +155,7 @@ class WriteMaster(wiring.Component):
         wiring.connect(m, promised.o, filler.promised)
         wiring.connect(m, wiring.flipped(self.data), filler.i)
         self._take(m, splitter)
-        self._announce(m, splitter.burst, promised.i, flight.i)
+        announcing = self._announce(m, splitter.burst, promised.i, flight.i)
         self._answers(m, splitter.fault, flight.o)
         bus = self.bus
         m.d.comb += [
@@ -165,8 +165,8 @@ class WriteMaster(wiring.Component):
             bus.wvalid.eq(filler.valid & ~ResetSignal()),
             filler.ready.eq(bus.wready),
             filler.flush.eq(self.flush),
-            self.beat.eq(bus.wvalid & bus.wready),
-            self.progress.eq(self.beat | (bus.awvalid & bus.awready) | (bus.bvalid & bus.bready)),
+            self.beat.eq(filler.valid & bus.wready),
+            self.progress.eq(self.beat | (announcing & bus.awready) | (bus.bvalid & bus.bready)),
             self.idle.eq(flight.space == self.outstanding),
         ]
         return m
@@ -218,8 +218,8 @@ class WriteMaster(wiring.Component):
         ]
         connect_regions(m, WRITABLE, splitter, self)
 
-    def _announce(self, m: Module, burst, promised, flight) -> None:
-        """Bursts to AW, and what must follow to the queues."""
+    def _announce(self, m: Module, burst, promised, flight) -> Signal:
+        """Bursts to AW, and what must follow to the queues; whether one is on AW."""
         bus = self.bus
         payload = burst.payload
         valid = Signal()
@@ -256,6 +256,7 @@ class WriteMaster(wiring.Component):
                 bus.awlen.eq(payload.length),
                 valid.eq(1),
             ]
+        return valid
 
 
 class _DataFiller(wiring.Component):
