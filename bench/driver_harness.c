@@ -9,7 +9,7 @@
  *     open | load FILE OFFSET | loads FILE | bind REGION ADDRESS BYTES | state
  *     start | poll | wait TICKS | abort | interrupt | result | layers | fault BYTES | test TICKS
  *     poke REGISTER VALUE
- *     range TENSOR FIRST COUNT | crc TENSOR FROM
+ *     shape TENSOR | range TENSOR FIRST COUNT | crc TENSOR FROM
  *     put TENSOR FROM TO | get TENSOR FROM TO                        bytes, to and from the memory that is bound
  *     quantize, floats, pixels, pack, integers TENSOR FROM TO                values to stored bytes and back
  *
@@ -331,6 +331,16 @@ static void print_fault(size_t bytes)
     free(text);
 }
 
+static void print_shape(uint32_t index)
+{
+    intaglio_tensor tensor;
+    if (intaglio_get_tensor(&program, index, &tensor))
+        fail("no such tensor");
+    for (uint32_t number = 0; number <= tensor.rank; number++)
+        printf("%u ", intaglio_dimension(&program, &tensor, number));
+    printf("\n");
+}
+
 /* Whether a tensor has so many values from the first on: nothing is touched where it has not. */
 static void print_range(uint32_t index, uint32_t first, uint32_t count)
 {
@@ -446,6 +456,8 @@ static void obey(const char *what, uint64_t first, uint64_t second, uint64_t thi
         print_layers();
     else if (!strcmp(what, "fault"))
         print_fault((size_t)first);
+    else if (!strcmp(what, "shape"))
+        print_shape((uint32_t)first);
     else if (!strcmp(what, "range"))
         print_range((uint32_t)first, (uint32_t)second, (uint32_t)third);
     else if (!strcmp(what, "test"))

@@ -95,8 +95,7 @@ typedef struct {
     uint32_t contents_bytes;
 } intaglio_region;
 
-/* The fields are those of the artifact's table of tensors; `shape` and `scale` are indices for intaglio_dimension and
- * intaglio_scale. */
+/* The fields are those of the artifact's table of tensors, whose other parts `shape` and `scale` are indices into. */
 typedef struct {
     const char *name;
     uint32_t role, kind, bits, edge_kind, edge_bits, digits, element_bits;
@@ -147,7 +146,8 @@ void intaglio_result(const intaglio_program *program, uint32_t counters[INTAGLIO
 /* Cycles from the completion of the layer before to that of this one; all layers' add up to the run's. */
 intaglio_status intaglio_layer_cycles(const intaglio_program *program, uint32_t layer, uint32_t *cycles);
 void intaglio_get_fault(const intaglio_program *program, intaglio_fault *fault);
-/* One line, cut to `bytes`, its ending zero included: READ_REGION at command 7 (layer conv1), address 0x1040. Its length, uncut. */
+/* One line, cut to `bytes`, its ending zero included: READ_REGION at command 7 (layer conv1), address 0x1040.
+ * Its length, uncut. */
 size_t intaglio_fault_text(const intaglio_fault *fault, char *text, size_t bytes);
 
 /* What a program consists of; NONE_SUCH behind the last. */
@@ -166,14 +166,16 @@ const char *intaglio_cause_text(uint32_t cause);
 /* Values (intaglio_quantize.c): of a tensor's elements from `first` on, `count` of them; `bytes` is the tensor's memory.
  * NONE_SUCH: there are not so many elements. */
 
+/* The tensor's dimension of this number, the first is 0, without the batch; 0 where it has not so many. */
+uint32_t intaglio_dimension(const intaglio_program *program, const intaglio_tensor *tensor, uint32_t number);
 /* Quantizes: round(value / scale) + zero point, the quotient in single precision, ties away from zero, clamped to the type. */
 intaglio_status intaglio_write_floats(const intaglio_program *program, const intaglio_tensor *tensor, uint8_t *bytes,
                                       uint32_t first, uint32_t count, const float *values);
 /* scale * (value - zero point), in single precision. */
 intaglio_status intaglio_read_floats(const intaglio_program *program, const intaglio_tensor *tensor, const uint8_t *bytes,
                                      uint32_t first, uint32_t count, float *values);
-/* Bytes 0...255, of an image say, as integers; into a signed type of 8 bits whose zero point is -128, less 128. OUT_OF_RANGE writes
- * none behind the first that is. */
+/* Bytes 0...255, of an image say, as integers; into a signed type of 8 bits whose zero point is -128, less 128.
+ * OUT_OF_RANGE writes none behind the first that is. */
 intaglio_status intaglio_write_pixels(const intaglio_program *program, const intaglio_tensor *tensor, uint8_t *bytes,
                                       uint32_t first, uint32_t count, const uint8_t *values);
 /* Stored integers as they are; OUT_OF_RANGE writes none behind the first that is. */

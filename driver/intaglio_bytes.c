@@ -1,4 +1,4 @@
-/* Words and checksums of an artifact. See intaglio.h. A file of its own: in each place where a word is read, a call is shorter. */
+/* Words and checksums of an artifact. See intaglio.h. */
 #include "intaglio.h"
 
 uint32_t intaglio_word(const uint8_t *bytes)

@@ -63,14 +63,19 @@ static int64_t get(const intaglio_tensor *tensor, const uint8_t *bytes, uint32_t
     return (int64_t)value;
 }
 
+uint32_t intaglio_dimension(const intaglio_program *program, const intaglio_tensor *tensor, uint32_t number)
+{
+    const uint8_t *dimensions = program->artifact + program->offset[INTAGLIO_PART_DIMENSIONS];
+    return number < tensor->rank ? intaglio_word(dimensions + (size_t)(tensor->shape + number) * 4u) : 0;
+}
+
 /* Scale and zero point of the channel that an element is of. */
 static const uint8_t *scale_of(const intaglio_program *program, const intaglio_tensor *tensor, uint32_t index)
 {
-    const uint8_t *dimensions = program->artifact + program->offset[INTAGLIO_PART_DIMENSIONS];
     uint32_t channel = 0;
     if (tensor->scales > 1) {
         for (uint32_t axis = tensor->rank - 1u; axis > tensor->axis; axis--)
-            index /= intaglio_word(dimensions + (size_t)(tensor->shape + axis) * 4u);
+            index /= intaglio_dimension(program, tensor, axis);
         channel = index % tensor->scales;
     }
     return program->artifact + program->offset[INTAGLIO_PART_SCALES] +

@@ -127,9 +127,7 @@ def run(
 
     _check_outputs({"outputs": outputs, "report": report, "trace": trace}, (model, inputs, labels))
     if artifacts.is_artifact(model):
-        for name, value in {"labels": labels, "report": report, "trace": trace}.items():
-            if value is not None:
-                raise ArgumentError(name, "an artifact is run without; leave it out, or run the network")
+        _check_alone({"labels": labels, "report": report, "trace": trace})
         return _run_artifact(model, inputs, config, backend, limit, outputs)
     if inputs is None:
         raise ArgumentError("inputs", "a network is run on a file of inputs; name it")
@@ -356,6 +354,15 @@ def demo(jobs: Jobs = None, backend: BackendName = "rtl") -> int:
     from intaglio.demo import show
 
     return DIFFERS if show(jobs, backend) else RIGHT
+
+
+def _check_alone(given: dict[str, Path | None]) -> None:
+    """Raise NetworkError where an option is given that an artifact is run without."""
+    from intaglio.errors import ArgumentError
+
+    for name, value in given.items():
+        if value is not None:
+            raise ArgumentError(name, "an artifact is run without; leave it out, or run the network")
 
 
 def _check_outputs(written: dict[str, Path | None], read: Sequence[Path | None]) -> None:

@@ -332,6 +332,13 @@ def test_stored_integers_are_read_as_python_reads_them(driver: Driver) -> None:
             assert driver.try_convert("floats", number, packed, np.float32)[0] == "NO_SCALE"
 
 
+def test_shapes(driver: Driver) -> None:
+    driver.registers(FINGERPRINT)
+    driver.load(CONTENT)
+    for number, tensor in enumerate(every_type().stored):
+        assert driver.numbers("shape", number) == [*tensor.binding.shape, 0]
+
+
 def test_elements_that_a_tensor_has_not(driver: Driver) -> None:
     driver.registers(FINGERPRINT)
     driver.load(CONTENT)

@@ -11,9 +11,9 @@ extern "C" {
 
 typedef struct intaglio_linux intaglio_linux;
 
-/* Opens a machine and memory. `registers`: a UIO device, whose first map is the machine's registers. `memory`: a file to map `bytes`
- * bytes of, from `offset` on, which the machine sees at `address`. NULL where a file cannot be opened or mapped, with errno; else
- * `*status` says whether a machine answers. */
+/* Opens a machine and memory. `registers`: a UIO device, whose first map is the machine's registers. `memory`: a file to map
+ * `bytes` bytes of, from `offset` on, which the machine sees at `address`. NULL where a file cannot be opened or mapped, with
+ * errno; else `*status` says whether a machine answers. */
 intaglio_linux *intaglio_linux_open(const char *registers, const char *memory, uint64_t offset, uint64_t address, uint32_t bytes,
                                     intaglio_status *status);
 void intaglio_linux_close(intaglio_linux *machine);
