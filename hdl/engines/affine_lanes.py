@@ -6,12 +6,17 @@ from amaranth.lib.wiring import In, Out
 
 from intaglio.hdl.storage.delay import delayed
 from intaglio.hdl.units.affine_rescale import AffineRescale, AffineRounding
+from intaglio.spec.commands import FORMATS, Opcode
 from intaglio.spec.records import most_accumulator_bits, record_layout
 
 __all__ = ["AFFINE_LATENCY", "VALUE_BITS", "AffineLanes", "results_layout", "work_layout"]
 
 VALUE_BITS = most_accumulator_bits("affine")
-"""Of what is rescaled, of zero point, limits and result."""
+"""Of what is rescaled, and of the first lane's zero point, limits and result."""
+LIMIT_BITS = max(
+    field.bits for field in FORMATS[Opcode.RESCALE].fields if field.name in ("zero_point", "low", "high")
+)
+"""Of a command's zero point and limits, and of the results of the lanes past the first. (Softmax has the first.)"""
 _RECORD = record_layout("affine", VALUE_BITS)
 
 AFFINE_LATENCY = 8
@@ -19,7 +24,7 @@ AFFINE_LATENCY = 8
 
 
 def work_layout(lanes: int) -> data.StructLayout:
-    """One value and one real factor a lane; zero point, limits and rounding for all."""
+    """One value and one real factor a lane; zero point, limits and rounding for all: of LIMIT_BITS past the first."""
     return data.StructLayout(
         {
             "values": data.ArrayLayout(signed(VALUE_BITS), lanes),
@@ -34,7 +39,7 @@ def work_layout(lanes: int) -> data.StructLayout:
 
 
 def results_layout(lanes: int) -> data.ArrayLayout:
-    """A rescaled value a lane."""
+    """A rescaled value a lane, of LIMIT_BITS past the first."""
     return data.ArrayLayout(signed(VALUE_BITS), lanes)
 
 
@@ -51,19 +56,25 @@ class AffineLanes(wiring.Component):
     -------
     first, second : In(stream of work_layout)
         The second's work is taken in cycles in which the first has none.
+    first_idle : In(1)
+        The first has none: from a register of its own, since much hangs on ``first.valid``.
     results : Out(results_layout)
     first_valid, second_valid : Out(1)
         Whose results they are.
     """
 
     def __init__(self, lanes: int) -> None:
-        self._units = [AffineRescale(VALUE_BITS, VALUE_BITS, rounding=None) for _ in range(lanes)]
+        self._units = [
+            AffineRescale(VALUE_BITS, LIMIT_BITS if lane else VALUE_BITS, rounding=None)
+            for lane in range(lanes)
+        ]
         if self._units[0].latency != AFFINE_LATENCY:
             raise ValueError(f"`AFFINE_LATENCY` must be {self._units[0].latency}, not {AFFINE_LATENCY}")
         super().__init__(
             {
                 "first": In(stream.Signature(work_layout(lanes))),
                 "second": In(stream.Signature(work_layout(lanes))),
+                "first_idle": In(1),
                 "results": Out(results_layout(lanes)),
                 "first_valid": Out(1),
                 "second_valid": Out(1),
@@ -76,7 +87,7 @@ class AffineLanes(wiring.Component):
         m.d.comb += [
             work.eq(Mux(self.first.valid, Value.cast(self.first.payload), Value.cast(self.second.payload))),
             self.first.ready.eq(1),
-            self.second.ready.eq(~self.first.valid),
+            self.second.ready.eq(self.first_idle),
         ]
         for lane, unit in enumerate(self._units):
             m.submodules[f"lane_{lane}"] = unit
@@ -85,9 +96,10 @@ class AffineLanes(wiring.Component):
                 unit.i.payload.accumulator.eq(work.values[lane]),
                 unit.i.payload.multiplier.eq(work.multipliers[lane]),
                 unit.i.payload.exponent.eq(work.exponents[lane]),
-                unit.i.payload.zero_point.eq(work.zero_point),
-                unit.i.payload.low.eq(work.low),
-                unit.i.payload.high.eq(work.high),
+                *(
+                    unit.i.payload[name].eq(work[name][: unit.output_bits])
+                    for name in ("zero_point", "low", "high")
+                ),
                 unit.i.payload.rounding.eq(Mux(work.single, AffineRounding.SINGLE, AffineRounding.DOUBLE)),
                 unit.o.ready.eq(1),
                 self.results[lane].eq(unit.o.payload),
