@@ -5,8 +5,10 @@
  *     dump BASE FILE                            what that memory holds
  *     registers FINGERPRINT                     instead: registers that hold what is written, for what needs no more
  *     bare                                      opens with the hooks for registers alone
+ *     write BASE FILE                           puts a file's bytes into that memory, as the machine sees it
  *     fill BASE BYTE                            writes all of that memory, as the machine and as the processor see it
  *     open | load FILE OFFSET | loads FILE | bind REGION ADDRESS BYTES | state
+ *     place REGION ADDRESS BYTES                binds what holds its contents already and the processor does not touch
  *     start | poll | wait TICKS | abort | interrupt | result | layers | fault BYTES | test TICKS
  *     poke REGISTER VALUE
  *     shape TENSOR | range TENSOR FIRST COUNT | crc TENSOR FROM
@@ -193,6 +195,17 @@ static void keep(const char *path, const void *data, size_t bytes)
     FILE *file = fopen(path, "wb");
     if (!file || fwrite(data, 1, bytes, file) != bytes || fclose(file))
         fail(path);
+}
+
+static void write_file(uint64_t base, const char *path)
+{
+    size_t bytes;
+    uint8_t *data = content(path, &bytes);
+    for (unsigned i = 0; i < stretch_count; i++)
+        if (stretches[i].base == base)
+            memcpy(stretches[i].memory, data, bytes < stretches[i].bytes ? bytes : (size_t)stretches[i].bytes);
+    free(data);
+    printf("0\n");
 }
 
 static void fill(uint64_t base, int byte)
@@ -432,6 +445,8 @@ static void obey(const char *what, uint64_t first, uint64_t second, uint64_t thi
 {
     if (!strcmp(what, "open"))
         printf("%d\n", (int)intaglio_open(&device, &PORT));
+    else if (!strcmp(what, "place"))
+        printf("%d\n", (int)intaglio_bind(&program, (uint32_t)first, NULL, second, (uint32_t)third));
     else if (!strcmp(what, "bare"))
         printf("%d\n", (int)intaglio_open(&device, &BARE));
     else if (!strcmp(what, "fill"))
@@ -486,6 +501,8 @@ int main(void)
             printf("0\n");
         } else if (sscanf(line, "dump %" SCNu64 " %s", n, to) == 2) {
             dump(*n, to);
+        } else if (sscanf(line, "write %" SCNu64 " %s", n, from) == 2) {
+            write_file(*n, from);
         } else if (sscanf(line, "crc %" SCNu64 " %s", n, from) == 2) {
             print_crc((uint32_t)*n, from);
         } else if (sscanf(line, "loads %s", from) == 1) {
@@ -493,7 +510,7 @@ int main(void)
         } else if (sscanf(line, "load %s %" SCNu64, from, n) == 2) {
             load_one(from, n[0]);
         } else if (sscanf(line, "%s %" SCNu64 " %s %s", what, n, from, to) == 4 && strcmp(what, "bind") &&
-                   strcmp(what, "range")) {
+                   strcmp(what, "place") && strcmp(what, "range")) {
             convert(what, (uint32_t)*n, from, to);
         } else {
             n[0] = n[1] = n[2] = 0;

@@ -57,6 +57,7 @@ from tests.artifacts import (
     entry,
     every_type,
     with_words,
+    word,
 )
 
 pytestmark = pytest.mark.skipif(not shutil.which("gcc"), reason="gcc is not installed")
@@ -514,6 +515,26 @@ def test_the_same_artifact_at_three_placements_on_two_machines(
                 found.append(driver.dump(places[Region.OUTPUT]))
     assert len(set(found)) == 1
     assert len(found) == 6
+
+
+def test_the_image_is_run_where_the_file_lies(machine: Driver, digits: Artifact, tmp_path: Path) -> None:
+    content = encode(digits)
+    assert machine.load(content) == "OK"
+    flash, begin = 1 << 28, word(content, entry(Part.CONTENTS, "offset"))
+    (tmp_path / "flash").write_bytes(content)
+    machine.ask("memory", flash, len(content))
+    machine.ask("write", flash, tmp_path / "flash")
+    sizes = digits.program.region_bytes
+    assert machine.status("place", Region.PROGRAM, flash + begin, sizes[Region.PROGRAM]) == "OK"
+    for region in (Region.INPUT, Region.OUTPUT, Region.SCRATCH):
+        if sizes[region]:
+            machine.ask("memory", region << 20, sizes[region])
+            assert machine.status("bind", region, region << 20, sizes[region]) == "OK"
+    assert machine.numbers("test", TIMEOUT)[:2] == [0, TESTS]
+    assert machine.dump(flash) == content
+    # Outputs that the processor does not see cannot be compared.
+    assert machine.status("place", Region.OUTPUT, Region.OUTPUT << 20, sizes[Region.OUTPUT]) == "OK"
+    assert machine.numbers("test", TIMEOUT)[0] == STATUSES["UNBOUND"]
 
 
 def test_garbage_of_right_checksums_ends_and_stays_in_its_regions(machine: Driver, digits: Artifact) -> None:
