@@ -39,7 +39,7 @@ from intaglio.compiler.artifact import (
     self_tests,
     storing_layers,
 )
-from intaglio.network import NetworkError, TensorType
+from intaglio.network import Network, NetworkError, Tensor, TensorType
 from intaglio.network.inputs import conform
 from intaglio.sim.simulator.build import build as build_machine
 from intaglio.spec.artifact import PART_ALIGNMENT, Part, Role
@@ -59,6 +59,7 @@ from tests.artifacts import (
     with_words,
     word,
 )
+from tests.networks import Builder, draw, wild_network
 
 pytestmark = pytest.mark.skipif(not shutil.which("gcc"), reason="gcc is not installed")
 
@@ -258,7 +259,7 @@ def test_pixels_are_what_python_makes_of_them(driver: Driver) -> None:
             continue
         scale, zero_point = tensor.scales[0] if tensor.scales else (None, 0)
         shifted += binding.type == TensorType(8, True) and zero_point == -128
-        like = intaglio.network.Tensor("x", (), binding.type, scale, zero_point)
+        like = Tensor("x", (), binding.type, scale, zero_point)
         for top in (1, 256):
             values = rng.integers(0, top, binding.size, np.uint8, endpoint=top == 1)
             status, packed = driver.try_convert("pixels", number, values, np.uint8)
@@ -314,7 +315,7 @@ def quantized(tensor, values: np.ndarray) -> np.ndarray:
         where: tuple = (...,)
         if len(tensor.scales) > 1:
             where = (*(slice(None),) * tensor.axis, channel)
-        like = intaglio.network.Tensor("x", (), tensor.binding.type, scale, zero_point)
+        like = Tensor("x", (), tensor.binding.type, scale, zero_point)
         found[where] = conform(values[where], like, "values")
     return found
 
@@ -463,6 +464,30 @@ def test_every_layer_of_every_self_test(machine: Driver, digits: Artifact) -> No
     assert equal == TESTS * (len(digits.program.layers) + 1)
     assert machine.ask("interrupt") == "1"
     assert machine.ask("interrupt") == "0"
+
+
+def two_inputs(config: AcceleratorConfig) -> Network:
+    builder = Builder(5, config, (6, 6, 4))
+    builder.tensors["second"] = Tensor("second", (75,), TensorType(4, False))
+    builder.conv(5, (3, 3)).conv(3, (3, 3)).pool(source="layer0_out").fc(7, source="second").fc(
+        3, source="layer2_out"
+    )
+    return builder.build(("layer4_out", "layer0_out", "layer3_out"), ("input", "second"))
+
+
+@pytest.mark.parametrize("seed", [None, 0, 38, 54])
+def test_networks_of_several_inputs_and_outputs(machine: Driver, seed: int | None) -> None:
+    """Outputs that other layers read, tensors that end within a byte or are wider than an element."""
+    config = AcceleratorConfig.load(TINY)
+    network = two_inputs(config) if seed is None else wild_network(seed, config)
+    rng = np.random.default_rng(1)
+    tensors = [network.tensors[name] for name in network.inputs]
+    inputs = {tensor.name: draw(rng, tensor.type, (TESTS, *tensor.shape)) for tensor in tensors}
+    tests = self_tests(network, config, inputs, golden.run(network, inputs).tensors)
+    artifact = artifact_of(compile_network(storing_layers(network), config), network, config, tests)
+    ready(machine, artifact)
+    compared = TESTS * (len(network.layers) + len(artifact.of_role(Role.OUTPUT)))
+    assert machine.numbers("test", TIMEOUT)[:3] == [0, TESTS, compared]
 
 
 def test_the_first_layer_that_differs_is_named(machine: Driver, digits: Artifact) -> None:
