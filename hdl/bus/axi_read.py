@@ -109,9 +109,9 @@ class ReadMaster(wiring.Component):
     protection, cache : In
         ARPROT and ARCACHE. They must not change while anything is pending.
     fault : Out(FaultSignature)
-        READ_REGION is a pulse; others last while the client is offered such a beat, with the address of its burst:
-        READ_ERROR (any response but OKAY), BUS_PROTOCOL (another ID, or the last beat too early or too late). A beat
-        that nobody asked for is BUS_PROTOCOL as well. Silent during `flush`.
+        READ_REGION is a pulse; others last as long as the client is offered such a beat, a cycle later, with the
+        address of its burst: READ_ERROR (any response but OKAY), BUS_PROTOCOL (another ID, or the last beat too early
+        or too late). A beat that nobody asked for is BUS_PROTOCOL as well. Silent during `flush`.
     flush : In(1)
         While high, no burst is issued but the one whose address is on the bus already, arriving data and offered
         transfers are dropped. When `idle` has been high in such a cycle, all is as after reset.
@@ -352,7 +352,9 @@ class _Returner(wiring.Component):
             unasked.eq(register.o.valid & self.nothing_issued),
             broken.eq(beat.foreign | (beat.last != (number == burst.length))),
             register.o.ready.eq(unasked & self.flush),
-            self.fault.valid.eq((offered & (beat.error | broken)) | unasked),
+        ]
+        m.d.sync += [
+            self.fault.valid.eq(((offered & (beat.error | broken)) | unasked) & ~self.flush),
             self.fault.payload.cause.eq(Mux(broken | unasked, Cause.BUS_PROTOCOL, Cause.READ_ERROR)),
             self.fault.payload.command.eq(burst.command),
             self.fault.payload.address.eq(Cat(Const(0, self._offset_bits), burst.beat)),

@@ -162,8 +162,11 @@ class Registers(wiring.Component):
                 for register in SETTINGS:
                     with m.Case(register >> _OFFSET_BITS):
                         setting = getattr(self, register.name.lower())
-                        with m.If(~self.busy):
-                            m.d.sync += setting.eq(((setting & ~strobes) | bits) & self._masks[register])
+                        # A byte is written or kept: an enable, and no logic in front of it.
+                        for lane, strobe in enumerate(lanes):
+                            byte = slice(8 * lane, 8 * lane + 8)
+                            with m.If(strobe & ~self.busy):
+                                m.d.sync += setting[byte].eq((port.write_data & self._masks[register])[byte])
 
 
 def _lanes(address: Value) -> Value:
