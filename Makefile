@@ -5,7 +5,7 @@ SETUP  := sh tools/setup.sh
 # What is built for simulation is kept in the checkout, so that `clean` is clean.
 export INTAGLIO_CACHE ?= $(CURDIR)/build
 
-.PHONY: setup run test verilog sim formal fuzz lint bench fpga silicon timing compare against clean
+.PHONY: setup run test verilog sim formal fuzz lint bench driver fpga silicon timing compare against clean
 
 setup:    # the environment alone: venv, pinned packages, Verilator
 	@$(SETUP) verilator
@@ -46,6 +46,10 @@ bench:    # the figures of docs/, measured
 	@$(PYTHON) -m bench
 	@$(PYTHON) -m bench emission
 	@$(PYTHON) -m bench vela
+
+driver:   # the C driver: its size for RV32IMC, and every network run by it, layer by layer; builds machines, a minute each
+	@$(SETUP) verilator soc
+	@$(PYTHON) -m bench driver $(ARGS)
 
 fpga:     # what the machine CONFIG=… takes of an ECP5, and its clock; MAP=1: of three families, unplaced; takes minutes
 	@$(SETUP) $(if $(MAP),compare,fpga)

@@ -8,6 +8,7 @@
 `python -m bench area [CONFIG ...]`: what machines are made of, in estimated transistors.
 `python -m bench silicon [CONFIG ...] [--liberty L]`: area by part and longest paths on a chip, and docs/silicon.md.
 `python -m bench compare --data DIR`: every trained network on its machine, and docs/schemes.md from that.
+`python -m bench driver`: the C driver's size, and every network run by it.
 `python -m bench against REV`: whether the machines are those of another revision, but for names.
 """
 
@@ -16,6 +17,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import tempfile
 import time
 from contextlib import nullcontext
 from functools import partial
@@ -31,6 +33,7 @@ from bench import (
     area,
     compare,
     cycles,
+    driver,
     ecp5,
     emission,
     litert,
@@ -411,6 +414,36 @@ def against_revision(
         raise typer.Exit(1) from error
     if not equal:
         say(f"bench: differs from {revision}")
+        raise typer.Exit(1)
+
+
+@app.command("driver")
+def with_driver(
+    networks_too: Annotated[
+        bool, typer.Option("--networks/--no-networks", help="Run the networks; builds their machines.")
+    ] = True,
+    write: Annotated[bool, typer.Option("--write", help="Write the page, too.")] = False,
+) -> None:
+    """The C driver: its size for RV32IMC, and the embedded networks and MLPerf Tiny's run by it, layer by layer."""
+    if not SHARED.is_dir():
+        say("bench: MLPerf Tiny's networks, ../shared beside the repository, are absent: left out")
+    rows = []
+    try:
+        size = driver.sizes()
+        _console().print(size.table(f"the driver for RV32IMC, -Os; bar of the core: {driver.CORE_BYTES:,}"))
+        with tempfile.TemporaryDirectory() as folder:
+            for row in driver.networks(SHARED, Path(folder)) if networks_too else ():
+                say(f"bench: {row.network}: {row.equal} of {row.wanted} tensors equal")
+                rows.append(row)
+        if write:
+            page = DOCS / driver.PAGE
+            page.write_text(fill(page.read_text("utf-8"), driver.blocks(size, rows)), "utf-8")
+    except (driver.SizeError, NetworkError, BuildError, OSError, ValueError) as error:
+        say(f"bench: {error}")
+        raise typer.Exit(1) from error
+    _console().print(driver.grid(rows).table("networks run by the driver"))
+    if wrong := [row.network for row in rows if row.equal != row.wanted]:
+        say(f"bench: tensors differ in {', '.join(wrong)}")
         raise typer.Exit(1)
 
 

@@ -71,6 +71,7 @@ def compile_network(network: Network, config: AcceleratorConfig) -> Program:
         spills=layout.spills,
         layers=lowered.layers,
         warnings=lowered.plans.warnings,
+        owners=tuple(step.owner for step in lowered.schedule.steps),
     )
 
 

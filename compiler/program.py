@@ -129,6 +129,7 @@ class Program:
     multiples of 64, 0 of one that the program does not use.
 
     Every tensor that a layer writes is whole on chip at some time (`probes`), or else in memory after it (`spills`).
+    `owners` say for whom each command works, if they are there: the layer, the input, the output.
     """
 
     network: str
@@ -144,6 +145,7 @@ class Program:
     spills: tuple[Binding, ...]
     layers: tuple[LayerInfo, ...]
     warnings: tuple[str, ...]
+    owners: tuple[str, ...] = ()
 
     @property
     def memory_bytes(self) -> int:

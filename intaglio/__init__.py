@@ -13,6 +13,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from intaglio.device import Device
     from intaglio.network import Network, NetworkError
     from intaglio.outcome import Outcome, Prediction
     from intaglio.session import Compiled, compile, estimate, load, run, run_golden
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "AcceleratorConfig": "spec.config",
     "Compiled": "session",
+    "Device": "device",
     "MachineStopped": "sim.simulator.machine",
     "Network": "network",
     "NetworkError": "network",
@@ -42,6 +44,7 @@ _ROOMS = ("compiler", "golden", "hdl", "network", "sim", "spec", "train")
 __all__ = [
     "AcceleratorConfig",
     "Compiled",
+    "Device",
     "MachineStopped",
     "Network",
     "NetworkError",

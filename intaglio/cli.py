@@ -28,7 +28,7 @@ Model = Annotated[
     Path,
     typer.Argument(
         metavar="MODEL",
-        help="The network's file: .tflite, IntegerNet text or exchange .npz.",
+        help="The network's file: .tflite, IntegerNet text or exchange .npz; of run, what compile made, too.",
         show_default=False,
     ),
 ]
@@ -37,6 +37,14 @@ Inputs = Annotated[
     typer.Option(
         metavar="FILE",
         help=".npy, .npz or IDX (.gz too); the first axis counts inferences.",
+        show_default=False,
+    ),
+]
+OwnInputs = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help=".npy, .npz or IDX (.gz too); the first axis counts inferences. An artifact may have its own.",
         show_default=False,
     ),
 ]
@@ -94,7 +102,7 @@ def options(
 @app.command()
 def run(
     model: Model,
-    inputs: Inputs,
+    inputs: OwnInputs = None,
     labels: Labels = None,
     limit: Limit = None,
     jobs: Jobs = None,
@@ -112,11 +120,17 @@ def run(
     ] = True,
 ) -> int:
     """Run a network on the machine and compare it with the golden model."""
+    from intaglio import artifacts, session
     from intaglio import outputs as files
     from intaglio import report as reports
-    from intaglio import session
+    from intaglio.errors import ArgumentError
 
     _check_outputs({"outputs": outputs, "report": report, "trace": trace}, (model, inputs, labels))
+    if artifacts.is_artifact(model):
+        _check_alone({"labels": labels, "report": report, "trace": trace})
+        return _run_artifact(model, inputs, config, backend, limit, outputs)
+    if inputs is None:
+        raise ArgumentError("inputs", "a network is run on a file of inputs; name it")
     network = session.load(model, bits=bits, runtime=runtime)
     if outputs is not None:
         files.check_array_path(outputs, network.outputs)
@@ -146,6 +160,55 @@ def run(
     for line in reports.remarks(outcome):
         console.print(line, markup=False, soft_wrap=True)
     return DIFFERS if outcome.mismatches else RIGHT
+
+
+def _run_artifact(
+    path: Path,
+    inputs: Path | None,
+    config: str | None,
+    backend: str,
+    limit: int | None,
+    outputs: Path | None,
+) -> int:
+    from intaglio import artifacts
+    from intaglio import outputs as files
+
+    found = artifacts.run(path, inputs, config=config, backend=backend, limit=limit, building=say_building)
+    if outputs is not None:
+        files.check_array_path(outputs, found.outputs)
+        files.write_arrays(outputs, found.outputs)
+    for line in found.lines():
+        out().print(line, markup=False, soft_wrap=True)
+    return RIGHT if found.difference is None else DIFFERS
+
+
+@app.command("compile")
+def compile_(
+    model: Model,
+    output: Annotated[Path, typer.Option(metavar="DIR", help="The folder to write to; made if needed.")],
+    config: Config = None,
+    runtime: Runtime = "litert",
+    bits: Bits = 4,
+    self_test: Annotated[
+        int, typer.Option(min=0, metavar="N", help="Put N inputs, and what they lead to, into the artifact.")
+    ] = 0,
+    inputs: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="The self-tests' inputs, as those of run; by default at random."),
+    ] = None,
+    layers: Annotated[
+        bool, typer.Option("--layers", help="Store each layer's output, too.", show_default=False)
+    ] = False,
+) -> int:
+    """Write a network as files for the driver: NAME.bin, and the same as JSON and as C."""
+    from intaglio import artifacts
+
+    written = artifacts.write(
+        model, output, config, bits=bits, runtime=runtime, tests=self_test, inputs=inputs, layers=layers
+    )
+    for line in written.lines():
+        out().print(line, markup=False, soft_wrap=True)
+    return RIGHT
 
 
 @app.command()
@@ -291,6 +354,15 @@ def demo(jobs: Jobs = None, backend: BackendName = "rtl") -> int:
     from intaglio.demo import show
 
     return DIFFERS if show(jobs, backend) else RIGHT
+
+
+def _check_alone(given: dict[str, Path | None]) -> None:
+    """Raise NetworkError where an option is given that an artifact is run without."""
+    from intaglio.errors import ArgumentError
+
+    for name, value in given.items():
+        if value is not None:
+            raise ArgumentError(name, "an artifact is run without; leave it out, or run the network")
 
 
 def _check_outputs(written: dict[str, Path | None], read: Sequence[Path | None]) -> None:

@@ -78,6 +78,24 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
         file.write((json.dumps(content, indent=2) + "\n").encode())
 
 
+def write_bytes(path: Path, content: bytes) -> None:
+    with _whole(path) as file:
+        file.write(content)
+
+
+def folder_for(argument: str, folder: str | os.PathLike[str]) -> Path:
+    """The folder, made if needed. Raises NetworkError, in one line, where it cannot be made or takes no files."""
+    path = Path(folder)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except (OSError, ValueError) as error:
+        raise ArgumentError(
+            argument, f"{shown(path)}: cannot be made a directory ({reason(error)}); name another"
+        ) from error
+    check_writable(argument, path / ".intaglio")
+    return path
+
+
 @contextmanager
 def _whole(path: Path) -> Iterator[IO[bytes]]:
     """Where to write what `path` shall hold: it takes its place when it is whole. Devices and links, and files in

@@ -26,7 +26,7 @@ from intaglio.errors import ArgumentError
 from intaglio.network import Network, NetworkError
 from intaglio.network import load as formats
 from intaglio.network.graph import WeightLayer
-from intaglio.network.inputs import check_batch, conform, load_inputs, load_labels
+from intaglio.network.inputs import HasInputs, check_batch, conform, load_inputs, load_labels
 from intaglio.outcome import Outcome, Prediction, check_labels
 from intaglio.outputs import check_writable
 from intaglio.sim.simulator.build import build_all, cached
@@ -103,7 +103,7 @@ def compile(
             )
         return model
     network = load(model, bits=bits, runtime=runtime)
-    accelerator, program = _on_machine(network, config, compile_network)
+    accelerator, program = on_machine(network, config, compile_network)
     return Compiled(network, accelerator, program)
 
 
@@ -117,7 +117,7 @@ def estimate(
     network = load(model, bits=bits, runtime=runtime)
     if isinstance(model, Compiled):
         config = compile(model, config).config
-    accelerator, found = _on_machine(network, config, estimate_network)
+    accelerator, found = on_machine(network, config, estimate_network)
     return Prediction(network=network, config=accelerator, **_fields(found))
 
 
@@ -161,7 +161,7 @@ def run(
     intaglio.sim.simulator.machine.MachineStopped
         The machine stopped itself, or did not come to an end.
     """
-    _check_way(jobs, backend, trace)
+    check_way(jobs, backend, trace)
     network = load(model, bits=bits, runtime=runtime)
     batch, count = inputs_of(inputs, network, limit)
     classes = labels_of(labels, network, count)
@@ -211,7 +211,7 @@ def load_config(config: Config) -> AcceleratorConfig:
         raise ArgumentError("config", str(error)) from error
 
 
-def inputs_of(inputs: Inputs, network: Network, limit: int | None = None) -> tuple[Batch, int]:
+def inputs_of(inputs: Inputs, network: HasInputs, limit: int | None = None) -> tuple[Batch, int]:
     """Inputs by tensor name, as the network's integers, and how many inferences they are; see `run`."""
     if limit is not None and limit < 1:
         raise ArgumentError("limit", f"must be 1 or more, not {limit}")
@@ -265,7 +265,7 @@ def prepare(
         build_all(missing.values())
 
 
-def _on_machine(
+def on_machine(
     network: Network, config: Config | None, make: Callable[[Network, AcceleratorConfig], Made]
 ) -> tuple[AcceleratorConfig, Made]:
     """What is made of a network for the machine that is named, else for the smallest that ships and fits; and which."""
@@ -289,7 +289,7 @@ def _fields(found: RunResult | Estimate) -> dict[str, Any]:
     return {field.name: getattr(found, field.name) for field in fields(found)}
 
 
-def _check_way(jobs: int | None, backend: str, trace: Source | None) -> None:
+def check_way(jobs: int | None, backend: str, trace: Source | None) -> None:
     """Raise NetworkError where a run cannot go the way that is asked for."""
     if jobs is not None and jobs < 1:
         raise ArgumentError("jobs", f"must be 1 or more, not {jobs}")

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from intaglio.network.arrays import Array, StoredArray, open_arrays
 from intaglio.network.errors import NetworkError
 from intaglio.network.files import shown
-from intaglio.network.graph import Network, Tensor, TensorType
+from intaglio.network.graph import Tensor, TensorType
 
 _LABELS = "labels"
 _SHOWN = 8
@@ -25,6 +25,17 @@ class HasShape(Protocol):
 
     @property
     def shape(self) -> tuple[int, ...]: ...
+
+
+class HasInputs(Protocol):
+    """A network, or what says as much of its inputs: their names, and the tensor of each."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def inputs(self) -> tuple[str, ...]: ...
+    @property
+    def tensors(self) -> Mapping[str, Tensor]: ...
 
 
 def read_array(path: str | os.PathLike[str]) -> Array:
@@ -45,7 +56,7 @@ def read_array(path: str | os.PathLike[str]) -> Array:
 
 
 def load_inputs(
-    path: str | os.PathLike[str], network: Network, limit: int | None = None
+    path: str | os.PathLike[str], network: HasInputs, limit: int | None = None
 ) -> dict[str, npt.NDArray[np.integer]]:
     """The inputs in the file `path`, by the names of the network's input tensors.
 
@@ -116,7 +127,7 @@ def load_labels(path: str | os.PathLike[str], count: int) -> npt.NDArray[np.int6
     return labels.astype(np.int64)
 
 
-def check_batch(network: Network, inputs: Mapping[str, HasShape], where: str = "") -> int:
+def check_batch(network: HasInputs, inputs: Mapping[str, HasShape], where: str = "") -> int:
     """How many inferences `inputs`, arrays by the names of the network's input tensors, hold.
 
     Shapes are looked at, values are not. `where` begins what is said, the network's name unless given.
@@ -162,7 +173,7 @@ def _listed(names: Iterable[str]) -> str:
     return listed + (", ..." if len(ordered) > _SHOWN else "") if ordered else "none"
 
 
-def _match(names: Collection[str], network: Network, where: str) -> dict[str, str]:
+def _match(names: Collection[str], network: HasInputs, where: str) -> dict[str, str]:
     """Of each input tensor, the name that its array has in the file, which holds arrays of these `names`."""
     others = [name for name in names if name != _LABELS or name in network.inputs]
     if len(network.inputs) == 1 and len(others) == 1:

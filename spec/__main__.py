@@ -1,4 +1,6 @@
-"""Writes the tables of the contract into a page, or checks that they are current (`python -m intaglio.spec`)."""
+"""Writes the tables of the contract into a page, or one of the driver's headers, or checks that they are current
+(`python -m intaglio.spec`).
+"""
 
 from __future__ import annotations
 
@@ -6,6 +8,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from intaglio.spec.c_header import DRIVER_HEADERS
 from intaglio.spec.tables import filled
 
 __all__ = ["main"]
@@ -15,20 +18,21 @@ def main(arguments: list[str] | None = None) -> int:
     """0, or 1 where a page is stale, cannot be read or written, or lacks a place for a table."""
     parser = argparse.ArgumentParser(prog="python -m intaglio.spec", description=__doc__)
     what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--write", metavar="PAGE", type=Path, help="write the tables into this page")
-    what.add_argument("--check", metavar="PAGE", type=Path, help="exit with 1 unless this page's are current")
+    what.add_argument("--write", metavar="PAGE", type=Path, help="write this page's tables, or this header")
+    what.add_argument("--check", metavar="PAGE", type=Path, help="exit with 1 unless they are current")
     options = parser.parse_args(arguments)
     page = options.write or options.check
     try:
-        before = page.read_text(encoding="utf-8")
-        after = filled(before)
+        made = DRIVER_HEADERS.get(page.name)
+        before = "" if made and options.write else page.read_text(encoding="utf-8")
+        after = made() if made else filled(before)
         if options.write:
             page.write_text(after, encoding="utf-8")
     except (OSError, ValueError) as error:
         print(f"{page}: {error}", file=sys.stderr)
         return 1
     if options.check and before != after:
-        print(f"{page}: its tables are stale; run `python -m intaglio.spec --write {page}`", file=sys.stderr)
+        print(f"{page}: it is stale; run `python -m intaglio.spec --write {page}`", file=sys.stderr)
         return 1
     return 0
 

@@ -5,8 +5,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 
+from intaglio.spec import artifact
 from intaglio.spec.commands import (
     COMMAND_BITS,
     FORMATS,
@@ -20,13 +22,13 @@ from intaglio.spec.records import RECORDS
 from intaglio.spec.regions import Region
 from intaglio.spec.registers import COUNTERS, REGISTERS, Cause, Register, RegisterSpec
 
-__all__ = ["TABLES", "filled"]
+__all__ = ["ARTIFACT_TABLES", "TABLES", "filled"]
 
 _PLACE = re.compile(r"(<!-- generated: ([\w ]+) -->\n).*?(<!-- end: \2 -->)", re.DOTALL)
 
 
 def filled(page: str) -> str:
-    """The page with each of `TABLES` in its place.
+    """The page with each of `TABLES` in its place, or, where its first place is for one of these, `ARTIFACT_TABLES`.
 
     Raises
     ------
@@ -34,12 +36,13 @@ def filled(page: str) -> str:
         If the page has no place for one of them, more than one, or a place for another.
     """
     places = [match[2] for match in _PLACE.finditer(page)]
-    if sorted(places) != sorted(TABLES):
+    tables = ARTIFACT_TABLES if places and places[0] in ARTIFACT_TABLES else TABLES
+    if sorted(places) != sorted(tables):
         raise ValueError(
-            f"it must have one place for each of {', '.join(TABLES)} (`<!-- generated: NAME -->`, "
+            f"it must have one place for each of {', '.join(tables)} (`<!-- generated: NAME -->`, "
             f"`<!-- end: NAME -->`), not for {', '.join(places) or 'none'}"
         )
-    return _PLACE.sub(lambda match: f"{match[1]}{TABLES[match[2]]()}{match[3]}", page)
+    return _PLACE.sub(lambda match: f"{match[1]}{tables[match[2]]()}{match[3]}", page)
 
 
 def _table(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
@@ -159,6 +162,31 @@ def _limits() -> str:
     )
 
 
+def _words(fields: tuple[artifact.Word, ...]) -> str:
+    return _table(
+        ("byte", "field", "words", "meaning"),
+        (
+            (place, f"`{field.name}`", field.count, field.meaning)
+            for field, place in zip(fields, artifact.offsets(fields).values(), strict=True)
+        ),
+    )
+
+
+def _parts() -> str:
+    return _table(
+        ("number", "part", "bytes of a record", "what it holds"),
+        (
+            (
+                part.value,
+                part.name,
+                artifact.record_bytes(part) or "",
+                part.meaning,
+            )
+            for part in artifact.Part
+        ),
+    )
+
+
 TABLES = {
     "commands": _commands,
     "records": _records,
@@ -168,4 +196,15 @@ TABLES = {
     "causes": _causes,
     "limits": _limits,
 }
-"""What makes each table, by its name in a page."""
+"""What makes each table of the machine, by its name in a page."""
+ARTIFACT_TABLES: Mapping[str, Callable[[], str]] = {
+    "artifact header": partial(_words, artifact.HEADER),
+    "artifact part entry": partial(_words, artifact.PART_ENTRY),
+    "artifact parts": _parts,
+    **{
+        f"artifact {part.name.lower()}": partial(_words, fields)
+        for part, fields in artifact.RECORDS_OF.items()
+        if len(fields) > 1
+    },
+}
+"""The same of the artifact."""

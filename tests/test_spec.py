@@ -45,10 +45,7 @@ def test_a_stale_page_is_found_and_mended(tmp_path, capsys):
     page = tmp_path / "page.md"
     page.write_text(PAGE.read_text().replace("| `row_bytes` | u24 |", "| `row_bytes` | u23 |"))
     assert main(["--check", str(page)]) == 1
-    assert (
-        capsys.readouterr().err
-        == f"{page}: its tables are stale; run `python -m intaglio.spec --write {page}`\n"
-    )
+    assert capsys.readouterr().err == f"{page}: it is stale; run `python -m intaglio.spec --write {page}`\n"
     assert main(["--write", str(page)]) == 0
     assert page.read_text() == PAGE.read_text()
 

@@ -272,6 +272,24 @@ def run(
     return _joined(parts, program, len({layer.output for layer in network.layers}), check, backend)
 
 
+def run_alone(
+    program: Program, config: AcceleratorConfig, inputs: Batch, backend: str = "rtl"
+) -> tuple[Batch, Sequence[int]]:
+    """The outputs of `program` on each of the inferences along the first axis of `inputs`, and the cycles of each where
+    the backend counts them; with no golden model beside, in this process. Errors as those of `run`."""
+    count = len(next(iter(inputs.values())))
+    if backend == "functional":
+        machine, size = FunctionalMachine(program, config), batch_size(program, config)
+        parts = [
+            machine.infer({name: batch[first : first + size] for name, batch in inputs.items()})
+            for first in range(0, count, size)
+        ]
+        return Inferences.joined(parts).outputs, ()
+    with Simulator(build(config), config, program) as simulator:
+        runs = [simulator.infer({name: batch[i] for name, batch in inputs.items()}) for i in range(count)]
+    return Inferences.of(runs).outputs, [run.cycles for run in runs]
+
+
 def _checked(
     network: Network,
     program: Program,
