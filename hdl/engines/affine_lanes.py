@@ -4,8 +4,9 @@ from amaranth.hdl import Module, Mux, Signal, Value, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from intaglio.hdl.repeated import place
 from intaglio.hdl.storage.delay import delayed
-from intaglio.hdl.units.affine_rescale import AffineRescale, AffineRounding
+from intaglio.hdl.units.affine_rescale import AffineLane
 from intaglio.spec.records import most_accumulator_bits, record_layout
 
 __all__ = ["AFFINE_LATENCY", "VALUE_BITS", "AffineLanes", "results_layout", "work_layout"]
@@ -14,7 +15,7 @@ VALUE_BITS = most_accumulator_bits("affine")
 """Of what is rescaled, of zero point, limits and result."""
 _RECORD = record_layout("affine", VALUE_BITS)
 
-AFFINE_LATENCY = 8
+AFFINE_LATENCY = AffineLane.latency
 """Cycles from work taken to its results."""
 
 
@@ -57,9 +58,7 @@ class AffineLanes(wiring.Component):
     """
 
     def __init__(self, lanes: int) -> None:
-        self._units = [AffineRescale(VALUE_BITS, VALUE_BITS, rounding=None) for _ in range(lanes)]
-        if self._units[0].latency != AFFINE_LATENCY:
-            raise ValueError(f"`AFFINE_LATENCY` must be {self._units[0].latency}, not {AFFINE_LATENCY}")
+        self._lanes = lanes
         super().__init__(
             {
                 "first": In(stream.Signature(work_layout(lanes))),
@@ -78,24 +77,29 @@ class AffineLanes(wiring.Component):
             self.first.ready.eq(1),
             self.second.ready.eq(~self.first.valid),
         ]
-        for lane, unit in enumerate(self._units):
-            m.submodules[f"lane_{lane}"] = unit
+        # Nothing stalls a lane: what is taken moves on in every cycle, in all of them.
+        valid = Signal()
+        m.d.comb += valid.eq(self.first.valid | self.second.valid)
+        moves = [valid]
+        for stage in range(1, AFFINE_LATENCY + 1):
+            moves.append(Signal(name=f"valid_{stage}"))
+            m.d.sync += moves[stage].eq(moves[stage - 1])
+        for lane in range(self._lanes):
+            unit = place(m, platform, f"lane_{lane}", AffineLane, VALUE_BITS, VALUE_BITS)
             m.d.comb += [
-                unit.i.valid.eq(self.first.valid | self.second.valid),
-                unit.i.payload.accumulator.eq(work.values[lane]),
-                unit.i.payload.multiplier.eq(work.multipliers[lane]),
-                unit.i.payload.exponent.eq(work.exponents[lane]),
-                unit.i.payload.zero_point.eq(work.zero_point),
-                unit.i.payload.low.eq(work.low),
-                unit.i.payload.high.eq(work.high),
-                unit.i.payload.rounding.eq(Mux(work.single, AffineRounding.SINGLE, AffineRounding.DOUBLE)),
-                unit.o.ready.eq(1),
-                self.results[lane].eq(unit.o.payload),
+                *(port.eq(move) for port, move in zip(unit.advance, moves, strict=False)),
+                unit.accumulator.eq(work.values[lane]),
+                unit.multiplier.eq(work.multipliers[lane]),
+                unit.exponent.eq(work.exponents[lane]),
+                unit.zero_point.eq(work.zero_point),
+                unit.low.eq(work.low),
+                unit.high.eq(work.high),
+                unit.single.eq(work.single),
+                self.results[lane].eq(unit.result),
             ]
-        # Nothing stalls a lane, so whose turn it was comes out as late as the result.
         turn = delayed(m, self.first.valid, AFFINE_LATENCY, "turn")
         m.d.comb += [
-            self.first_valid.eq(self._units[0].o.valid & turn),
-            self.second_valid.eq(self._units[0].o.valid & ~turn),
+            self.first_valid.eq(moves[-1] & turn),
+            self.second_valid.eq(moves[-1] & ~turn),
         ]
         return m
