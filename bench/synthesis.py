@@ -56,14 +56,14 @@ peepopt
 opt_clean
 submod -name {multipliers} t:$mul
 """
-NARROW = """\
+LEAD_FPGA = """\
 proc
-wreduce t:$mul
-techmap -map narrow.v
+wreduce
+techmap -map fpga.v
 """
 """Between reading a machine and Yosys' ``synth_…`` for an FPGA: narrow multiplications become gates, where each would
-take a whole DSP. (In the Verilog they stay multiplications, which a simulator runs fastest.) `lend_narrow` puts what it
-names into the folder."""
+take a whole DSP, and sums chains of carries. (In the Verilog they stay what they are, which a simulator runs fastest.)
+`lend_fpga` puts what it names into the folder."""
 # A tool that ends its process where a netlist is wrong gets one of its own. Ctrl-C ends it, whatever it is at.
 _CHILD = """\
 import signal
@@ -258,9 +258,9 @@ def synthesize(
     return [sizes[digest] for digest in digests]
 
 
-def lend_narrow(folder: Path) -> None:
-    """Puts what `NARROW` maps by beside a script: a Yosys in a sandbox sees no other folder for sure."""
-    shutil.copyfile(Path(__file__).with_name("narrow.v"), folder / "narrow.v")
+def lend_fpga(folder: Path) -> None:
+    """Puts what `LEAD_FPGA` maps by beside a script: a Yosys in a sandbox sees no other folder for sure."""
+    shutil.copyfile(Path(__file__).with_name("fpga.v"), folder / "fpga.v")
 
 
 def yosys(name: str, script: str, folder: Path, running: list[subprocess.Popen[str]] | None = None) -> None:

@@ -182,6 +182,7 @@ class Core(wiring.Component):
         wiring.connect(m, rescale.work, lanes.first)
         wiring.connect(m, elementwise.work, lanes.second)
         m.d.comb += [
+            lanes.first_idle.eq(rescale.work_idle),
             rescale.results.eq(lanes.results),
             elementwise.results.eq(lanes.results),
             elementwise.result_valid.eq(lanes.second_valid),

@@ -8,7 +8,7 @@ import pytest
 
 from bench.mapping import BOARDS, FAMILIES, RESOURCES, Mapped, blocks, boards, parse
 from bench.page import DOCS, fill
-from bench.synthesis import NARROW, SynthesisError, lend_narrow, yosys
+from bench.synthesis import LEAD_FPGA, SynthesisError, lend_fpga, yosys
 from intaglio.hdl.units.mac import MAC
 from intaglio.hdl.verilog import emit
 
@@ -67,10 +67,29 @@ def test_the_page_has_the_blocks():
 )
 def test_narrow_multiplications_become_gates(activation, weight, multiplications, tmp_path):
     (tmp_path / "mac.v").write_text(emit(MAC(activation, weight, 24), "mac"))
-    lend_narrow(tmp_path)
-    yosys("a MAC", f"read_verilog mac.v\n{NARROW}tee -q -o found.json stat -json\n", tmp_path)
+    lend_fpga(tmp_path)
+    yosys("a MAC", f"read_verilog mac.v\n{LEAD_FPGA}tee -q -o found.json stat -json\n", tmp_path)
     cells = json.loads((tmp_path / "found.json").read_text())["modules"]["\\mac"]["num_cells_by_type"]
     assert cells.get("$mul", 0) == multiplications
+
+
+@installed
+def test_signed_sums_become_chains_of_carries(tmp_path):
+    """One a pair of terms, and the same sums, which Yosys proves; a result is cut or extended, too."""
+    ports, sums = [], []
+    for index, (a, b) in enumerate((a, b) for a in range(1, 8) for b in range(1, 8)):
+        bits = max(a, b) + index % 4 - 1
+        widths = (("input", "a", a), ("input", "b", b), ("output", "y", max(bits, 1)))
+        ports += [f"{way} signed [{width - 1}:0] {name}{index}" for way, name, width in widths]
+        sums.append(f"assign y{index} = a{index} + b{index};")
+    (tmp_path / "m.v").write_text(f"module m({', '.join(ports)}); {' '.join(sums)} endmodule")
+    proved = LEAD_FPGA.replace("techmap", "equiv_opt -assert techmap")
+    lend_fpga(tmp_path)
+    script = f"read_verilog m.v\nhierarchy -top m\n{proved}{LEAD_FPGA}tee -q -o found.json stat -json\n"
+    yosys("sums", script, tmp_path)
+    cells = json.loads((tmp_path / "found.json").read_text())["modules"]["\\m"]["num_cells_by_type"]
+    assert "$add" not in cells
+    assert cells["$alu"] == len(sums)
 
 
 @installed
@@ -83,6 +102,6 @@ def test_those_gates_multiply(sign, tmp_path):
         ports += [f"{way} {sign} [{width - 1}:0] {name}{index}" for way, name, width in widths]
         products.append(f"assign y{index} = a{index} * b{index};")
     (tmp_path / "m.v").write_text(f"module m({', '.join(ports)}); {' '.join(products)} endmodule")
-    proved = NARROW.replace("techmap", "equiv_opt -assert techmap")
-    lend_narrow(tmp_path)
+    proved = LEAD_FPGA.replace("techmap", "equiv_opt -assert techmap")
+    lend_fpga(tmp_path)
     yosys("products", f"read_verilog m.v\nhierarchy -top m\n{proved}", tmp_path)

@@ -163,7 +163,11 @@ def simulate(config, memory, commands, *, stalls=0.0, busy_lanes=0.0, blocked=No
     m.submodules.engine = engine = Elementwise(config)
     m.submodules.lanes = lanes = AffineLanes(config.rescale_lanes)
     wiring.connect(m, engine.work, lanes.second)
-    m.d.comb += [engine.results.eq(lanes.results), engine.result_valid.eq(lanes.second_valid)]
+    m.d.comb += [
+        lanes.first_idle.eq(~lanes.first.valid),
+        engine.results.eq(lanes.results),
+        engine.result_valid.eq(lanes.second_valid),
+    ]
     rng = random.Random(seed)
     width, body_bits = config.vector_lanes, body_layout(Opcode.ELEMENTWISE).size
     run = Run(bytearray(memory))
@@ -508,7 +512,11 @@ def test_softmax_of_any_sum(busy_lanes):
     m.submodules.unit = unit = Softmax()
     m.submodules.lanes = lanes = AffineLanes(1)
     wiring.connect(m, unit.work, lanes.second)
-    m.d.comb += [unit.result.eq(lanes.results[0]), unit.result_valid.eq(lanes.second_valid)]
+    m.d.comb += [
+        lanes.first_idle.eq(~lanes.first.valid),
+        unit.result.eq(lanes.results[0]),
+        unit.result_valid.eq(lanes.second_valid),
+    ]
     rng = random.Random(16)
 
     async def testbench(ctx):

@@ -12,7 +12,6 @@ from intaglio.compiler.cost.timing import FETCH_COMMANDS, Timing
 from intaglio.compiler.steps import AnyStep
 from intaglio.compiler.waits import Waits
 from intaglio.spec.commands import FORMATS, QUEUE_DEPTHS, Engine
-from intaglio.spec.limits import QUEUE_DEPTH
 
 NEVER = -1.0
 
@@ -115,8 +114,8 @@ class Dispatcher:
         self._held_by = None
         queue.append(command)
         self._sent += 1
-        latency = self._timing.queue if depth == QUEUE_DEPTH else self._timing.long_queue
-        self._clock.after(latency, lambda: self._see(command))
+        # A register after the other.
+        self._clock.after(depth, lambda: self._see(command))
         self._assembling = False
         self._assemble(2 + self._command_beats)
 

@@ -155,8 +155,8 @@ class _Machine:
 
     def _loaded(self, beats: int) -> None:
         self._loads_left -= 1
-        if not self._loads_left and self._loading is not None:
-            self._finish(self._loading)
+        if not self._loads_left and (command := self._loading) is not None:
+            self._clock.after(self._timing.write, lambda: self._finish(command))
 
     def _begin_weights(self, command: Command, step: Weights) -> None:
         """It leaves its queue when the last burst of the one before has been asked for; nobody waits for its end."""

@@ -54,10 +54,9 @@ class Timing:
     split : from a transfer to its first burst asked for
     data : from a burst asked for to its first beat at whoever asked
     assembled : from a command's last beat to the verdict on the whole command
-    queue : from a command sent to where it stands at its queue's end, where that is of the shortest
-    long_queue : the same of the others
     start : from there, or from the completion of the last that it waits for, to where its engine sees it
     leave : from a command taken until the one behind it stands there
+    write : from LOAD's last beat to its write, with which it is complete
     shadow : from the last beat of a tile to the tile usable
     fill : from MATMUL's command to its first vector in the array
     sums : from a MATMUL's last vector past the array's input to its completion
@@ -79,10 +78,9 @@ class Timing:
     split: int = 4
     data: int = MEMORY_LATENCY + 2
     assembled: int = 4
-    queue: int = 1
-    long_queue: int = 2
     start: int = 1
     leave: int = 1
+    write: int = 1
     shadow: int = 2
     lanes: int = 3
     pool_fill: int = WINDOW + FIFO

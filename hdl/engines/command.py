@@ -4,10 +4,9 @@ from amaranth.hdl import Cat, Module, Signal, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from intaglio.hdl.storage.fifo import Fifo
-from intaglio.hdl.storage.register_slice import SLICE_DEPTH, RegisterSlice
+from intaglio.hdl.storage.register_queue import RegisterQueue
 from intaglio.spec.commands import FORMATS, QUEUE_DEPTHS, WAITED, Opcode, command_layout
-from intaglio.spec.limits import COMMAND_INDEX_BITS, LONG_QUEUE_DEPTH, SEQUENCE_BITS
+from intaglio.spec.limits import COMMAND_INDEX_BITS, SEQUENCE_BITS
 
 __all__ = ["CommandQueue", "body_layout", "command_signature", "pack_entry"]
 
@@ -33,8 +32,7 @@ class CommandQueue(wiring.Component):
     them into registers. Between a command taken and the next one offered lie two cycles: that one is taken is known
     late in its cycle, and only a register hears of it.
 
-    Depth: the engine's of `QUEUE_DEPTHS`, in registers where two or four commands take fewer than a memory and its
-    output do. Latency: 2 cycles at least where it is `QUEUE_DEPTH`, else 3.
+    Depth: the engine's of `QUEUE_DEPTHS`. Latency: a cycle more than that.
 
     Parameters
     ----------
@@ -65,7 +63,10 @@ class CommandQueue(wiring.Component):
 
     def elaborate(self, platform) -> Module:
         m = Module()
-        queue = self._queue(m)
+        depth = QUEUE_DEPTHS[FORMATS[self._opcode].engine]
+        m.submodules.registers = registers = RegisterQueue(self._entry, depth)
+        wiring.connect(m, wiring.flipped(self.i), registers.i)
+        queue = registers.o
         met = Signal(len(WAITED))
         for index, count in enumerate(self.completed):
             ahead = Signal(SEQUENCE_BITS, name=f"ahead_{index}")
@@ -84,20 +85,6 @@ class CommandQueue(wiring.Component):
         ]
         m.d.sync += [leaves.eq(taken), stands.eq(queue.valid & met.all() & ~leaves)]
         return m
-
-    def _queue(self, m: Module) -> stream.Interface:
-        """The end of the queue that `i` fills."""
-        depth = QUEUE_DEPTHS[FORMATS[self._opcode].engine]
-        if depth > LONG_QUEUE_DEPTH:
-            m.submodules.fifo = fifo = Fifo(self._entry, depth)
-            wiring.connect(m, wiring.flipped(self.i), fifo.i)
-            return fifo.o
-        end = wiring.flipped(self.i)
-        for place in range(0, depth, SLICE_DEPTH):
-            m.submodules[f"slice_{place}"] = register_slice = RegisterSlice(self._entry)
-            wiring.connect(m, end, register_slice.i)
-            end = register_slice.o
-        return end
 
 
 def pack_entry(word: Signal, opcode: Opcode, index: Signal) -> Cat:

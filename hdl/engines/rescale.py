@@ -40,6 +40,8 @@ class Rescale(wiring.Component):
         What they hold, one cycle later.
     work, results : Out(stream of work_layout), In
         The affine lanes, of machines that have them: always ready; results come AFFINE_LATENCY cycles after the work.
+    work_idle : Out(1)
+        There is no work.
     write : Out(write_signature)
     overflows : Out(range(rescale_lanes + 1))
         LLSQ's additions of the bias that left the accumulator's range, some cycles later.
@@ -55,6 +57,7 @@ class Rescale(wiring.Component):
         lanes = (
             {
                 "work": Out(stream.Signature(work_layout(config.rescale_lanes))),
+                "work_idle": Out(1, init=1),
                 "results": In(results_layout(config.rescale_lanes)),
             }
             if config.affine
@@ -208,8 +211,10 @@ class Rescale(wiring.Component):
             for lane, (total, record) in enumerate(self._operands(read))
         ]
         read = delayed(m, read, 1, "chosen")
+        works = read.valid & ((read.scheme == Scheme.AFFINE) | (len(config.rescales) == 1))
         m.d.sync += [
-            self.work.valid.eq(read.valid & ((read.scheme == Scheme.AFFINE) | (len(config.rescales) == 1))),
+            self.work.valid.eq(works),
+            self.work_idle.eq(~works),
             work.zero_point.eq(read.zero_point),
             work.low.eq(read.low),
             work.high.eq(read.high),

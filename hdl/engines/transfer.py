@@ -14,6 +14,7 @@ from intaglio.hdl.engines.last_turn import last_turn
 from intaglio.hdl.storage.credits import Credits, depth_to_cover
 from intaglio.hdl.storage.delay import delayed
 from intaglio.hdl.storage.fifo import FIFO_LATENCY, Fifo
+from intaglio.hdl.storage.register_slice import RegisterSlice
 from intaglio.hdl.storage.scratchpad import READ_LATENCY, address_bits, read_signature, write_signature
 from intaglio.spec.commands import Opcode
 from intaglio.spec.config import AcceleratorConfig
@@ -75,7 +76,7 @@ class _Beats:
 
 
 class Load(wiring.Component):
-    """Runs LOAD commands: memory to scratchpad, a beat a cycle.
+    """Runs LOAD commands: memory to scratchpad, a beat a cycle, a cycle after it came.
 
     Transfers of all rows are asked for ahead of the data; the next command begins when this one is written.
 
@@ -128,16 +129,34 @@ class Load(wiring.Component):
         row_taken = Signal()
         rows = _Rows(m, config, command, row_taken, "writing")
         beats = _Beats(m, config, rows, command.body.row_bytes, taken, "writing")
+        # Whose turn it is to write is known late in a cycle: what is to be written waits for it in registers.
+        m.submodules.waiting = waiting = RegisterSlice(
+            data.StructLayout(
+                {
+                    "address": len(beats.element),
+                    "bytes": config.bus_bytes,
+                    "data": config.bus_bits,
+                    "ends": 1,
+                }
+            )
+        )
+        written = waiting.o.payload
         a_byte = 8 // config.element_bits
         m.d.comb += [
-            self.write.valid.eq(self.beats.valid & self.command.valid),
-            self.write.payload.address.eq(beats.element),
-            self.write.payload.mask.eq(Cat(bit.replicate(a_byte) for bit in beats.bytes)),
-            self.write.payload.data.eq(self.beats.payload.data),
-            self.beats.ready.eq(self.write.ready & self.command.valid),
+            waiting.i.valid.eq(self.beats.valid & self.command.valid),
+            waiting.i.payload.address.eq(beats.element),
+            waiting.i.payload.bytes.eq(beats.bytes),
+            waiting.i.payload.data.eq(self.beats.payload.data),
+            waiting.i.payload.ends.eq(beats.last & rows.last),
+            self.beats.ready.eq(waiting.i.ready & self.command.valid),
             taken.eq(self.beats.valid & self.beats.ready),
             row_taken.eq(taken & beats.last),
-            self.done.eq(row_taken & rows.last),
+            self.write.valid.eq(waiting.o.valid),
+            self.write.payload.address.eq(written.address),
+            self.write.payload.mask.eq(Cat(bit.replicate(a_byte) for bit in written.bytes)),
+            self.write.payload.data.eq(written.data),
+            waiting.o.ready.eq(self.write.ready),
+            self.done.eq(self.write.valid & self.write.ready & written.ends),
             self.done_mark.eq(command.mark),
             self.command.ready.eq(self.done),
             self.busy.eq(self.command.valid),

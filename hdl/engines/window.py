@@ -191,7 +191,7 @@ class Window(wiring.Component):
         after: Value = Const(1, 1)
         for depth, name in enumerate(self._order):
             innermost = depth < _INNERMOST
-            turn = self._turn(m, name, innermost, advance, first, last)
+            following = self._turn(m, name, innermost, advance, first, last)
             if name in self._row_steps:
                 distance = body[self._row_steps[name]]
                 rows.append(_offset(m, f"{name}_row", WINDOW_ROW_BITS, distance, advance, last[name]))
@@ -205,7 +205,7 @@ class Window(wiring.Component):
                 m.d.sync += passed.eq(pass_ends)
                 pass_last = Cat(last[inner] for inner in self._order[:_INNERMOST]).all()
                 continue
-            turned = Mux(last[name], body[name] == 1, turn + 1 == body[name])
+            turned = Mux(last[name], body[name] == 1, following == body[name])
             now, after = now & last[name], after & Mux(ended, turned, last[name])
             was, will = Signal(name=f"{name}_ended"), Signal(name=f"{name}_would_end")
             m.d.sync += [was.eq(now), will.eq(after)]
@@ -216,8 +216,9 @@ class Window(wiring.Component):
     def _turn(
         self, m: Module, name: str, innermost: bool, advance: Value, first: data.View, last: data.View
     ) -> Signal:
-        """Counts the turns of a loop. All others hang on whether the innermost end: they know it from registers. The
-        others are counted from 1, so that no sum stands before the comparison."""
+        """Counts the turns of a loop, and returns which one follows. All others hang on whether the innermost end: they
+        know it from registers. The others are counted from 1, the one that follows in a register of its own, so that no
+        sum stands before a comparison."""
         body = self.command.payload.body
         least = 0 if innermost else 1
         turn = Signal(len(body[name]), init=least, name=f"{name}_turn")
@@ -231,10 +232,15 @@ class Window(wiring.Component):
             ragged = Signal()
             m.d.sync += ragged.eq(width != 0)
             at_last = Mux(last.output_rows & ragged, other, at_last)
+        following: Value = turn + 1
+        if not innermost:
+            following = Signal(len(turn), init=least + 1, name=f"{name}_following")
+            with m.If(advance):
+                m.d.sync += following.eq(Mux(last[name], least + 1, following + 1))
         m.d.comb += [first[name].eq(at_first), last[name].eq(at_last)]
         with m.If(advance):
-            m.d.sync += [turn.eq(Mux(last[name], least, turn + 1)), at_first.eq(last[name])]
-        return turn
+            m.d.sync += [turn.eq(Mux(last[name], least, following)), at_first.eq(last[name])]
+        return following
 
 
 def _offset(m: Module, loop: str, bits: int, distance: Value | int, advance: Value, last: Value) -> Signal:

@@ -35,7 +35,7 @@ def tag_layout(config: AcceleratorConfig) -> data.StructLayout:
 class Accumulators(wiring.Component):
     """Adds vectors of sums to the positions of two banks, modulo ``2**accumulator_bits``.
 
-    Latency: 1 cycle from sums to the stored total, which a read in that cycle or later sees. Throughput: one vector a
+    Latency: 1 cycle from sums to the total being stored, which a read in the cycle after sees. Throughput: one vector a
     cycle, also at the same position again and again.
 
     Parameters
@@ -51,7 +51,7 @@ class Accumulators(wiring.Component):
     done, done_mark : Out(1)
         The vector with ``last`` has been added.
     read_enable, read_bank, read_address : In
-        A read of a bank that is not being filled.
+        A read of a bank that is not being filled; a position's, later than in the cycle in which its total is stored.
     read_data : Out(columns of signed(accumulator_bits))
         One cycle after it.
     overflows : Out(range(columns + 1))
@@ -81,7 +81,7 @@ class Accumulators(wiring.Component):
         m = Module()
         config = self._config
         width = config.columns * config.accumulator_bits
-        banks = [SyncMemory(width, config.accumulator_depth, bypass=True) for _ in range(2)]
+        banks = [SyncMemory(width, config.accumulator_depth) for _ in range(2)]
         m.submodules.bank_0, m.submodules.bank_1 = banks
 
         # The sums wait one cycle for the total so far.
@@ -97,10 +97,11 @@ class Accumulators(wiring.Component):
                 *(held.eq(value) for held, value in zip(sums, self.sums, strict=True)),
             ]
 
-        # A signal of its own: each bit taken from the choice itself would be emitted as the whole choice.
-        before = Signal(self.read_data.shape())
         totals = Signal(self.read_data.shape())
-        m.d.comb += Value.cast(before).eq(Array(bank.read_data for bank in banks)[tag.bank])
+        newest = Signal(self.read_data.shape(), reset_less=True)
+        with m.If(adding):
+            m.d.sync += newest.eq(totals)
+        before = self._before(m, banks, adding, tag, newest)
         # Counted two cycles later: the longest path of a machine ends in what tells whether a total fits.
         lost = Signal(config.columns)
         for column, value in enumerate(sums):
@@ -133,6 +134,21 @@ class Accumulators(wiring.Component):
         ]
         return m
 
+    def _before(
+        self, m: Module, banks: list[SyncMemory], adding: Signal, tag: data.View, newest: Signal
+    ) -> Signal:
+        """The totals so far: a bank's, those that were stored last if the position is the same again, or none. Which of
+        them is settled a cycle ahead, in one register, so that a bit is a choice by two bits among three."""
+        source = Signal(2, reset_less=True)
+        same = (tag.bank == self.tag.bank) & (tag.position == self.tag.position)
+        with m.If(self.valid):
+            m.d.sync += source.eq(Mux(self.tag.first, 0, Mux(adding & same, 1, Cat(self.tag.bank, C(1, 1)))))
+        # A signal of its own: each bit taken from the choice itself would be emitted as the whole choice.
+        before = Signal(self.read_data.shape())
+        choices = (C(0), newest, *(bank.read_data for bank in banks))
+        m.d.comb += Value.cast(before).eq(Array(map(Value.cast, choices))[source])
+        return before
+
 
 def _accumulate(before: Value, value: Value, tag: data.View, config: AcceleratorConfig) -> Value:
     """The exact new total, a few bits wider than what is kept."""
@@ -146,7 +162,7 @@ def _accumulate(before: Value, value: Value, tag: data.View, config: Accelerator
     total: Value = C(0, width - 1)
     for shift, chosen in shifts.items():
         total = Mux(chosen, Cat(C(0, shift), before, before[-1].replicate(width))[: width - 1], total)
-    return Mux(tag.first, 0, Cat(total, before[-1]).as_signed()) + value
+    return Cat(total, before[-1]).as_signed() + value
 
 
 def _population(bits: Value) -> Value:

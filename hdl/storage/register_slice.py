@@ -4,10 +4,7 @@ from amaranth.hdl import Module, ShapeLike, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
-__all__ = ["SLICE_DEPTH", "RegisterSlice"]
-
-SLICE_DEPTH = 2
-"""Values that a slice holds."""
+__all__ = ["RegisterSlice"]
 
 
 class RegisterSlice(wiring.Component):

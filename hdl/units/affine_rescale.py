@@ -12,7 +12,7 @@ from amaranth.lib.wiring import In, Out
 from intaglio.hdl.checks import check_integer
 from intaglio.hdl.units.pipeline import Pipeline, Stages
 from intaglio.hdl.units.rounding import Rounding, coarse_right_shift, fine_right_shift
-from intaglio.hdl.units.saturate import clamp
+from intaglio.hdl.units.saturate import clamp, narrow
 from intaglio.hdl.units.sqrdmulh import rounded_high_half
 
 __all__ = ["AffineLane", "AffineRescale", "AffineRounding"]
@@ -138,9 +138,9 @@ class AffineRescale(wiring.Component):
         # Left shift, which wraps, and what is left to shift right.
         exponent = given.exponent
         accumulator = Signal(signed(32))
-        left = Mux(exponent < 0, C(0, 5), exponent[:5])
         m.d.comb += accumulator.eq(given.accumulator)
-        wrapped = (accumulator << left)[:32].as_signed()
+        # Shifted whatever the sign is, which is chosen by at the end: the shorter path.
+        wrapped = Mux(exponent < 0, accumulator, (accumulator << exponent[:5])[:32].as_signed())
         right = Mux(exponent < 0, -exponent, 0)[:6]
         whole = (31 - exponent)[:6]
         beside = {"zero_point": given.zero_point, "low": given.low, "high": given.high}
@@ -173,8 +173,10 @@ class AffineRescale(wiring.Component):
             floor=floor, increment=increment, **_all_but(coarse, "halves", "sticky", "fine")
         )
 
+        # Beyond what a zero point can bring back to the limits, quotients of a sign are alike.
+        quotient = narrow(self.quotient(split.floor + split.increment), self.output_bits + 1)
         summed = pipeline.stage(
-            total=self.quotient(split.floor + split.increment) + split.zero_point,
+            total=quotient + split.zero_point,
             **_all_but(split, "floor", "increment", "zero_point"),
         )
 

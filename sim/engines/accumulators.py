@@ -62,8 +62,7 @@ def _bins(config: AcceleratorConfig, sum_bits: int) -> list[str]:
         "a sum at the position of two cycles before",
         "a sum begins at the position of the cycle before",
         "the other bank in the next cycle",
-        "a read in the cycle in which the total is stored",
-        "a read in the cycle after that",
+        "a read in the cycle after a total was stored",
         "a read of one bank while the other fills",
         "the last vector, marked",
         "the last vector, not marked",
@@ -150,8 +149,7 @@ class _Model(Agent):
             return None
         place = self._stand.read("read_bank"), self._stand.read("read_address")
         bins = self._stand.bins
-        bins["a read in the cycle in which the total is stored"] += place == self._last[-1]
-        bins["a read in the cycle after that"] += place == self._last[-2]
+        bins["a read in the cycle after a total was stored"] += place == self._last[-2] != self._last[-1]
         bins["a read of one bank while the other fills"] += self._next is not None
         return self._totals.get(place)
 
@@ -233,11 +231,14 @@ class _Model(Agent):
             write("sums", draw.getrandbits(self._sum_bits * self._config.columns))
         # The bank that fills in this cycle may not be read.
         bank = 1 - self._next[0]["bank"] if self._next else draw.randrange(2)
-        near = [place[1] for place in self._last if place is not None and place[0] == bank]
-        write("read_enable", int(draw.random() < 0.7))
+        storing = self._last[-1]
+        near = [place[1] for place in self._last if place not in (None, storing) and place[0] == bank]
         write("read_bank", bank)
         any_position = draw.randrange(self._config.accumulator_depth)
-        write("read_address", draw.choice(near) if near and draw.random() < 0.7 else any_position)
+        position = draw.choice(near) if near and draw.random() < 0.7 else any_position
+        write("read_address", position)
+        # Nor may a position whose total is being stored.
+        write("read_enable", int(draw.random() < 0.7 and (bank, position) != storing))
 
     def _drawn(self) -> tuple[dict[str, int], list[int]]:
         draw, config = self._stand.random, self._config
