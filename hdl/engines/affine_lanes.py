@@ -106,6 +106,7 @@ class AffineLanes(wiring.Component):
                 unit.single.eq(work.single),
                 self.results[lane].eq(unit.result),
             ]
+        # Whose turn it was comes out as late as the result.
         turn = delayed(m, self.first.valid, AFFINE_LATENCY, "turn")
         m.d.comb += [
             self.first_valid.eq(moves[-1] & turn),
