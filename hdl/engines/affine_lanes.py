@@ -4,8 +4,9 @@ from amaranth.hdl import Module, Mux, Signal, Value, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from intaglio.hdl.repeated import place
 from intaglio.hdl.storage.delay import delayed
-from intaglio.hdl.units.affine_rescale import AffineRescale, AffineRounding
+from intaglio.hdl.units.affine_rescale import AffineLane
 from intaglio.spec.commands import FORMATS, Opcode
 from intaglio.spec.records import most_accumulator_bits, record_layout
 
@@ -19,7 +20,7 @@ LIMIT_BITS = max(
 """Of a command's zero point and limits, and of the results of the lanes past the first. (Softmax has the first.)"""
 _RECORD = record_layout("affine", VALUE_BITS)
 
-AFFINE_LATENCY = 8
+AFFINE_LATENCY = AffineLane.latency
 """Cycles from work taken to its results."""
 
 
@@ -64,12 +65,7 @@ class AffineLanes(wiring.Component):
     """
 
     def __init__(self, lanes: int) -> None:
-        self._units = [
-            AffineRescale(VALUE_BITS, LIMIT_BITS if lane else VALUE_BITS, rounding=None)
-            for lane in range(lanes)
-        ]
-        if self._units[0].latency != AFFINE_LATENCY:
-            raise ValueError(f"`AFFINE_LATENCY` must be {self._units[0].latency}, not {AFFINE_LATENCY}")
+        self._lanes = lanes
         super().__init__(
             {
                 "first": In(stream.Signature(work_layout(lanes))),
@@ -89,25 +85,31 @@ class AffineLanes(wiring.Component):
             self.first.ready.eq(1),
             self.second.ready.eq(self.first_idle),
         ]
-        for lane, unit in enumerate(self._units):
-            m.submodules[f"lane_{lane}"] = unit
+        # Nothing stalls a lane: what is taken moves on in every cycle, in all of them.
+        valid = Signal()
+        m.d.comb += valid.eq(self.first.valid | self.second.valid)
+        moves = [valid]
+        for stage in range(1, AFFINE_LATENCY + 1):
+            moves.append(Signal(name=f"valid_{stage}"))
+            m.d.sync += moves[stage].eq(moves[stage - 1])
+        for lane in range(self._lanes):
+            bits = LIMIT_BITS if lane else VALUE_BITS
+            unit = place(m, platform, f"lane_{lane}", AffineLane, VALUE_BITS, bits)
             m.d.comb += [
-                unit.i.valid.eq(self.first.valid | self.second.valid),
-                unit.i.payload.accumulator.eq(work.values[lane]),
-                unit.i.payload.multiplier.eq(work.multipliers[lane]),
-                unit.i.payload.exponent.eq(work.exponents[lane]),
-                *(
-                    unit.i.payload[name].eq(work[name][: unit.output_bits])
-                    for name in ("zero_point", "low", "high")
-                ),
-                unit.i.payload.rounding.eq(Mux(work.single, AffineRounding.SINGLE, AffineRounding.DOUBLE)),
-                unit.o.ready.eq(1),
-                self.results[lane].eq(unit.o.payload),
+                *(port.eq(move) for port, move in zip(unit.advance, moves, strict=False)),
+                unit.accumulator.eq(work.values[lane]),
+                unit.multiplier.eq(work.multipliers[lane]),
+                unit.exponent.eq(work.exponents[lane]),
+                unit.zero_point.eq(work.zero_point[:bits]),
+                unit.low.eq(work.low[:bits]),
+                unit.high.eq(work.high[:bits]),
+                unit.single.eq(work.single),
+                self.results[lane].eq(unit.result),
             ]
-        # Nothing stalls a lane, so whose turn it was comes out as late as the result.
+        # Whose turn it was comes out as late as the result.
         turn = delayed(m, self.first.valid, AFFINE_LATENCY, "turn")
         m.d.comb += [
-            self.first_valid.eq(self._units[0].o.valid & turn),
-            self.second_valid.eq(self._units[0].o.valid & ~turn),
+            self.first_valid.eq(moves[-1] & turn),
+            self.second_valid.eq(moves[-1] & ~turn),
         ]
         return m

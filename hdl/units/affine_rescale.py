@@ -3,17 +3,19 @@
 # Ref: [jacob2017: eq. 5, 6; app. B] M = 2**e * M0 with M0 in [0.5, 1), applied by SQRDMULH and a
 #      rounding right shift.
 
+from typing import Any
+
 from amaranth.hdl import C, Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, enum, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from intaglio.hdl.checks import check_integer
-from intaglio.hdl.units.pipeline import Pipeline
+from intaglio.hdl.units.pipeline import Pipeline, Stages
 from intaglio.hdl.units.rounding import Rounding, coarse_right_shift, fine_right_shift
 from intaglio.hdl.units.saturate import clamp, narrow
 from intaglio.hdl.units.sqrdmulh import rounded_high_half
 
-__all__ = ["AffineRescale", "AffineRounding"]
+__all__ = ["AffineLane", "AffineRescale", "AffineRounding"]
 
 _HALF_BITS = 16
 """Of a factor's low half: products of halves fit the multipliers of an FPGA, and are added a cycle later."""
@@ -72,6 +74,9 @@ class AffineRescale(wiring.Component):
         If a number of bits is out of range, or ``rounding`` none of the above.
     """
 
+    latency = 8
+    """Cycles from an accumulator taken to its result offered."""
+
     def __init__(
         self, accumulator_bits: int = 32, output_bits: int = 8, rounding: str | None = "double"
     ) -> None:
@@ -90,17 +95,13 @@ class AffineRescale(wiring.Component):
         }
         if rounding is None:
             fields["rounding"] = AffineRounding
-        super().__init__(
-            {
-                "i": In(stream.Signature(data.StructLayout(fields))),
-                "o": Out(stream.Signature(signed(output_bits))),
-            }
-        )
+        super().__init__(self._members(fields))
 
-    @property
-    def latency(self) -> int:
-        """Cycles from an accumulator taken to its result offered."""
-        return 8
+    def _members(self, fields: dict) -> dict[str, wiring.Member]:
+        return {
+            "i": In(stream.Signature(data.StructLayout(fields))),
+            "o": Out(stream.Signature(signed(self.output_bits))),
+        }
 
     def _select(self, single: Value, one: Value, two: Value) -> Value:
         """``one`` for single rounding and ``two`` for double, chosen here where it is fixed."""
@@ -128,6 +129,11 @@ class AffineRescale(wiring.Component):
         pipeline = Pipeline(m, self.i)
         given = self.i.payload
         single = given.rounding.as_value() if self.rounding is None else C(0, 1)
+        pipeline.finish(self.o, self._rescaled(m, pipeline, given, single))
+        return m
+
+    def _rescaled(self, m: Module, pipeline: Pipeline | Stages, given: Any, single: Value) -> Value:
+        """The result of what is `given`, from the last of the stages that it adds."""
 
         # Left shift, which wraps, and what is left to shift right.
         exponent = given.exponent
@@ -174,11 +180,9 @@ class AffineRescale(wiring.Component):
             **_all_but(split, "floor", "increment", "zero_point"),
         )
 
-        result = pipeline.stage(clamped=clamp(summed.total, summed.low, summed.high))
-        pipeline.finish(self.o, result.clamped)
-        return m
+        return pipeline.stage(clamped=clamp(summed.total, summed.low, summed.high)).clamped
 
-    def _multiply(self, pipeline: Pipeline, factors: data.View) -> data.View:
+    def _multiply(self, pipeline: Pipeline | Stages, factors: data.View) -> data.View:
         """``x*M`` in two stages, of halves: ``xl*Ml + 2**16 * (xl*Mh + xh*Ml) + 2**32 * xh*Mh``."""
         (x_low, x_high), (m_low, m_high) = _halves(factors.x), _halves(factors.multiplier)
         parts = pipeline.stage(
@@ -193,6 +197,40 @@ class AffineRescale(wiring.Component):
             product=self.joined(Cat(parts.low_low[:_HALF_BITS], upper)[:64].as_signed()),
             **_all_but(parts, "low_low", "low_high", "high_low", "high_high"),
         )
+
+
+class AffineLane(AffineRescale):
+    """A rescale of many side by side, whose control they share: every stage loads where its ``advance`` is high.
+
+    It has no reset: nothing that it holds is used before it was written.
+
+    Parameters
+    ----------
+    accumulator_bits, output_bits : int
+        As of an `AffineRescale`.
+
+    Members
+    -------
+    advance : In(1) array of :attr:`latency`
+    accumulator, multiplier, exponent, zero_point, low, high : In
+        As in an `AffineRescale`'s payload.
+    single : In(1)
+        Whether the value is rounded once.
+    result : Out(signed(output_bits))
+    """
+
+    def __init__(self, accumulator_bits: int, output_bits: int) -> None:
+        super().__init__(accumulator_bits, output_bits, None)
+
+    def _members(self, fields: dict) -> dict[str, wiring.Member]:
+        given = {name: In(shape) for name, shape in fields.items() if name != "rounding"}
+        advance = {"advance": In(1).array(self.latency)}
+        return {**advance, **given, "single": In(1), "result": Out(signed(self.output_bits))}
+
+    def elaborate(self, platform) -> Module:
+        m = Module()
+        m.d.comb += self.result.eq(self._rescaled(m, Stages(m, self.advance), self, self.single))
+        return m
 
 
 def _halves(factor: Value) -> tuple[Value, Value]:

@@ -3,17 +3,15 @@
 from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
-from amaranth.utils import exact_log2
 
 from intaglio.hdl.checks import check_integer
+from intaglio.hdl.repeated import place
+from intaglio.hdl.units.column import ArrayColumn, choices, column_latency, column_sum_bits, held
 from intaglio.hdl.units.pipeline import Pipeline
-from intaglio.hdl.units.product import operand_shape, product, product_bits
+from intaglio.hdl.units.product import operand_shape
 from intaglio.spec.operand import OperandType
 
 __all__ = ["MacArray"]
-
-_LEVELS_PER_STAGE = 3
-"""Levels of the adder tree between two registers: eight products are added in a cycle."""
 
 
 class MacArray(wiring.Component):
@@ -111,9 +109,7 @@ class MacArray(wiring.Component):
         if lane_digits & (lane_digits - 1) or self.rows % lane_digits:
             raise ValueError(f"`lane_digits` must be a power of two that divides `rows`, not {lane_digits}")
         self.digit_bits = check_integer("digit_bits", digit_bits, 0, 8)
-        # Rows, each as often as its digit makes it count.
-        products = self.rows // lane_digits * sum(1 << digit_bits * digit for digit in range(lane_digits))
-        exact_bits = product_bits(self.activation, self.weight) + (products - 1).bit_length()
+        exact_bits = column_sum_bits(self.rows, self.activation, self.weight, lane_digits, digit_bits)
         self.sum_bits = accumulator_bits or exact_bits
         self.tag_bits = check_integer("tag_bits", tag_bits, 0, 256)
         self.beat_bits = check_integer("beat_bits", beat_bits, 8, 1024)
@@ -167,12 +163,11 @@ class MacArray(wiring.Component):
     @property
     def latency(self) -> int:
         """Cycles from a vector taken to its sums offered."""
-        levels = (self.rows - 1).bit_length()
-        return 2 + max(-(-levels // _LEVELS_PER_STAGE), 1)
+        return column_latency(self.rows)
 
     def elaborate(self, platform) -> Module:
         m = Module()
-        weights, shadow_full = self._weights(m)
+        weights, swap, shadow_full = self._weights(m)
 
         offered = stream.Signature(self.i.payload.shape()).create()
         blocked = Signal()
@@ -183,152 +178,73 @@ class MacArray(wiring.Component):
             self.i.ready.eq(offered.ready & ~blocked),
         ]
         pipeline = Pipeline(m, offered)
-
-        operands = self._operands(m, pipeline.transfer)
-        plane, negative = Signal(), Signal()
-        if self.bit_planes:
-            with m.If(pipeline.transfer):
-                m.d.sync += [plane.eq(self.i.payload.plane), negative.eq(self.i.payload.negative)]
+        advance = [pipeline.transfer]
         along = ("tag", "digits") if self.lane_digits > 1 else ("tag",)
-        stage = pipeline.stage(**{name: self.i.payload[name] for name in along})
+        stages = [pipeline.stage(**{name: self.i.payload[name] for name in along})]
+        for _ in range(self.latency - 1):
+            advance.append(pipeline.transfer)
+            stages.append(pipeline.stage(**{name: stages[-1][name] for name in along}))
 
-        if self.bit_planes:
-            products = self._plane_products(m, operands, weights, plane, negative)
-        else:
-            products = [
-                [
-                    product(operands[row][column], weights[row][column], self.weight)
-                    for row in sorted(range(self.rows), key=lambda row: row % self.lane_digits)
-                ]
-                for column in range(self.columns)
+        lines = self.depthwise_lines + 1 if self.depthwise_taps else 0
+        column_of = (
+            *(self.rows, self.activation, self.weight, self.depthwise_taps, lines, self.bit_planes),
+            *(self.lane_digits, self.digit_bits),
+        )
+        columns = [
+            place(m, platform, f"column_{number}", ArrayColumn, *column_of) for number in range(self.columns)
+        ]
+        for number, column in enumerate(columns):
+            m.d.comb += [
+                column.swap.eq(swap),
+                *(port.eq(moves) for port, moves in zip(column.advance, advance, strict=True)),
+                *(port.eq(row[number]) for port, row in zip(column.weights, weights, strict=True)),
             ]
-        columns = self._register(m, pipeline, products, "product")
-        stage = pipeline.stage(**{name: stage[name] for name in along})
-        while True:
-            columns = self._register(m, pipeline, [self._add(m, terms, stage) for terms in columns], "sum")
-            stage = pipeline.stage(**{name: stage[name] for name in along})
-            if len(columns[0]) == 1:
-                break
+            if self.lane_digits > 1:
+                m.d.comb += [
+                    port.eq(stage.digits) for port, stage in zip(column.digits, stages[1:], strict=False)
+                ]
+        self._operands(m, advance[0], columns)
 
         output = Signal(self.o.payload.shape())
-        m.d.comb += output.tag.eq(stage.tag)
-        for port, (total,) in zip(output.sums, columns, strict=True):
-            m.d.comb += port.eq(total)
+        m.d.comb += output.tag.eq(stages[-1].tag)
+        for port, column in zip(output.sums, columns, strict=True):
+            m.d.comb += port.eq(column.sum)
         pipeline.finish(self.o, output)
         return m
 
-    def _operands(self, m: Module, transfer: Signal) -> list[list[Value]]:
-        """What row and column multiply, from registers: the row's activation, or in a depthwise pass the column's, of
-        this vector or its lines, some vectors ago, or the pad. It is chosen on the way in, so that nothing stands
-        between a register and its multiplier."""
+    def _operands(self, m: Module, taken: Signal, columns: list[ArrayColumn]) -> None:
+        """What the columns multiply: of rows that all share, from registers here, of others from the vector."""
         vector = self.i.payload
-        rows = [[vector.activations[row]] for row in range(self.rows)]
-        if self.depthwise_taps:
-            lines = [[vector.activations[column] for column in range(self.columns)]]
-            if self.depthwise_lines:
-                lines += [[given[column] for column in range(self.columns)] for given in vector.above]
-            for line, taps in enumerate(lines):
-                for tap in range(self.depthwise_taps):
-                    row = line * self.depthwise_taps + tap
-                    rows[row] = [
-                        Mux(vector.depthwise, Mux(vector.beside[tap], vector.pad, value), *rows[row])
-                        for value in taps
-                    ]
-                    if tap < self.depthwise_taps - 1:
-                        taps = self._held(m, transfer, taps, f"line_{line}_before_{tap + 1}")
-        held = [self._held(m, transfer, row, f"operand_{number}") for number, row in enumerate(rows)]
-        return [row * (self.columns // len(row)) for row in held]
-
-    def _held(self, m: Module, transfer: Signal, values: list[Value], name: str) -> list[Value]:
-        """Registers that load with each vector taken."""
-        held: list[Value] = []
-        for column, value in enumerate(values):
-            register = Signal(operand_shape(self.activation), name=f"{name}_{column}", reset_less=True)
-            with m.If(transfer):
-                m.d.sync += register.eq(value)
-            held.append(register)
-        return held
-
-    def _plane_products(
-        self,
-        m: Module,
-        operands: list[list[Value]],
-        weights: list[list[Value]],
-        plane: Signal,
-        negative: Signal,
-    ) -> list[list[Value]]:
-        """Products a column, of binary weights or bits: what a bit chooses between is made once for all that share
-        an operand."""
-        bits = product_bits(self.activation, self.weight)
-        choices: dict[int, tuple[Signal, Signal]] = {}
-        for row in range(self.rows):
-            for column, operand in enumerate(operands[row]):
-                if id(operand) in choices:
-                    continue
-                zero = Signal(operand_shape(self.activation), name=f"of_zero_{row}_{column}")
-                one = Signal(signed(bits), name=f"of_one_{row}_{column}")
-                m.d.comb += [
-                    zero.eq(Mux(plane, 0, operand)),
-                    one.eq(Mux(plane & ~negative, operand, -operand)),
-                ]
-                choices[id(operand)] = zero, one
-        return [
-            [
-                Mux(weights[row][column][0], *reversed(choices[id(operands[row][column])])).as_signed()
-                for row in range(self.rows)
-            ]
-            for column in range(self.columns)
+        lines = [vector.activations, *(vector.above if self.depthwise_lines else [])]
+        shape = operand_shape(self.activation)
+        own = len(columns[0].activations)
+        shared: list[Value | data.View] = [
+            held(m, taken, vector.activations[row], shape, f"operand_{row}") for row in range(own, self.rows)
         ]
-
-    def _register(
-        self, m: Module, pipeline: Pipeline, columns: list[list[Value]], name: str
-    ) -> list[list[Value]]:
-        """Registers for every term of every column, that load with the next stage of the pipeline."""
-        held = [
-            [
-                Signal(term.shape(), name=f"{name}_{column}_{index}", reset_less=True)
-                for index, term in enumerate(terms)
+        plane, negative = Signal(), Signal()
+        if self.bit_planes:
+            with m.If(taken):
+                m.d.sync += [plane.eq(vector.plane), negative.eq(vector.negative)]
+            shared = [
+                choices(m, operand, plane, negative, self.activation, f"of_{own + index}")
+                for index, operand in enumerate(shared)
             ]
-            for column, terms in enumerate(columns)
-        ]
-        with m.If(pipeline.transfer):
-            for registers, terms in zip(held, columns, strict=True):
-                m.d.sync += [register.eq(term) for register, term in zip(registers, terms, strict=True)]
-        return held
-
-    def _add(self, m: Module, terms: list[Value], stage: data.View) -> list[Value]:
-        """The terms after as many levels of a balanced adder tree as fit between two registers. The terms of each
-        digit's rows follow each other and have a tree of their own; at the roots higher digits count more."""
-        trees = self.lane_digits
-        for _ in range(_LEVELS_PER_STAGE):
-            if len(terms) == 1:
-                break
-            if len(terms) <= trees:
-                terms = self._roots(m, terms, stage)
+        for number, column in enumerate(columns):
+            m.d.comb += [port.eq(operand) for port, operand in zip(column.operands, shared, strict=True)]
+            if not self.depthwise_taps:
                 continue
-            size = len(terms) // trees
-            parts = [terms[first : first + size] for first in range(0, len(terms), size)]
-            terms = [total for part in parts for total in _pairs(part)]
-        return terms
+            m.d.comb += [
+                column.depthwise.eq(vector.depthwise),
+                column.beside.eq(vector.beside),
+                column.pad.eq(vector.pad),
+                *(port.eq(vector.activations[row]) for row, port in enumerate(column.activations)),
+                *(port.eq(line[number]) for port, line in zip(column.above, lines, strict=True)),
+            ]
+            if self.bit_planes:
+                m.d.comb += [column.plane.eq(plane), column.negative.eq(negative)]
 
-    def _roots(self, m: Module, terms: list[Value], stage: data.View) -> list[Value]:
-        """Sums of digits, each with that of the next ones, which count more if there are so many."""
-        together = self.lane_digits // len(terms)
-        added = []
-        for low, high in zip(terms[::2], terms[1::2], strict=True):
-            # Signals of their own: a choice would be emitted with the sum that it is of twice.
-            total = Signal(high.shape(), name=f"digits_{together}")
-            more = Signal(signed(len(high) + self.digit_bits * together), name=f"moved_{together}")
-            counts = stage.digits > exact_log2(together)
-            m.d.comb += [total.eq(high), more.eq(Mux(counts, total << self.digit_bits * together, total))]
-            added.append(low + more)
-        return added
-
-    def _weights(self, m: Module) -> tuple[list[list[Value]], Signal]:
-        """The tile in use as bits of each weight, and whether the next one is whole in the shadow."""
-        active = [
-            Signal(self.beat_bits, name=f"active_{beat}", reset_less=True) for beat in range(self.tile_beats)
-        ]
+    def _weights(self, m: Module) -> tuple[list[list[Value]], Signal, Signal]:
+        """The next tile as bits of each weight, whether it becomes the one in use, and whether it is whole."""
         shadow = [
             Signal(self.beat_bits, name=f"shadow_{beat}", reset_less=True) for beat in range(self.tile_beats)
         ]
@@ -340,12 +256,9 @@ class MacArray(wiring.Component):
             self.w.ready.eq(~full | swap),
         ]
         # Of the tile in the shadow; a tile that ends early leaves words of another there.
-        held = [Signal(name=f"held_{beat}") for beat in range(self.tile_beats)]
+        here = [Signal(name=f"here_{beat}") for beat in range(self.tile_beats)]
         with m.If(swap):
-            m.d.sync += [
-                full.eq(0),
-                *(now.eq(Mux(here, later, 0)) for now, later, here in zip(active, shadow, held, strict=True)),
-            ]
+            m.d.sync += full.eq(0)
         with m.If(self.w.valid & self.w.ready):
             m.d.sync += [
                 position.eq(Mux(self.w.payload.last, 0, position + 1)),
@@ -353,16 +266,18 @@ class MacArray(wiring.Component):
             ]
             for beat, register in enumerate(shadow):
                 with m.If(position == beat):
-                    m.d.sync += [register.eq(self.w.payload.bits), held[beat].eq(1)]
+                    m.d.sync += [register.eq(self.w.payload.bits), here[beat].eq(1)]
                 with m.Elif(position == 0):
-                    m.d.sync += held[beat].eq(0)
+                    m.d.sync += here[beat].eq(0)
 
         bits = self.weight.bits
+        tile = [Signal.like(word, name=f"next_{beat}") for beat, word in enumerate(shadow)]
+        m.d.comb += [word.eq(Mux(here[beat], shadow[beat], 0)) for beat, word in enumerate(tile)]
         flat = [
-            Value.cast(_slice(active, index * bits, bits, self.beat_bits))
+            Value.cast(_slice(tile, index * bits, bits, self.beat_bits))
             for index in range(self.rows * self.columns)
         ]
-        return [flat[row :: self.rows] for row in range(self.rows)], full
+        return [flat[row :: self.rows] for row in range(self.rows)], swap, full
 
 
 def _slice(words: list[Signal], start: int, length: int, word_bits: int) -> Value:
@@ -371,9 +286,3 @@ def _slice(words: list[Signal], start: int, length: int, word_bits: int) -> Valu
     if offset + length <= word_bits:
         return words[word][offset : offset + length]
     return Cat(words[word][offset:], words[word + 1][: offset + length - word_bits])
-
-
-def _pairs(terms: list[Value]) -> list[Value]:
-    """One level of an adder tree."""
-    pairs = [left + right for left, right in zip(terms[::2], terms[1::2], strict=False)]
-    return pairs + ([terms[-1]] if len(terms) % 2 else [])

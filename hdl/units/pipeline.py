@@ -1,9 +1,37 @@
 """Elastic pipelines: register stages with valid and ready between two streams."""
 
+from collections.abc import Iterable, Mapping
+
 from amaranth.hdl import Module, Shape, Signal, Value, ValueLike
 from amaranth.lib import data
 
-__all__ = ["Pipeline"]
+__all__ = ["Pipeline", "Stages"]
+
+
+class Stages:
+    """The registers of a pipeline whose control lies elsewhere: the n-th stage loads where ``advance[n]`` is high."""
+
+    def __init__(self, m: Module, advance: Iterable[Value]) -> None:
+        self._m = m
+        self._advance = list(advance)
+        self._depth = 0
+
+    def stage(self, **fields: ValueLike) -> data.View:
+        """Add registers for ``fields``, as `Pipeline.stage` does."""
+        self._depth += 1
+        return _registers(self._m, self._advance[self._depth - 1], self._depth, fields)
+
+
+def _registers(m: Module, load: Value, depth: int, fields: Mapping[str, ValueLike]) -> data.View:
+    """Registers that load ``fields``, each as wide as its expression."""
+    values = {name: Value.cast(value) for name, value in fields.items()}
+    layout = data.StructLayout({name: value.shape() for name, value in values.items()})
+    # Payloads need no reset: one whose `valid` is low is never used.
+    held = Signal(layout, name=f"stage_{depth}", reset_less=True)
+    with m.If(load):
+        for name, value in values.items():
+            m.d.sync += held[name].eq(value)
+    return held
 
 
 class Pipeline:
@@ -57,20 +85,14 @@ class Pipeline:
         A value for which ``when`` is low is taken and goes no further.
         """
         self._depth += 1
-        values = {name: Value.cast(value) for name, value in fields.items()}
-        layout = data.StructLayout({name: value.shape() for name, value in values.items()})
         valid = Signal(name=f"valid_{self._depth}")
         ready = Signal(name=f"ready_{self._depth}")
-        # Payloads need no reset: one whose `valid` is low is never used.
-        held = Signal(layout, name=f"stage_{self._depth}", reset_less=True)
 
         m = self._m
         m.d.comb += self._ready.eq(~valid | ready)
         with m.If(self._ready):
             m.d.sync += valid.eq(self.valid & when)
-        with m.If(self.transfer):
-            for name, value in values.items():
-                m.d.sync += held[name].eq(value)
+        held = _registers(m, self.transfer, self._depth, fields)
 
         self.valid, self._ready = valid, ready
         self.transfer = self._transfer(self._depth)

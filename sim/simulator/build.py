@@ -37,6 +37,9 @@ LIBRARY = "harness.so"
 VERILOG = "machine.v"
 _HARNESS = "harness.cpp"
 _HEADER = "intaglio_spec.h"
+_SIGNS = "signs.h"
+_MODULES = "modules.vlt"
+_SOURCES = (_HARNESS, _SIGNS, _MODULES)
 _OPTIONS = (
     "--cc",
     "--exe",
@@ -57,6 +60,9 @@ _OPTIONS = (
     # What runs in every cycle, and the harness; what runs once, at the start, is as long and stays as it is.
     "-MAKEFLAGS",
     "OPT_FAST=-O2",
+    # After the header that is compiled beforehand, which g++ takes first alone.
+    "-MAKEFLAGS",
+    f"VK_PCH_I_FAST='-include Vmachine__pch.h.fast -include ../{_SIGNS}'",
     "-LDFLAGS",
     "-shared",
 )
@@ -140,7 +146,8 @@ class _Machine:
     def stem(self) -> str:
         """The name of its folder, but for what it is built with."""
         made_for = [self.trace, _OPTIONS, _COMPILER_FLAGS, sys.platform, platform.machine()]
-        parts = [json.dumps(made_for).encode(), (HERE / _HARNESS).read_bytes(), harness_header().encode()]
+        sources = [(HERE / name).read_bytes() for name in _SOURCES]
+        parts = [json.dumps(made_for).encode(), *sources, harness_header().encode()]
         digest = hashlib.sha256()
         for part in (*parts, *self.content):
             digest.update(hashlib.sha256(part).digest())
@@ -238,7 +245,8 @@ def _make(machine: _Machine, text: str, tool: verilator.Verilator, work: Path, l
     """Builds in `work`. All paths are relative to it, so that nothing depends on where the package lies."""
     (work / VERILOG).write_text(text)
     (work / _HEADER).write_text(harness_header())
-    (work / _HARNESS).write_bytes((HERE / _HARNESS).read_bytes())
+    for name in _SOURCES:
+        (work / name).write_bytes((HERE / name).read_bytes())
     temporary, objects = work / "temporary", work / "obj"
     temporary.mkdir()
     objects.mkdir()
@@ -259,6 +267,7 @@ def _make(machine: _Machine, text: str, tool: verilator.Verilator, work: Path, l
         LIBRARY,
         "--Mdir",
         objects.name,
+        _MODULES,
         VERILOG,
         _HARNESS,
     ]
