@@ -343,6 +343,8 @@ class MatmulVectors(wiring.Component):
             waiting.valid.eq(asked.valid),
             vector.activations.eq(Cat(self._operands(asked))),
             vector.swap.eq(asked.swap),
+            # What follows a command's first tile are its parameters, what follows the last is another command's.
+            vector.stop.eq(asked.tag.first | asked.tag.last_tile),
             vector.tag.eq(asked.tag),
         ]
         if self._config.depthwise_taps:

@@ -1,6 +1,6 @@
 """The weight stream on chip: beats are prefetched, and parted into tiles and rescale parameters."""
 
-from amaranth.hdl import Cat, Module, Mux, Signal, Value
+from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -45,7 +45,7 @@ class WeightStream(wiring.Component):
     tiles : Out(stream)
         Tiles, as the array takes them, `weight_bits` at a time.
     started, started_bank : In(1)
-        The first tile of a command has come into use.
+        The first tile of a command has come into use. No word of a tile is taken in that cycle, nor in that of `ended`.
     ended : In(1)
         Its last tile has come into use.
     loaded : Out(1)
@@ -95,8 +95,8 @@ class WeightStream(wiring.Component):
         beat = Signal(range(words))
         word_full = beat == words - 1
         taking = Signal()
-        # In the very cycle of `started`, the beat at the head is already the first of the parameters.
-        tiles_next = self._tiles_next(m) & ~(due | self.started)
+        # In the cycles of `started` and `ended` the array takes no word.
+        tiles_next = self._tiles_next(m) & ~due
         m.d.comb += [
             self.tiles.payload.bits.eq(fifo.o.payload),
             self.tiles.valid.eq(fifo.o.valid & tiles_next),
@@ -123,7 +123,7 @@ class WeightStream(wiring.Component):
         ]
         return m
 
-    def _tiles_next(self, m: Module) -> Value:
+    def _tiles_next(self, m: Module) -> Signal:
         """Whether it is known of which command the next tile is, and so how long it is; tells the array where it
         ends."""
         known = Signal()
@@ -136,7 +136,7 @@ class WeightStream(wiring.Component):
             m.d.sync += known.eq(0)
         with m.If(self.tiles.valid & self.tiles.ready):
             m.d.sync += word.eq(Mux(self.tiles.payload.last, 0, word + 1))
-        return known & ~self.ended
+        return known
 
     def _collect(self, m: Module, fifo: Fifo) -> None:
         """Beats until they fill a word of the buffer."""

@@ -65,7 +65,8 @@ class MacArray(wiring.Component):
         at most :attr:`tile_beats` beats: ``w[0][0], w[1][0], …``, column by column, packed from bit 0 up.
     i : In(stream)
         Payload, from the lowest bit: ``activations`` (:attr:`lanes` of the activation's shape: rows, or columns
-        if they are more and there is a depthwise mapping), ``swap`` unsigned(1), ``tag`` unsigned(tag_bits),
+        if they are more and there is a depthwise mapping), ``swap`` unsigned(1), ``stop`` unsigned(1): with `swap`,
+        no beat is taken in the same cycle, ``tag`` unsigned(tag_bits),
         only with ``depthwise_taps`` ``depthwise`` unsigned(1), ``beside`` unsigned(depthwise_taps) and ``pad``, of the
         activation's shape, only with ``depthwise_lines`` ``above``
         (depthwise_lines rows of columns of the activation's shape), only with ``bit_planes`` ``plane`` and
@@ -143,6 +144,7 @@ class MacArray(wiring.Component):
             {
                 "activations": data.ArrayLayout(shape, self.lanes),
                 "swap": 1,
+                "stop": 1,
                 "tag": self.tag_bits,
                 **(
                     {"depthwise": 1, "beside": self.depthwise_taps, "pad": shape}
@@ -253,7 +255,7 @@ class MacArray(wiring.Component):
         swap = Signal()
         m.d.comb += [
             swap.eq(self.i.valid & self.i.ready & self.i.payload.swap),
-            self.w.ready.eq(~full | swap),
+            self.w.ready.eq(~full | (swap & ~self.i.payload.stop)),
         ]
         # Of the tile in the shadow; a tile that ends early leaves words of another there.
         here = [Signal(name=f"here_{beat}") for beat in range(self.tile_beats)]

@@ -46,7 +46,6 @@ def _bins(config: AcceleratorConfig) -> list[str]:
     bins = [
         "the buffer is full",
         "the buffer is empty, and a tile is wanted",
-        "the array would take more in the cycle in which its tile comes into use",
         "the parameters are there before the tile is in use",
         "some of the parameters come after the tile is in use",
         "a command of one tile",
@@ -87,9 +86,9 @@ class _Array(Agent):
         self._config = config
         self.sink = Sink(stand, "tiles", self._taken)
         self.stopped = False
-        self.sink.allowed = lambda: not self.stopped and (not self._whole or self._swaps)
-        # What follows a first tile is known for parameters once the tile is in use.
-        self.sink.withdrawn = lambda: self._swaps
+        self.sink.allowed = lambda: not self.stopped and not self._whole
+        # What is offered behind a command's first or last tile is known for what it is once the tile is in use.
+        self.sink.withdrawn = lambda: self._swapped
         self.commands: deque[_Command] = deque()
         self.words_taken = 0
         self.restart()
@@ -104,6 +103,7 @@ class _Array(Agent):
         self._whole = False
         self._starts = False
         self._ends = False
+        self._swapped = False
         self._first_is_next = True
         self.arriving: _Command | None = None
         self._tile_words = 0
@@ -151,13 +151,6 @@ class _Array(Agent):
         read = self._stand.read
         loaded = bool(read("loaded"))
         # Before the parameters are whole nothing but their own beats may leave.
-        if self._swaps:
-            assert not self.sink.offered, (
-                "a tile is offered in the cycle in which the one before comes into use"
-            )
-            self._stand.bins["the array would take more in the cycle in which its tile comes into use"] += (
-                read("tiles__ready")
-            )
         assert not loaded or self.arriving is not None, "parameters that are no command's"
         if self.arriving is not None and not self._starts:
             assert not self.sink.offered, "a tile is offered while parameters arrive"
@@ -169,8 +162,9 @@ class _Array(Agent):
             self.arriving = None
 
     def drive(self) -> None:
-        swaps = self._whole and not self._swaps and self._stand.random.random() < 0.3
-        if self._swaps:
+        swaps = self._whole and not self._swaps and self._stand.random.random() < 0.5
+        self._swapped = self._swaps
+        if self._swapped:
             self._whole = False
         starts = swaps and self._first_is_next
         self._starts, self._ends = starts, swaps and not self._expected
@@ -307,9 +301,9 @@ async def _check(config: AcceleratorConfig, stand: Stand, quick: bool) -> None:
         stand.add(agent)
     await stand.start()
     bins, bank = stand.bins, None
-    for turn in range(16 if quick else 160):
+    for turn in range(24 if quick else 160):
         source.pace.full, array.sink.pace.full = turn % 3 == 0, turn % 4 < 2
-        lengths.pace.full = turn % 2 == 0
+        lengths.pace.full = turn % 4 != 2
         array.stopped = turn % 4 == 1
         while len(array.commands) < 6 or (array.stopped and len(source.queue) <= capacity):
             command = _drawn(stand, config)

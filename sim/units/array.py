@@ -110,13 +110,17 @@ def _cases(array: MacArray, random: np.random.Generator, quick: bool) -> Cases:
         seen = values_of(array.activation)[columns]
         exact[which] = _depthwise(which, taps, seen, beside, pads, multiplied)
 
-    given: dict[str, Integers] = {"activations": activations, "swap": swap}
+    stop = random.integers(0, 2, len(tile_of)) * (tile_of >= 61)
+    given: dict[str, Integers] = {"activations": activations, "swap": swap, "stop": stop}
     expected: dict[str, Integers] = {"sums": wrap(exact, array.sum_bits)}
     if array.tag_bits:
         given["tag"] = expected["tag"] = random.integers(0, 1 << array.tag_bits, len(tile_of))
     if array.lane_digits > 1:
         given["digits"] = digits
     bins = _bins(array, uses, held, weights, inputs, exact)
+    bins |= count(
+        {"a swap with a stop": (swap & stop) == 1, "a swap without a stop": (swap & ~stop & 1) == 1}
+    )
     bins |= count({f"digits of {1 << k}": digits == k for k in range(array.lane_digits.bit_length())})
     if array.bit_planes:
         given |= {"plane": plane, "negative": negative}

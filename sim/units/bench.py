@@ -132,7 +132,10 @@ def _stand(index: int, configuration: Configuration, selector: int) -> list[str]
     side, blocked, error = "", "1'b0", "1'b0"
     if configuration.tiles:
         beat = bits_of(configuration.component.w.payload.shape())
-        swap = sum(bits * count for _, count, bits, _ in _before(configuration.in_shape, "swap"))
+        swap, stop = (
+            sum(bits * count for _, count, bits, _ in _before(configuration.in_shape, name))
+            for name in ("swap", "stop")
+        )
         side = f", .w__valid({s}_wv), .w__payload({s}_wp), .w__ready({s}_wr)"
         blocked, error = f"{s}_blocked", f"{s}_w_error"
         text += [
@@ -142,7 +145,7 @@ def _stand(index: int, configuration: Configuration, selector: int) -> list[str]
             f"        .drive_manually({s}_manual), .unit_valid({s}_wv), .unit_payload({s}_wp), .unit_ready({s}_wr));",
             f"    tile_gate {s}_gate (.clk(clk), .rst({s}_rst), .w_valid({s}_wv), .w_ready({s}_wr),",
             f"        .w_last({s}_wp[{beat - 1}]), .i_valid({s}_iv), .i_ready({s}_ir[0]), .swap({s}_ip[{swap}]),",
-            f"        .blocked({blocked}), .error({error}));",
+            f"        .stop({s}_ip[{stop}]), .blocked({blocked}), .error({error}));",
         ]
     text += [
         f"    stand #(.INDEX({index}), .LANES({lanes}), .IN_BITS({in_bits}), .OUT_BITS({out_bits}),",

@@ -304,7 +304,7 @@ module feeder #(
 endmodule
 
 // What a unit with tiles of weights waits for: an input with `swap` is taken once a tile's last word is there, and
-// the next tile's words are taken from the cycle of the swap on.
+// the next tile's words are taken from the cycle of the swap on, or with `stop` from the next.
 module tile_gate (
     input clk,
     input rst,
@@ -314,6 +314,7 @@ module tile_gate (
     input i_valid,
     input i_ready,
     input swap,
+    input stop,
     output blocked,
     output error
 );
@@ -321,7 +322,7 @@ module tile_gate (
     wire swapped = i_valid && i_ready && swap;
 
     assign blocked = swap && !whole;
-    assign error = w_ready != (!whole || swapped);
+    assign error = w_ready != (!whole || (swapped && !stop));
 
     // Read by Python: swaps that waited, and swaps whose tile was whole in time.
     reg [31:0] waited = 0, in_time = 0;
