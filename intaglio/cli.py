@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 from typer.exceptions import TyperException
 
+from intaglio.companions.constraints import CLOCK_MHZ
 from intaglio.console import WIDTH_WITHOUT_TERMINAL, Bar, ClosableStream, out, say, say_building
 
 RIGHT, DIFFERS, BAD_INPUT, STOPPED, DEFECT, INTERRUPTED = 0, 1, 2, 3, 70, 130
@@ -304,23 +305,37 @@ def generate(
             "--probes", help="Keep the ports through which simulations look inside.", show_default=False
         ),
     ] = False,
+    clock_mhz: Annotated[
+        float, typer.Option(metavar="MHZ", help="The clock that the constraints ask for.")
+    ] = CLOCK_MHZ,
     output: Annotated[
         Path, typer.Option(metavar="DIR", help="The folder to write to; made if needed.")
     ] = Path("build/verilog"),
 ) -> int:
-    """Write the Verilog of a machine."""
+    """Write the Verilog of a machine, and beside it what other tools want: FuseSoC, IP-XACT, SVD, C, constraints."""
     from intaglio import session, verilog
+    from intaglio.companions import file_names
     from intaglio.hdl import catalogue
 
     accelerator = session.load_config(config)
-    bar = Bar("Verilog", 1 + len(catalogue.units()) * units)
+    bar = Bar("Verilog", 1 + len(file_names("")) + len(catalogue.units()) * units)
     with bar.shown():
         machine, *others = verilog.generate(
-            accelerator, output, name=name, units=units, probes=probes, progress=bar
+            accelerator,
+            output,
+            name=name,
+            units=units,
+            probes=probes,
+            clock_mhz=clock_mhz,
+            progress=bar,
         )
-    lines = [f"{machine}: the machine {accelerator.name}, {accelerator.rows} x {accelerator.columns} MACs"]
-    if others:
-        lines.append(f"{output}: {len(others)} units, each a module of its file's name")
+    beside = file_names(machine.stem)
+    lines = [
+        f"{machine}: the machine {accelerator.name}, {accelerator.rows} x {accelerator.columns} MACs",
+        *(f"{output / file}: {what}" for file, what in beside.items()),
+    ]
+    if units:
+        lines.append(f"{output}: {len(others) - len(beside)} units, each a module of its file's name")
     for line in lines:
         out().print(line, markup=False, soft_wrap=True)
     return RIGHT

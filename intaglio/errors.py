@@ -21,7 +21,7 @@ class ArgumentError(NetworkError):
     @property
     def as_option(self) -> str:
         """The text with the command line's name for the argument."""
-        return f"--{self.argument}: {self.problem}"
+        return f"--{self.argument.replace('_', '-')}: {self.problem}"
 
     def __reduce__(self) -> tuple[type[ArgumentError], tuple[str, str]]:
         return type(self), (self.argument, self.problem)

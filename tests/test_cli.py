@@ -18,6 +18,7 @@ import pytest
 
 import intaglio
 from intaglio import demo, golden, outputs, session
+from intaglio.companions import file_names
 from intaglio.hdl import catalogue
 from intaglio.network.inputs import load_inputs
 from intaglio.network.load import load
@@ -228,6 +229,9 @@ def test_a_machine_that_stops_itself(call, altered) -> None:
         (("inspect", "absent.txt"), ["absent.txt"]),
         (("generate", "--config", "nowhere"), ["nowhere"]),
         (("generate", "--output", MODEL), ["--output", MODEL.name]),
+        (("generate", "--clock-mhz", "0"), ["--clock-mhz", "above 0"]),
+        (("generate", "--clock-mhz", "-1"), ["--clock-mhz", "above 0"]),
+        (("generate", "--clock-mhz", "inf"), ["--clock-mhz", "above 0"]),
         (("demo", "--jobs", 0), ["--jobs"]),
         (("demo", "--backend", "magic"), ["--backend", "rtl, functional"]),
         ((*RUN, "--backend", "magic"), ["--backend", "rtl, functional"]),
@@ -318,14 +322,16 @@ def written(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_generate_writes_the_machine_alone(call, tmp_path) -> None:
+def test_generate_writes_the_machine_and_what_is_beside_it(call, tmp_path) -> None:
     folder = tmp_path / "new" / "verilog"
     code, out, _ = call("generate", "--config", TINY, "--output", folder)
     assert code == 0
-    assert out == f"{folder / 'intaglio_tiny.v'}: the machine tiny, 4 x 4 MACs\n"
-    assert written(folder) == ["intaglio_tiny.v"]
+    machine, *beside = out.splitlines()
+    assert machine == f"{folder / 'intaglio_tiny.v'}: the machine tiny, 4 x 4 MACs"
+    assert [line.split(": ")[0] for line in beside] == [str(folder / f) for f in file_names("intaglio_tiny")]
+    assert written(folder) == sorted(["intaglio_tiny.v", *file_names("intaglio_tiny")])
     text = (folder / "intaglio_tiny.v").read_text()
-    assert re.findall(r"^module (\w+)", text, re.M) == ["intaglio_tiny"]
+    assert re.findall(r"^module (\w+)", text, re.M)[0] == "intaglio_tiny"
     assert not PROBE.search(text)
 
 
@@ -336,9 +342,9 @@ def test_generate_by_name_with_units_and_probes(call, monkeypatch, tmp_path) -> 
     code, out, _ = call(*given)
     assert code == 0
     assert f"{tmp_path}: 2 units" in out
-    assert written(tmp_path) == sorted([*(f"{name}.v" for name in few), "my_npu.v"])
+    assert written(tmp_path) == sorted([*(f"{name}.v" for name in few), "my_npu.v", *file_names("my_npu")])
     for name in ("my_npu", *few):
-        assert re.findall(r"^module (\w+)", (tmp_path / f"{name}.v").read_text(), re.M) == [name]
+        assert re.findall(r"^module (\w+)", (tmp_path / f"{name}.v").read_text(), re.M)[0] == name
     assert PROBE.search((tmp_path / "my_npu.v").read_text())
 
 
@@ -357,12 +363,15 @@ def test_a_machine_by_a_units_name_is_refused_beside_the_units(refused, tmp_path
 
 
 def test_the_default_name_is_one_that_verilog_has(call, monkeypatch, tmp_path) -> None:
-    monkeypatch.setattr("intaglio.hdl.verilog.emit_machine", lambda config, name, *, probes: f"module {name}")
+    text = "module {}(\n  input clk\n);\nendmodule\n"
+    monkeypatch.setattr(
+        "intaglio.hdl.verilog.emit_machine", lambda config, name, *, probes: text.format(name)
+    )
     (tmp_path / "a machine-2.toml").write_text(TINY.read_text())
     code, out, _ = call("generate", "--config", tmp_path / "a machine-2.toml", "--output", tmp_path)
     assert code == 0
     assert "intaglio_a_machine_2.v: the machine a machine-2" in out
-    assert (tmp_path / "intaglio_a_machine_2.v").read_text() == "module intaglio_a_machine_2"
+    assert (tmp_path / "intaglio_a_machine_2.v").read_text() == text.format("intaglio_a_machine_2")
 
 
 def test_help(call) -> None:
