@@ -7,7 +7,7 @@ from intaglio.hdl.verilog import emit_machine
 from intaglio.sim.cocotb_runs import BUILD, build, simulate
 from intaglio.sim.system.programs import CONFIG
 
-__all__ = ["TESTS", "run", "verilog"]
+__all__ = ["TESTS", "run", "simulator", "verilog"]
 
 HERE = Path(__file__).parent
 TIME_LIMIT_S = 300
@@ -51,6 +51,13 @@ def verilog() -> str:
     return emit_machine(CONFIG, "machine", probes=True)
 
 
+def simulator(machine: str | None = None) -> Path:
+    """The folder of a simulator of the stand around the Verilog `machine`, by default that of `CONFIG`; built if it is
+    not there. Raises RuntimeError if Verilator refuses the Verilog."""
+    texts = {name: (HERE / name).read_text() for name in ("stand.vlt", "stand.v")}
+    return build(BUILD / "system", {**texts, "machine.v": verilog() if machine is None else machine})
+
+
 def run(tests: str = "", seed: int = 1, machine: str | None = None) -> int:
     """Runs the tests whose name begins with `tests`, on the Verilog `machine` if given; how many passed.
 
@@ -64,9 +71,7 @@ def run(tests: str = "", seed: int = 1, machine: str | None = None) -> int:
     wanted = {name: count for name, count in TESTS.items() if name.startswith(tests)}
     if not wanted:
         raise ValueError(f"no test begins with {tests!r}: there are {', '.join(TESTS)}")
-    texts = {name: (HERE / name).read_text() for name in ("stand.vlt", "stand.v")}
-    texts["machine.v"] = verilog() if machine is None else machine
-    place = build(BUILD / "system", texts)
+    place = simulator(machine)
     modules = [f"intaglio.sim.system.{name}" for name in MODULES]
     _, failure = simulate(place, modules, wanted, seed, TIME_LIMIT_S)
     if failure:
