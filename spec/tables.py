@@ -22,13 +22,14 @@ from intaglio.spec.records import RECORDS
 from intaglio.spec.regions import Region
 from intaglio.spec.registers import COUNTERS, REGISTERS, Cause, Register, RegisterSpec
 
-__all__ = ["ARTIFACT_TABLES", "TABLES", "filled"]
+__all__ = ["ARTIFACT_TABLES", "TABLES", "filled", "table"]
 
 _PLACE = re.compile(r"(<!-- generated: ([\w ]+) -->\n).*?(<!-- end: \2 -->)", re.DOTALL)
 
 
-def filled(page: str) -> str:
-    """The page with each of `TABLES` in its place, or, where its first place is for one of these, `ARTIFACT_TABLES`.
+def filled(page: str, tables: Mapping[str, Callable[[], str]] | None = None) -> str:
+    """The page with each of `tables` in its place; of None, each of `TABLES`, or, where its first place is for one of
+    these, `ARTIFACT_TABLES`.
 
     Raises
     ------
@@ -36,7 +37,8 @@ def filled(page: str) -> str:
         If the page has no place for one of them, more than one, or a place for another.
     """
     places = [match[2] for match in _PLACE.finditer(page)]
-    tables = ARTIFACT_TABLES if places and places[0] in ARTIFACT_TABLES else TABLES
+    if tables is None:
+        tables = ARTIFACT_TABLES if places and places[0] in ARTIFACT_TABLES else TABLES
     if sorted(places) != sorted(tables):
         raise ValueError(
             f"it must have one place for each of {', '.join(tables)} (`<!-- generated: NAME -->`, "
@@ -45,7 +47,8 @@ def filled(page: str) -> str:
     return _PLACE.sub(lambda match: f"{match[1]}{tables[match[2]]()}{match[3]}", page)
 
 
-def _table(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+def table(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """A table of Markdown."""
     lines = [headings, ["---"] * len(headings), *rows]
     return "".join(f"| {' | '.join(map(str, line))} |\n" for line in lines)
 
@@ -65,7 +68,7 @@ def _fields(fields: Sequence[Field], layout: dict[str, tuple[int, Field]]) -> st
         name = "reserved" if "reserved" in field.name else f"`{field.name}`"
         start = layout[field.name][0]
         rows.append((_bits(start, field.bits), name, _type(field.bits, field.signed), field.meaning))
-    return _table(("bits", "field", "type", "meaning"), rows)
+    return table(("bits", "field", "type", "meaning"), rows)
 
 
 def _alike() -> Iterator[list[Opcode]]:
@@ -90,7 +93,7 @@ def _commands() -> str:
 
 
 def _records() -> str:
-    return _table(
+    return table(
         ("scheme", "sums of at most", "record", "bits", "field", "type", "meaning"),
         (
             (
@@ -128,12 +131,12 @@ def _registers() -> str:
         reset = "" if entry.reset is None else f"{entry.reset:#x}" if entry.reset else "0"
         bits = "".join(f"; {_named(mask)}: {meaning}" for _, mask, meaning in entry.bits)
         rows.append((_offset(entry), entry.register.name, entry.access.value, reset, entry.meaning + bits))
-    return _table(("offset", "register", "access", "after reset", "meaning"), rows)
+    return table(("offset", "register", "access", "after reset", "meaning"), rows)
 
 
 def _counters() -> str:
     counters = {Register(register) for register in COUNTERS}
-    return _table(
+    return table(
         ("offset", "counter", "meaning"),
         (
             (_offset(entry), entry.register.name, entry.meaning)
@@ -144,26 +147,26 @@ def _counters() -> str:
 
 
 def _causes() -> str:
-    return _table(
+    return table(
         ("number", "cause", "meaning"), ((cause.value, cause.name, cause.meaning) for cause in Cause)
     )
 
 
 def _regions() -> str:
-    return _table(
+    return table(
         ("number", "region", "the machine may", "what is there"),
         ((region.value, region.name, region.rights, region.meaning) for region in Region),
     )
 
 
 def _limits() -> str:
-    return _table(
+    return table(
         ("limit", "value", "meaning"), ((f"`{name}`", f"{value:,}", text) for name, value, text in LIMITS)
     )
 
 
 def _words(fields: tuple[artifact.Word, ...]) -> str:
-    return _table(
+    return table(
         ("byte", "field", "words", "meaning"),
         (
             (place, f"`{field.name}`", field.count, field.meaning)
@@ -173,7 +176,7 @@ def _words(fields: tuple[artifact.Word, ...]) -> str:
 
 
 def _parts() -> str:
-    return _table(
+    return table(
         ("number", "part", "bytes of a record", "what it holds"),
         (
             (
@@ -187,7 +190,7 @@ def _parts() -> str:
     )
 
 
-TABLES = {
+TABLES: Mapping[str, Callable[[], str]] = {
     "commands": _commands,
     "records": _records,
     "regions": _regions,
