@@ -363,8 +363,8 @@ def any_commands(rng, config):
     }  # fmt: skip
     passes = np.prod([matmul[name] for name in ("digits", "kernel_rows", "kernel_columns", "chunks")])
     tiles = 1 if matmul["one_tile"] else int(passes)
-    beats = tiles * matmul["tile_words"] * config.weight_bits // config.bus_bits + config.parameter_beats
-    weights = {**IMAGE, "beats": beats} | ONCE
+    of_tiles = tiles * matmul["tile_words"] * config.weight_bits // config.bus_bits
+    weights = {**IMAGE, "beats": of_tiles + config.parameter_beats} | ONCE
     return [
         load, (Opcode.WEIGHTS, weights), (Opcode.MATMUL, matmul), (Opcode.RESCALE, rescale),
         (Opcode.STORE, store | {"wait_rescale": 1}),
