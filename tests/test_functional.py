@@ -362,9 +362,9 @@ def any_commands(rng, config):
         "wide": int(config.rescales == ("llsq",) and rng.integers(2)),
     }  # fmt: skip
     passes = np.prod([matmul[name] for name in ("digits", "kernel_rows", "kernel_columns", "chunks")])
-    tiles = 1 if matmul["one_tile"] else int(passes)
-    of_tiles = tiles * matmul["tile_words"] * config.weight_bits // config.bus_bits
-    weights = {**IMAGE, "beats": of_tiles + config.parameter_beats} | ONCE
+    words = (1 if matmul["one_tile"] else int(passes)) * matmul["tile_words"]
+    beats = words * config.weight_bits // config.bus_bits + config.parameter_beats
+    weights = {**IMAGE, "beats": beats} | ONCE
     return [
         load, (Opcode.WEIGHTS, weights), (Opcode.MATMUL, matmul), (Opcode.RESCALE, rescale),
         (Opcode.STORE, store | {"wait_rescale": 1}),

@@ -114,8 +114,7 @@ def _cases(array: MacArray, random: np.random.Generator, quick: bool) -> Cases:
     expected: dict[str, Integers] = {"sums": wrap(exact, array.sum_bits)}
     if array.tag_bits:
         given["tag"] = expected["tag"] = random.integers(0, 1 << array.tag_bits, len(tile_of))
-    if array.lane_digits > 1:
-        given["digits"] = digits
+    given |= {"digits": digits} if array.lane_digits > 1 else {}
     bins = _bins(array, uses, held, weights, inputs, exact)
     bins |= count(
         {"a swap with a stop": (swap & stop) == 1, "a swap without a stop": (swap & ~stop & 1) == 1}
