@@ -1,7 +1,6 @@
 """IP-XACT: a component with its buses and their ports, the registers, the files.
 
-The interfaces' types are those of Vivado's packager, which has no other readers' names for AXI; who reads them by Arm's
-(``amba.com:AMBA4:AXI4``) finds the same logical ports.
+The interfaces' types are Vivado's (``xilinx.com``); Arm's definitions of AXI name the same logical ports.
 
 Ref: IEEE 1685-2009, whose schema fixes the order of elements.
 """
