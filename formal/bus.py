@@ -225,10 +225,9 @@ class _Bus(Elaboratable):
     def _plant_cut(self, splitter: Opened, left: data.View) -> None:
         """Faults of a splitter: its last word on what it decides."""
         has_right = self._has_right(left.region)
-        end = left.beat + left.beats
         if self.planted == _BEHIND:
             limit = self._of_region(left.region, "limit")
-            splitter.module.d.sync += splitter.inside.eq(has_right & (end <= limit + 1))
+            splitter.module.d.sync += splitter.inside.eq(has_right & (splitter.end <= limit + 1))
         if self.planted == _NO_RIGHT:
             with splitter.module.If(~has_right):
                 splitter.module.d.sync += splitter.inside.eq(1)
@@ -410,10 +409,8 @@ class WriteBus(_Bus):
         asked = self._only_asked(m, _implies(bus.bvalid, owed != 0))
         m.d.sync += owed.eq(owed + (bus.awvalid & bus.awready) - (bus.bvalid & bus.bready))
         with m.If(asked):
-            m.d.comb += [
-                Assert(flight.stored == master.valid + owed),
-                Assert(~(master.valid & self.master.idle)),
-            ]
+            m.d.comb += Assert(flight.stored == master.valid + owed)
+            m.d.comb += Assert(~(master.valid & self.master.idle))
         return asked
 
     def _data(self, m: Module, master: Opened, new: Value, length: Value) -> None:
@@ -441,11 +438,8 @@ class WriteBus(_Bus):
 
     def _queues(self, m: Module, master: Opened, due: Signal) -> None:
         """How full the queues are, so that none overflows and no response finds `flight` empty."""
-        flight, promised, filler = (
-            master.part("flight"),
-            master.part("promised"),
-            master.part("filler").component,
-        )
+        flight, promised = master.part("flight"), master.part("promised")
+        filler = master.part("filler").component
         out = filler.valid & filler.last
         self._queue(m, flight)
         self._queue(m, promised)
@@ -457,18 +451,20 @@ class WriteBus(_Bus):
             ),
         ]
 
-    def _filled(self, m, master: Opened, lengths, newest, oldest, gone, due) -> None:
+    def _filled(
+        self, m: Module, master: Opened, lengths: Array, newest: Value, oldest: Value, gone: Value, due: Value
+    ) -> None:
         """What waits in `promised`, and how far the filler has come in it."""
         promised, filler = master.part("promised"), master.part("filler")
         layout, output = promised.component.o.payload.shape(), filler.component
-        places, stored = self.master.outstanding, promised.stored - promised.offered
+        stored = promised.stored - promised.offered
         storage = promised.part("memory").module.submodules.storage
         m.d.comb += [
             Assert(promised.head == newest),
             Assert(promised.tail == (newest - stored)[: len(newest)]),
             Assert(oldest == (newest - due)[: len(newest)]),
         ]
-        for place in range(places):
+        for place in range(self.master.outstanding):
             row = storage.read_port(domain="comb")
             waits = (place - promised.tail)[: len(newest)] < stored
             m.d.comb += [
@@ -477,10 +473,7 @@ class WriteBus(_Bus):
             ]
         taken = lengths[(promised.tail - 1)[: len(newest)]]
         with m.If(promised.offered):
-            m.d.comb += [
-                Assert(promised.component.o.payload.length == taken),
-                Assert(filler.sent <= taken),
-            ]
+            m.d.comb += Assert(_all(promised.component.o.payload.length == taken, filler.sent <= taken))
         with m.Else():
             m.d.comb += Assert(filler.sent == 0)
         with m.If(~output.valid):
@@ -491,6 +484,7 @@ class WriteBus(_Bus):
             m.d.comb += Assert(_all(filler.sent == gone + 1, gone < lengths[oldest]))
 
     def _plant_data(self, master: Opened) -> None:
+        """Faults on W."""
         filler = master.part("filler")
         output, length = filler.component, filler.component.promised.payload.length
         if self.planted == _LAST_EARLY:

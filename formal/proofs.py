@@ -32,6 +32,7 @@ _TASK = """\
 [options]
 mode {mode}
 depth {depth}
+{option}
 
 [engines]
 smtbmc {solver}
@@ -195,17 +196,22 @@ def prove(
 ) -> Outcome:
     """Runs one proof in ``directory``/NAME, whose log and counterexample stay there.
 
-    With one of its faults `planted`, a property is not sought to hold for ever: a counterexample begins with reset.
+    With one of its faults `planted`, an induction is not tried: a counterexample is sought that ends in the last cycle.
     """
     began = time.monotonic()
     fault = planted.replace(" ", "_") if isinstance(planted, str) else ""
     home = directory / (f"{proof.unit}_{fault}" if fault else proof.unit)
-    mode = "bmc" if planted and proof.mode == "prove" else proof.mode
+    breaks_induction = bool(planted) and proof.mode == "prove"
     shutil.rmtree(home, ignore_errors=True)
     home.mkdir(parents=True)
     harness = proof.harness(planted=planted)
     (home / "top.il").write_text(rtlil.convert(harness, name="top", ports=harness.ports, emit_src=False))
-    task = _TASK.format(mode=mode, depth=harness.depth, solver=proof.solver)
+    task = _TASK.format(
+        mode="bmc" if breaks_induction else proof.mode,
+        depth=harness.depth,
+        option=f"skip {harness.depth - 1}" if breaks_induction else "",
+        solver=proof.solver,
+    )
     (home / "proof.sby").write_text(task)
     sby, yosys, smtbmc, witness = (_find(tool) or tool for tool in _TOOLS)
     command = [sby, "--yosys", yosys, "--smtbmc", smtbmc, "--witness", witness, "-f", "proof.sby"]
