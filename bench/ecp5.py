@@ -114,14 +114,15 @@ RESOURCES = {
 
 
 def ports_of(verilog: str) -> list[Port]:
-    """The ports of an emitted module, in the order of the text.
+    """The ports of an emitted design's first module, which is its top, in the order of the text.
 
     Raises
     ------
     FlowError
         Where it has none of them, or no ``clk``.
     """
-    ports = [Port(name, int(high or 0) + 1, kind == "output") for kind, high, name in _PORT.findall(verilog)]
+    top = verilog.partition("\nendmodule")[0]
+    ports = [Port(name, int(high or 0) + 1, kind == "output") for kind, high, name in _PORT.findall(top)]
     if not any(port.name == "clk" for port in ports):
         raise FlowError("the emitted Verilog has no port clk; generate it again")
     return ports

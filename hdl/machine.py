@@ -88,7 +88,8 @@ class Machine(wiring.Component):
         m = Module()
         # Left as it is: synthesis would make one register of a state and of what is said of it below.
         state = Signal(_State, attrs={"fsm_encoding": "none"})
-        # Registers of their own, since much hangs on either: whether the state is RUN, and whether it is not.
+        # Registers of their own, since much hangs on each: whether the state is not IDLE; is RUN; is not RUN.
+        busy = Signal()
         running, flush = Signal(), Signal(init=1)
         m.submodules.registers = registers = self._registers
         m.submodules.reader = reader = self._reader
@@ -110,14 +111,18 @@ class Machine(wiring.Component):
             reader.flush.eq(flush),
             writer.flush.eq(flush),
             self.irq.eq(registers.irq),
-            registers.busy.eq(state != _State.IDLE),
+            registers.busy.eq(busy),
         ]
         pass_through(m, reader.bus, self.m_axi)
         pass_through(m, writer.bus, self.m_axi)
         begin = Signal()
         self._grant(m, begin)
+        with m.If(registers.finish):
+            m.d.sync += busy.eq(0)
+        with m.Elif(registers.start):
+            m.d.sync += busy.eq(1)
         self._run(m, state, running, flush, begin)
-        self._count(m, state != _State.IDLE)
+        self._count(m, busy)
         self._mark(m)
         if self._has_probes:
             m.d.comb += [

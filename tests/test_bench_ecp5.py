@@ -41,6 +41,8 @@ def test_ports():
         ecp5.Port("m_axi_araddr", 32, True),
         ecp5.Port("probe_done", 6, True),
     ]
+    part = "module machine_column(clk, sum);\n  input clk;\n  wire clk;\n  output [3:0] sum;\nendmodule\n"
+    assert ecp5.ports_of(VERILOG + part) == ecp5.ports_of(VERILOG), "ports of the machine's parts"
     with pytest.raises(ecp5.FlowError, match="no port clk"):
         ecp5.ports_of("module machine();\nendmodule\n")
 

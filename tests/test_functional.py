@@ -362,8 +362,8 @@ def any_commands(rng, config):
         "wide": int(config.rescales == ("llsq",) and rng.integers(2)),
     }  # fmt: skip
     passes = np.prod([matmul[name] for name in ("digits", "kernel_rows", "kernel_columns", "chunks")])
-    tiles = 1 if matmul["one_tile"] else int(passes)
-    beats = tiles * matmul["tile_words"] * config.weight_bits // config.bus_bits + config.parameter_beats
+    words = (1 if matmul["one_tile"] else int(passes)) * matmul["tile_words"]
+    beats = words * config.weight_bits // config.bus_bits + config.parameter_beats
     weights = {**IMAGE, "beats": beats} | ONCE
     return [
         load, (Opcode.WEIGHTS, weights), (Opcode.MATMUL, matmul), (Opcode.RESCALE, rescale),

@@ -1,6 +1,6 @@
 """Writes memory through one AXI4 port, any range of bytes."""
 
-from amaranth.hdl import Cat, Const, Module, Mux, ResetSignal, Signal
+from amaranth.hdl import Cat, Const, Module, Mux, ResetSignal, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -88,8 +88,8 @@ class WriteMaster(wiring.Component):
     protection, cache : In
         AWPROT and AWCACHE. They must not change while anything is pending.
     fault : Out(FaultSignature)
-        WRITE_REGION; or with the address of the burst WRITE_ERROR (any response but OKAY), BUS_PROTOCOL (another ID, or
-        a response before its data, which lasts). Silent during `flush`.
+        WRITE_REGION; or with the address of the burst, a cycle after the response, WRITE_ERROR (any response but OKAY),
+        BUS_PROTOCOL (another ID, or a response before its data, which lasts). Silent during `flush`.
     flush : In(1)
         While high, no burst is issued but the one whose address is on the bus already; data that were promised go out
         without strobes; offered transfers and data are dropped. When `idle` has been high in such a cycle, all is as
@@ -177,6 +177,8 @@ class WriteMaster(wiring.Component):
         owed = Signal(range(self.outstanding + 1))
         """Bursts whose data have gone out and whose response has not come."""
         sent, answered, early, failed = Signal(), Signal(), Signal(), Signal()
+        late = Signal()
+        found = Signal(self.fault.payload.shape(), reset_less=True)
         broken = early | bus.bid.any()
         m.d.comb += [
             sent.eq(self.beat & bus.wlast),
@@ -187,16 +189,17 @@ class WriteMaster(wiring.Component):
             failed.eq(early | (answered & ((bus.bresp != Response.OKAY) | bus.bid.any()))),
             flight.ready.eq(answered),
             self.done.eq(answered & flight.payload.last & ~failed & ~self.flush),
-            self.fault.valid.eq((failed | refused.valid) & ~self.flush),
-            self.fault.payload.eq(refused.payload),
+            self.fault.valid.eq((late | refused.valid) & ~self.flush),
+            self.fault.payload.eq(Mux(late, found, Value.cast(refused.payload))),
         ]
-        m.d.sync += owed.eq(owed + sent - answered)
-        with m.If(failed):
-            m.d.comb += [
-                self.fault.payload.cause.eq(Mux(broken, Cause.BUS_PROTOCOL, Cause.WRITE_ERROR)),
-                self.fault.payload.command.eq(flight.payload.command),
-                self.fault.payload.address.eq(Cat(Const(0, self._offset_bits), flight.payload.beat)),
-            ]
+        # Past a register: what stops the machine comes at the end of long paths.
+        m.d.sync += [
+            owed.eq(owed + sent - answered),
+            late.eq(failed & ~self.flush),
+            found.cause.eq(Mux(broken, Cause.BUS_PROTOCOL, Cause.WRITE_ERROR)),
+            found.command.eq(flight.payload.command),
+            found.address.eq(Cat(Const(0, self._offset_bits), flight.payload.beat)),
+        ]
 
     def _take(self, m: Module, splitter: BurstSplitter) -> None:
         """Transfers of bytes as transfers of beats."""

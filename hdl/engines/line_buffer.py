@@ -97,50 +97,51 @@ class LineBuffer(wiring.Component):
             memory.write_data.eq(Cat(row, *before[:-1])),
         ]
 
-        # A register, since the memory's output is late in its cycle.
+        # A register, since the memory's output is late in its cycle. What is chosen by goes along: no comparison stands
+        # behind it.
+        depthwise = vector.depthwise if config.depthwise_taps else Const(0, 1)
+        numbers = range(1, len(before) + 1)
+        choices = {
+            # Vectors that share the array's lanes have so many each.
+            "shared": Cat(lane < place.lanes if lane < config.rows else Const(0, 1) for lane in range(lanes)),
+            "there": Cat(place.lines >= line for line in numbers),
+            "oldest": Cat(place.lines == line for line in numbers),
+            "together": (place.lines != 0) & ~depthwise,
+        }
         met = Signal(
             data.StructLayout(
                 {
                     "vector": vector.shape(),
-                    "place": place.shape(),
+                    "lanes": len(place.lanes),
                     "before": data.ArrayLayout(len(row), len(before)),
+                    **{name: len(choice) for name, choice in choices.items()},
                 }
             ),
             reset_less=True,
         )
         with m.If(room):
-            m.d.sync += [self.o.valid.eq(full), met.eq(Cat(vector, place, *before))]
+            m.d.sync += [self.o.valid.eq(full), met.eq(Cat(vector, place.lanes, *before, *choices.values()))]
         m.d.comb += self.o.payload.eq(met.vector)
         self._join(m, met)
         return m
 
     def _join(self, m: Module, met: data.View) -> None:
         """Vectors of one column as the array takes them: each in lanes of its own, or above the last."""
-        config, place = self._config, met.place
-        depthwise = met.vector.depthwise if config.depthwise_taps else Const(0, 1)
+        config = self._config
         row = Value.cast(met.vector.activations)
-        lanes = config.operand_lanes
-        lane_bits = len(row) // lanes
-        # Vectors that share the array's lanes have so many each.
-        shares = [lane < place.lanes if lane < config.rows else Const(0, 1) for lane in range(lanes)]
-        # Signals of their own, as in `_behind`: what is used several times in an expression is emitted as often.
-        shared = Signal(lanes)
-        m.d.comb += shared.eq(Cat(shares))
-        share = Cat(bit.replicate(lane_bits) for bit in shared)
+        lane_bits = len(row) // config.operand_lanes
+        share = Cat(bit.replicate(lane_bits) for bit in met.shared)
         joined = row & share
         before = [met.before[line] for line in range(config.line_buffer_rows)]
         for line, earlier in enumerate(before, start=1):
             if not config.weight.is_binary:
                 # Nothing stands behind the oldest.
-                whole = Signal(name=f"oldest_{line}")
-                m.d.comb += whole.eq(place.lines == line)
-                earlier = Mux(whole, earlier, earlier & share)
+                earlier = Mux(met.oldest[line - 1], earlier, earlier & share)
             else:
                 earlier = earlier & share
-            moved = _behind(m, earlier, place.lanes * line, lane_bits)
-            joined = joined | Mux(place.lines >= line, moved, 0)
-        together = (place.lines != 0) & ~depthwise
-        m.d.comb += Value.cast(self.o.payload.activations).eq(Mux(together, joined, row))
+            moved = _behind(m, earlier, met.lanes * line, lane_bits)
+            joined = joined | Mux(met.there[line - 1], moved, 0)
+        m.d.comb += Value.cast(self.o.payload.activations).eq(Mux(met.together, joined, row))
         if config.depthwise_taps:
             m.d.comb += [
                 Value.cast(above).eq(earlier[: len(Value.cast(above))])

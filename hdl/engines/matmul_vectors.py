@@ -112,12 +112,7 @@ class MatmulVectors(wiring.Component):
         m.submodules.waiting = waiting = Fifo(self.o.payload.shape(), credits.depth)
         wiring.connect(m, waiting.o, wiring.flipped(self.o))
         command = self.command.payload
-        runs = Signal()
-        # A command's fields stand a cycle before it is offered.
-        has_tile = command.body.tile_words <= config.tile_words(config.columns)
-        has_digits = command.body.lane_digits <= exact_log2(config.lane_digits)
-        has_lines, has_rows = self._has_lines(command.body), self._has_rows(command.body)
-        m.d.sync += runs.eq(has_lines & has_rows & has_tile & has_digits)
+        runs = self._runs(m)
         begins = self._announce(m, runs)
         m.d.comb += [
             window.command.valid.eq(self.command.valid & begins),
@@ -151,6 +146,16 @@ class MatmulVectors(wiring.Component):
 
         self._arrive(m, self._describe(m, vector, ask, position, keep), waiting.i)
         return m
+
+    def _runs(self, m: Module) -> Signal:
+        """Whether the machine has all that a command asks for."""
+        config, body = self._config, self.command.payload.body
+        has_tile = body.tile_words <= config.tile_words(config.columns)
+        has_digits = body.lane_digits <= exact_log2(config.lane_digits)
+        runs = Signal()
+        # A command's fields stand a cycle before it is offered.
+        m.d.sync += runs.eq(self._has_lines(body) & self._has_rows(body) & has_tile & has_digits)
+        return runs
 
     def _announce(self, m: Module, runs: Signal) -> Value:
         """Whether a command that runs may begin: the weight stream has been told how long its tiles are, or hears of it

@@ -29,6 +29,8 @@ class Fifo(wiring.Component):
     -------
     i : In(stream)
     o : Out(stream)
+    stored : Out(range(depth + 1))
+        Values that it holds, in the memory and in its output.
     space : Out(range(depth + 1))
         Values that can be taken before the buffer is full.
 
@@ -47,6 +49,7 @@ class Fifo(wiring.Component):
             {
                 "i": In(stream.Signature(shape)),
                 "o": Out(stream.Signature(shape)),
+                "stored": Out(range(depth + 1)),
                 "space": Out(range(depth + 1)),
             }
         )
@@ -56,8 +59,7 @@ class Fifo(wiring.Component):
         m.submodules.memory = memory = SyncMemory(self._width, self.depth)
         head = Signal(range(self.depth))
         tail = Signal(range(self.depth))
-        stored = Signal(range(self.depth + 1))
-        """Values in the memory and in its output."""
+        stored = self.stored
         offered = Signal()
         """Whether the memory's output is the oldest value."""
         push = Signal()

@@ -147,8 +147,10 @@ class WeightStream(wiring.Component):
         m.d.comb += [
             fifo.i.valid.eq(self.i.valid & full),
             fifo.i.payload.eq(Cat(*held, self.i.payload)),
-            self.i.ready.eq(fifo.i.ready | ~full),
-            self.space.eq(fifo.space * self._beats - count),
+            # A burst is on its way only where there is room for all of it: no path runs back to the bus.
+            self.i.ready.eq(1),
+            # A word is a power of two of beats.
+            self.space.eq(fifo.depth * self._beats - Cat(count, fifo.stored)),
         ]
         with m.If(taken):
             m.d.sync += count.eq(Mux(full, 0, count + 1))

@@ -125,6 +125,8 @@ async def writes_out_of_protocol(dut, part):
     valid.value = ident.value = 1
     await stand.tick()
     valid.value = ident.value = 0
+    # It is told a cycle after the response.
+    await stand.tick()
     assert read_fault(dut, part) == (Cause.BUS_PROTOCOL, COMMAND, ADDRESS)
     client.restart()
     await stand.tick(3)

@@ -72,14 +72,13 @@ def configurations() -> list[Configuration]:
 
 def _cases(array: MacArray, random: np.random.Generator, quick: bool) -> Cases:
     taps, lines = array.depthwise_taps, array.depthwise_lines
-    tiles = 500 if quick else 3_000
-    held = _columns(array, tiles, random)
+    held = _columns(array, 500 if quick else 3_000, random)
     uses = _uses(array, held, random)
     tile_of = np.repeat(np.arange(len(uses)), uses)
     swap = np.zeros(len(tile_of), np.int64)
     swap[np.cumsum(uses) - uses] = 1
     weights, inputs = _operands(array, tile_of, random)
-    weights = np.where(np.arange(array.columns) < held[:, None, None], weights, 0)
+    weights[np.broadcast_to(np.arange(array.columns) >= held[:, None, None], weights.shape)] = 0
     chances, depthwise = _mapping(array, tile_of, weights, random)
     above = _patterns(array.activation, (len(tile_of), lines, array.columns), random)
     for tile, least in zip(_DEPTHWISE_EXTREMES, (1, 0, 1, 0), strict=True):
@@ -115,8 +114,7 @@ def _cases(array: MacArray, random: np.random.Generator, quick: bool) -> Cases:
     expected: dict[str, Integers] = {"sums": wrap(exact, array.sum_bits)}
     if array.tag_bits:
         given["tag"] = expected["tag"] = random.integers(0, 1 << array.tag_bits, len(tile_of))
-    if array.lane_digits > 1:
-        given["digits"] = digits
+    given |= {"digits": digits} if array.lane_digits > 1 else {}
     bins = _bins(array, uses, held, weights, inputs, exact)
     bins |= count(
         {"a swap with a stop": (swap & stop) == 1, "a swap without a stop": (swap & ~stop & 1) == 1}
