@@ -26,7 +26,7 @@ sim:      # the cocotb benches alone: units, engines, bus, system
 	@$(SETUP) verilator sim
 	@$(PYTHON) -m intaglio.sim
 
-formal:   # prove the units equal to their definitions
+formal:   # prove the units equal to their definitions, and the bus masters inside their regions
 	@$(SETUP) formal
 	@$(PYTHON) -m formal
 

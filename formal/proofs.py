@@ -6,12 +6,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from amaranth.back import rtlil
 
 from formal import definitions
+from formal.bus import INDUCTION_DEPTH, MUTE, REACH, ReadBus, WriteBus
 from formal.harness import Affine, Fifo, Function, Llsq
 from intaglio.hdl.units.affine_rescale import AffineRounding
 from intaglio.hdl.units.power_of_two import PowerOfTwo
@@ -20,6 +22,7 @@ from intaglio.hdl.units.rounding_shift import RoundingShift
 from intaglio.hdl.units.saturate import Clamp, Saturate
 from intaglio.hdl.units.sbnq import SBNQ
 from intaglio.hdl.units.sqrdmulh import SQRDMULH
+from intaglio.spec.config import AcceleratorConfig
 
 __all__ = ["Outcome", "Proof", "missing_tools", "proofs", "prove"]
 
@@ -29,6 +32,7 @@ _TASK = """\
 [options]
 mode {mode}
 depth {depth}
+{option}
 
 [engines]
 smtbmc {solver}
@@ -49,9 +53,11 @@ class Proof:
 
     unit: str
     claim: str
-    harness: Callable[..., Function | Fifo]
+    harness: Callable[..., Function | Fifo | ReadBus | WriteBus]
     solver: str = "yices"
     mode: str = "bmc"
+    faults: tuple[bool | str, ...] = (True,)
+    """What can be planted in its harness, each to be found: True, or its name."""
 
 
 @dataclass(frozen=True)
@@ -80,9 +86,15 @@ def _fifo(stages: int) -> Callable[..., Fifo]:
     return lambda planted: Fifo(stages, planted=planted)
 
 
+def _bus(
+    make: Callable[..., ReadBus | WriteBus], depth: int = INDUCTION_DEPTH
+) -> Callable[..., ReadBus | WriteBus]:
+    return lambda planted: make(planted=planted or "", depth=REACH if planted else depth)
+
+
 def proofs() -> list[Proof]:
     """Every proof, the slowest first."""
-    return [*_products(), *_shifts(), *_limits(), *_queues()]
+    return [*_products(), *_masters(), *_shifts(), *_limits(), *_queues()]
 
 
 def _products() -> Iterator[Proof]:
@@ -101,6 +113,30 @@ def _products() -> Iterator[Proof]:
     for accumulator, output, bias in ((32, 8, 32), (16, 8, 16), (16, 4, 16), (16, 2, 8)):
         claim = "clamp(HALF_UP((acc + bias)*m, shift))"
         yield Proof(f"llsq_{accumulator}_to_{output}", claim, _llsq(accumulator, output, bias))
+
+
+BURST_BEATS, OUTSTANDING = 32, 8
+"""Of the machine's masters; a test holds them to it."""
+
+
+def _masters() -> Iterator[Proof]:
+    """What the machine may do to memory; and, of 32 bits, that what is said of it happens."""
+    for address_bits in (32, 64):
+        config = replace(AcceleratorConfig.load("affine16x16"), address_bits=address_bits)
+        bursts = (config.command_beats, BURST_BEATS, BURST_BEATS)
+        bus = (OUTSTANDING, address_bits, config.bus_bits)
+        masters: dict[str, Callable[..., ReadBus | WriteBus]] = {
+            f"read_{client}": partial(ReadBus, bursts, *bus, client=client) for client in range(len(bursts))
+        }
+        masters["write"] = partial(WriteBus, BURST_BEATS, *bus)
+        for name, make in masters.items():
+            claim = "bursts in region, rights, page; AXI"
+            faults = WriteBus.faults if name == "write" else ReadBus.faults
+            yield Proof(f"bus_{name}_{address_bits}", claim, _bus(make), mode="prove", faults=faults)
+            if address_bits == 32:
+                claim = "there are bursts, faults, stalls"
+                shown = _bus(make, REACH)
+                yield Proof(f"bus_{name}_{address_bits}_shown", claim, shown, mode="cover", faults=(MUTE,))
 
 
 def _shifts() -> Iterator[Proof]:
@@ -155,15 +191,27 @@ def _environment() -> dict[str, str]:
     return {**os.environ, "PATH": path}
 
 
-def prove(proof: Proof, directory: Path, *, planted: bool = False, limit_seconds: float = 170) -> Outcome:
-    """Runs one proof in ``directory``/NAME, whose log and counterexample stay there."""
+def prove(
+    proof: Proof, directory: Path, *, planted: bool | str = False, limit_seconds: float = 170
+) -> Outcome:
+    """Runs one proof in ``directory``/NAME, whose log and counterexample stay there.
+
+    With one of its faults `planted`, an induction is not tried: a counterexample is sought that ends in the last cycle.
+    """
     began = time.monotonic()
-    home = directory / proof.unit
+    fault = planted.replace(" ", "_") if isinstance(planted, str) else ""
+    home = directory / (f"{proof.unit}_{fault}" if fault else proof.unit)
+    breaks_induction = bool(planted) and proof.mode == "prove"
     shutil.rmtree(home, ignore_errors=True)
     home.mkdir(parents=True)
     harness = proof.harness(planted=planted)
     (home / "top.il").write_text(rtlil.convert(harness, name="top", ports=harness.ports, emit_src=False))
-    task = _TASK.format(mode=proof.mode, depth=harness.depth, solver=proof.solver)
+    task = _TASK.format(
+        mode="bmc" if breaks_induction else proof.mode,
+        depth=harness.depth,
+        option=f"skip {harness.depth - 1}" if breaks_induction else "",
+        solver=proof.solver,
+    )
     (home / "proof.sby").write_text(task)
     sby, yosys, smtbmc, witness = (_find(tool) or tool for tool in _TOOLS)
     command = [sby, "--yosys", yosys, "--smtbmc", smtbmc, "--witness", witness, "-f", "proof.sby"]
