@@ -284,8 +284,8 @@ def weight_stream_bytes(program: Program, beat_bytes: int) -> int:
     commands = [program.command(index) for index in range(program.command_count)]
     stretches = sorted(
         (
-            fields["memory_address"],
-            fields["memory_address"] + fields["beats"] * fields["stretches"] * beat_bytes,
+            fields["memory_offset"],
+            fields["memory_offset"] + fields["beats"] * fields["stretches"] * beat_bytes,
         )
         for opcode, fields in commands
         if opcode is Opcode.WEIGHTS

@@ -43,7 +43,7 @@ def _run_in_tiles(sender: Sender, plan: ArrayPlan | PartPlan, tiling: Tiling) ->
 def _run_by_channels(sender: Sender, plan: ArrayPlan, channels: int) -> Step:
     """A layer by channel whose windows do not fit: so many channels of them are loaded at a time."""
     residence, source = sender.residence, plan.sources[0]
-    place, stage = residence.places(plan.inputs[0])[0], residence.stage(plan, 0)
+    memory, stage = residence.places(plan.inputs[0])[0], residence.stage(plan, 0)
     target = residence.target(plan, plan.target.whole)
     for block in plan.blocks(plan.target.whole):
         (need,) = plan.needs(block.block)
@@ -52,7 +52,7 @@ def _run_by_channels(sender: Sender, plan: ArrayPlan, channels: int) -> Step:
             view = View.dense(stage, need, min(channels, source.pixel - first))
             count = view.pixel_pitch
             for row in range(need.row, need.row + need.rows):
-                start = place + (row * source.columns + need.column) * source.pixel + first
+                start = memory + (row * source.columns + need.column) * source.pixel + first
                 place = view.at(row, need.column)
                 _strips(sender, Load, plan, (start, source.pixel), (place, count), need.columns, count)
             for channel in range(first, first + count, plan.config.columns):

@@ -256,6 +256,7 @@ class _Model(Agent):
             "first": int(known is None or draw.random() < 0.1),
             "shift": int(bool(shifts) and draw.random() < 0.3),
             "weight_digits": draw.choice(shifts) if shifts else draw.randrange(2),
+            "last_tile": draw.randrange(2),
             "last": int(draw.random() < 0.1),
             "mark": draw.randrange(2),
         }
